@@ -1,0 +1,118 @@
+# Executable Scientific Spaces. `make help` lists the commands; CONTRIBUTING.md gives them without make.
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= .
+BUILD = $(OUT)/_build
+HTML = $(BUILD)/html
+SLUG ?=
+
+# Quoted wherever it is used: the folder may contain spaces.
+BIN = $(if $(wildcard $(VENV)/Scripts),$(VENV)/Scripts,$(VENV)/bin)
+PY = "$(BIN)/python"
+SPHINX = "$(BIN)/jupyter-book" build -W -n --keep-going
+NBVAL = -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with tests/nbval_sanitize.cfg
+# Two cores: chapters side by side beat one chapter on two threads.
+WORKERS ?= auto
+
+export MPLBACKEND = agg
+export PYTHONUTF8 = 1
+export JUPYTER_PLATFORM_DIRS = 1
+ifneq ($(wildcard ../shared/data),)
+export KEXUE_DATA ?= $(abspath ../shared/data)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help venv book html test test-hard unit notebooks browser links check format lab run sync ledger bench mutants replay clean writable
+
+help: ## show this list
+	@echo "Executable Scientific Spaces"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+venv: ## create or update .venv with all extras (PYTHON=python3.12 picks another Python)
+	@$(PYTHON) tools/venv.py "$(VENV)"
+
+book: venv writable ## execute every chapter on this machine and build the book from the results
+	@$(PY) tools/execute.py book "$(BUILD)/book"
+	@$(SPHINX) "$(BUILD)/book/source" --path-output "$(OUT)" --quiet
+	@test -f "$(HTML)/index.html"
+	@echo "The book: open $(abspath $(HTML))/index.html"
+
+html: venv writable ## build the book from the committed outputs, in seconds
+	@$(SPHINX) . --path-output "$(OUT)" --quiet
+	@test -f "$(HTML)/index.html"
+	@echo "The book: open $(abspath $(HTML))/index.html"
+
+test: ## prove it: unit tests, pairs, ledger, notebooks, strict build, browser, links
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory notebooks
+	@rm -rf "$(HTML)" "$(BUILD)/.doctrees"
+	@$(MAKE) --no-print-directory html
+	@$(MAKE) --no-print-directory links
+	@$(MAKE) --no-print-directory browser
+	@echo "All tests passed."
+
+unit: venv writable
+	@$(PY) -m pytest tests --ignore tests/test_book.py -q -n $(WORKERS) --dist loadscope --cov --cov-report=term --evidence "$(BUILD)/evidence.json"
+	@$(PY) tools/ledger_page.py check --evidence "$(BUILD)/evidence.json"
+
+notebooks: venv
+	@$(PY) -m pytest chapters $(NBVAL) -q -n $(WORKERS) --dist loadscope
+
+browser: html
+	@$(PY) -m pytest tests/test_book.py -q -rs --html-dir "$(HTML)"
+
+links: html
+	@chmod -R a+rX "$(HTML)"
+	@"$(BIN)/linkchecker" --config tests/linkchecker.ini --no-status "$(HTML)/index.html"
+
+test-hard: ## the same with one thread, without AVX-512, three times in a row
+	@for round in 1 2 3; do echo "Round $$round of 3"; \
+	  OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	  NPY_DISABLE_CPU_FEATURES="$$($(PY) tools/avx512.py)" $(MAKE) --no-print-directory test || exit 1; done
+
+check: venv ## format, lint, types, pairs and unit tests, in under a minute: before each commit
+	@$(PY) -m ruff format --check --quiet . || { echo "Formatting differs: make format"; exit 1; }
+	@$(PY) -m ruff check --quiet .
+	@$(PY) -m mypy --no-error-summary
+	@$(PY) -m pytest tests --ignore tests/test_book.py -m "not house" -q -n $(WORKERS) --dist loadscope
+	@$(PY) tools/ledger_page.py check
+
+format: venv
+	@$(PY) -m ruff format --quiet .
+	@$(PY) -m ruff check --fix --quiet .
+
+lab: venv ## open the chapters in Jupyter
+	@cd chapters && "$(abspath $(BIN))/python" -m jupyterlab
+
+run: venv ## execute one chapter from its .py and write its outputs back: make run SLUG=smoothing
+	@test -n "$(SLUG)" || { echo "Say which: make run SLUG=smoothing"; exit 2; }
+	@$(PY) tools/execute.py run "$(SLUG)"
+
+sync: venv ## bring each .py and .ipynb in step, the newer one wins
+	@cd chapters && "$(abspath $(BIN))/python" -m jupytext --sync *.py
+
+ledger: venv writable ## write the ledger's pages from the tests that pass and the committed outputs
+	@$(PY) -m pytest tests -m "verifies" -q -n $(WORKERS) --dist loadscope --ignore tests/test_book.py --evidence "$(BUILD)/evidence.json"
+	@$(PY) tools/ledger_page.py write --evidence "$(BUILD)/evidence.json"
+
+bench: venv ## speed beside the peers, as ratios within one run
+	@$(PY) -m pytest benchmarks -q --benchmark-columns=median,iqr,rounds --benchmark-group-by=group --benchmark-sort=median
+
+mutants: venv ## mutation tests of src/kexue
+	@rm -rf mutants
+	@OMP_NUM_THREADS=1 $(PY) -m mutmut run
+	@$(PY) -m mutmut results
+
+replay: venv ## run the first steps of every recorded run again and compare
+	@if ls runs/*/*/config.json >/dev/null 2>&1; then $(PY) -m pytest tests/test_replay.py -q; \
+	  else echo "No recorded runs yet: nothing to replay."; fi
+
+clean: ## remove what was built (not .venv)
+	rm -rf "$(BUILD)" mutants .coverage .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
+
+writable:
+	@mkdir -p "$(BUILD)" 2>/dev/null && test -w "$(BUILD)" || { \
+	  echo "Cannot write to $(BUILD). Name a folder that can be written:"; \
+	  echo "  make book OUT=\$$HOME/kexue VENV=\$$HOME/kexue/venv"; exit 1; }

@@ -1,0 +1,83 @@
+"""What pytest needs to know of this project, for tests/ and for the notebooks that nbval runs."""
+
+import functools
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from jaxtyping import config as jaxtyping_config
+from jaxtyping import install_import_hook
+
+# Must come before the first import of the package: its shapes are checked in every test.
+install_import_hook("kexue", "beartype.beartype")
+
+# Written by us and by Plotly; the first holds measured values, the second coordinates.
+MIME_TYPES_NOT_COMPARED = ("application/vnd.kexue.verdict+json", "application/vnd.plotly.v1+json")
+
+
+@functools.cache
+def has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def needs_gpu(item: pytest.Item) -> bool:
+    """Whether a test or a notebook's cell carries the mark, or the tag, `gpu`."""
+    cell = getattr(item, "cell", None)  # nbval's items have one
+    tagged = cell is not None and "gpu" in cell.metadata.get("tags", [])
+    return tagged or item.get_closest_marker("gpu") is not None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if needs_gpu(item) and not has_cuda():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        if hasattr(item.parent, "skip_compare"):  # nbval's notebooks
+            item.parent.skip_compare = (*item.parent.skip_compare, *MIME_TYPES_NOT_COMPARED)
+        for mark in item.iter_markers("verifies"):
+            item.user_properties.append(("verifies", mark.args))
+
+
+@pytest.fixture(autouse=True)
+def _shapes_are_checked(request: pytest.FixtureRequest):
+    unchecked = request.node.get_closest_marker("unchecked") is not None
+    jaxtyping_config.update("jaxtyping_disable", unchecked)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--evidence", type=Path, help="write which ledger rows the tests that passed are evidence for"
+    )
+
+
+class EvidenceRecorder:
+    """Collects, for each ledger row, the tests that passed; of a parametrised test, all cases must."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.passed: dict[str, set[str]] = defaultdict(set)
+        self.not_passed: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        test = report.nodeid.partition("[")[0]
+        if not report.passed:
+            self.not_passed.add(test)
+        elif report.when == "call":
+            for name, ids in report.user_properties:
+                if name == "verifies":
+                    for row in ids:
+                        self.passed[row].add(test)
+
+    def pytest_sessionfinish(self) -> None:
+        evidence = {row: sorted(tests - self.not_passed) for row, tests in sorted(self.passed.items())}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps({row: tests for row, tests in evidence.items() if tests}, indent=1))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if (path := config.getoption("--evidence")) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(EvidenceRecorder(path))

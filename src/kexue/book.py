@@ -1,0 +1,112 @@
+"""The Sphinx extension behind the book, and the renderer for Plotly's outputs.
+
+The extension puts the repository's address (from pyproject.toml) and the ledger's counts into the
+configuration, copies plotly.min.js next to the pages, and removes what would ask another host.
+"""
+
+import hashlib
+import html
+import json
+import shutil
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from docutils.nodes import Element
+    from sphinx.application import Sphinx
+    from sphinx.config import Config
+
+PLOTLY_MIME = "application/vnd.plotly.v1+json"
+
+
+class PlotlyRenderer:
+    """Renders committed Plotly outputs; registered as `myst_nb.mime_renderers` in pyproject.toml."""
+
+    mime_priority_overrides: ClassVar = [("*", PLOTLY_MIME, 1)]
+
+    @staticmethod
+    def handle_mime(renderer: Any, data: Any, inline: bool) -> "list[Element] | None":
+        """The nodes for an output, or None where it is not Plotly's."""
+        if inline or data.mime_type != PLOTLY_MIME:
+            return None
+        import plotly.io as pio
+        from docutils import nodes
+
+        figure = data.content if isinstance(data.content, dict) else json.loads(data.content)
+        digest = hashlib.sha256(json.dumps(figure, sort_keys=True).encode()).hexdigest()[:12]
+        page = renderer.renderer.sphinx_env.docname
+        code = pio.to_html(
+            {key: figure[key] for key in ("data", "layout", "frames") if key in figure},
+            config={"responsive": True, "displaylogo": False, **figure.get("config", {})},
+            include_plotlyjs=f"{'../' * page.count('/')}_static/plotly.min.js",
+            full_html=False,
+            div_id=f"plotly-{digest}",
+            validate=False,
+            auto_play=False,
+        )
+        alt = html.escape(figure.get("layout", {}).get("meta", {}).get("alt", "Interactive figure"))
+        wrapped = f'<div class="kexue-interactive" role="group" aria-label="{alt}">{code}</div>'
+        return [nodes.raw(text=wrapped, format="html", classes=["output", "text_html"])]
+
+
+def repository(root: Path) -> str:
+    """The repository's address, from the one place where it stands."""
+    return tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["Repository"]
+
+
+def substitutions(ledger: dict[str, Any]) -> dict[str, str]:
+    """What pages can write as {{ name }}: the ledger's counts, in all and for each article."""
+    values = {}
+    totals: dict[str, int] = {}
+    for slug, article in ledger["articles"].items():
+        for outcome, count in article["count"].items():
+            totals[outcome] = totals.get(outcome, 0) + count
+        values[f"{slug}_counts"] = _counts(article["count"])
+    values["ledger_counts"] = _counts(totals)
+    values["ledger_rows"] = str(sum(totals.values()))
+    values["ledger_articles"] = str(len(ledger["articles"]))
+    return values
+
+
+def _counts(count: dict[str, int]) -> str:
+    return ", ".join(f"**{number}** {outcome}" for outcome, number in count.items() if number)
+
+
+def setup(app: "Sphinx") -> dict[str, bool]:
+    """Entry point for Sphinx."""
+    app.connect("config-inited", _configure)
+    app.connect("html-page-context", _drop_thebe, priority=900)
+    app.connect("build-finished", _copy_plotly)
+    app.add_css_file("kexue.css")
+    app.add_js_file("kexue.js", loading_method="defer")
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _configure(app: "Sphinx", config: "Config") -> None:
+    root = Path(app.confdir)
+    config.html_theme_options["repository_url"] = repository(root)
+    ledger = json.loads((root / "ledger.json").read_text("utf-8"))
+    config.myst_substitutions = {**config.myst_substitutions, **substitutions(ledger)}
+
+
+def _drop_thebe(
+    app: "Sphinx", pagename: str, templatename: str, context: dict[str, Any], doctree: object
+) -> None:
+    # sphinx-thebe adds its script twice, which is an error in the browser, and it names another host.
+    context["script_files"] = [
+        file
+        for file in context["script_files"]
+        if "thebe" not in str(getattr(file, "filename", file))
+        and "THEBE_JS_URL" not in (file.attributes.get("body") or "")
+    ]
+
+
+def _copy_plotly(app: "Sphinx", exception: Exception | None) -> None:
+    if exception is None and app.builder.format == "html":
+        import plotly
+
+        package = Path(plotly.__file__).parent
+        shutil.copyfile(
+            package / "package_data" / "plotly.min.js", Path(app.outdir) / "_static" / "plotly.min.js"
+        )

@@ -1,0 +1,371 @@
+"""Differentiable approximations of max, argmax, accuracy, F1 and the k best.
+
+Source: 苏剑林, 《函数光滑化杂谈:不可导函数的可导逼近》, https://kexue.fm/archives/6620.
+The ids in brackets (smoothing.eq2) are rows of the ledger.
+
+Every function checks its input and raises
+`TypeError` for something that is not a floating-point tensor (or, for counts, not an int) and
+`ValueError` for a value outside the domain; the message names the argument and the value.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+from torch.nn.functional import logsigmoid
+
+# --- Checks of the input -----------------------------------------------------------------------
+
+
+def _check_floating(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must have a floating-point dtype, got {value.dtype}")
+
+
+def _check_scores(x: Tensor, dim: int) -> None:
+    _check_floating("x", x)
+    if not -x.ndim <= dim < x.ndim:
+        raise ValueError(f"dim must be an axis of x, whose shape is {tuple(x.shape)}, got {dim}")
+    if x.shape[dim] == 0:
+        raise ValueError(f"x must not be empty along dim={dim}, got shape {tuple(x.shape)}")
+    finite = torch.isfinite(x)
+    if not finite.all():
+        raise ValueError(f"x must be finite, got {x.detach()[~finite][0].item()}")
+
+
+def _check_sharpness(name: str, value: float) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
+def _check_count(k: int, n: int) -> None:
+    if not isinstance(k, int) or isinstance(k, bool):
+        raise TypeError(f"k must be an int, got {type(k).__name__}")
+    if not 1 <= k <= n:
+        raise ValueError(f"k must be between 1 and n = {n}, the length of x along dim, got {k}")
+
+
+def _check_probs(probs: Tensor) -> None:
+    _check_floating("probs", probs)
+    outside = ~((probs >= 0) & (probs <= 1))  # the negation catches NaN as well
+    if outside.any():
+        raise ValueError(f"probs must lie in [0, 1], got {probs.detach()[outside][0].item()}")
+
+
+def _check_binary(probs: Tensor, target: Tensor, eps: float) -> None:
+    _check_probs(probs)
+    if not isinstance(target, Tensor):
+        raise TypeError(f"target must be a torch.Tensor, got {type(target).__name__}")
+    if probs.shape != target.shape:
+        raise ValueError(
+            f"target must have the shape of probs, {tuple(probs.shape)}, got {tuple(target.shape)}"
+        )
+    if probs.ndim == 0 or probs.shape[-1] == 0:
+        raise ValueError(f"probs must hold at least one sample, got shape {tuple(probs.shape)}")
+    other = (target != 0) & (target != 1)
+    if other.any():
+        raise ValueError(f"target must be 0 or 1, got {target[other][0].item()}")
+    _check_sharpness("eps", eps)
+
+
+# --- max and argmax ----------------------------------------------------------------------------
+
+
+def smooth_max(x: Float[Tensor, "..."], k: float = 1.0, dim: int = -1) -> Float[Tensor, "..."]:
+    """Smooth maximum, (1/k)·log Σᵢ exp(k·xᵢ), along `dim`.
+
+    Within [max x, max x + log(n)/k], and so tends to max x as k → ∞ (smoothing.eq1, smoothing.eq2).
+    The gradient is softmax(k·x) (smoothing.eq3). Neither value nor gradient overflows.
+
+    Args:
+        x: scores, floating point, finite.
+        k: sharpness (inverse temperature), positive.
+        dim: the axis of n scores; the result lacks it.
+
+    Raises:
+        TypeError: x is not a floating-point tensor, or k is not a number.
+        ValueError: k ≤ 0 or not finite; x empty along `dim`, or not finite; `dim` not an axis of x.
+    """
+    _check_scores(x, dim)
+    _check_sharpness("k", k)
+    # Adding and subtracting a constant changes neither value nor gradient; with the maximum as the
+    # constant, every exponent is ≤ 0.
+    top = x.detach().amax(dim, keepdim=True)
+    return torch.logsumexp(k * (x - top), dim) / k + top.squeeze(dim)
+
+
+def soft_onehot(x: Float[Tensor, "..."], k: float = 1.0, dim: int = -1) -> Float[Tensor, "..."]:
+    """Smooth one-hot vector of the largest score, softmax(k·x), along `dim` (smoothing.eq7).
+
+    Tends to onehot(argmax x) as k → ∞ where the maximum is unique, and to the uniform
+    distribution over the maxima where it is not.
+
+    Args:
+        x: scores, floating point, finite.
+        k: sharpness (inverse temperature), positive.
+        dim: the axis of n scores; the result has x's shape.
+
+    Raises:
+        TypeError: x is not a floating-point tensor, or k is not a number.
+        ValueError: k ≤ 0 or not finite; x empty along `dim`, or not finite; `dim` not an axis of x.
+    """
+    _check_scores(x, dim)
+    _check_sharpness("k", k)
+    return torch.softmax(k * (x - x.detach().amax(dim, keepdim=True)), dim)
+
+
+def soft_argmax(x: Float[Tensor, "..."], k: float = 1.0, dim: int = -1) -> Float[Tensor, "..."]:
+    """Smooth position of the maximum, Σᵢ i·softmax(k·x)ᵢ with i = 0 … n−1 (smoothing.eq10).
+
+    It is the mean of a position drawn from softmax(k·x). It lies near the argmax only where that
+    distribution is nearly one-hot; between two distant peaks it names a position that belongs to
+    neither (smoothing.claim5). The article counts from 1: add 1 to compare.
+
+    Args:
+        x: scores, floating point, finite.
+        k: sharpness (inverse temperature), positive.
+        dim: the axis of n scores; the result lacks it.
+
+    Raises:
+        TypeError: x is not a floating-point tensor, or k is not a number.
+        ValueError: k ≤ 0 or not finite; x empty along `dim`, or not finite; `dim` not an axis of x.
+    """
+    weights = soft_onehot(x, k, dim)
+    positions = torch.arange(x.shape[dim], dtype=x.dtype, device=x.device)
+    return torch.tensordot(weights, positions, dims=([dim], [0]))
+
+
+# --- Accuracy, recall, precision, F1 -----------------------------------------------------------
+
+
+def soft_accuracy(
+    probs: Float[Tensor, "*batch n classes"], target: Int[Tensor, "*batch n"]
+) -> Float[Tensor, "*batch"]:
+    """Smooth accuracy, (1/n)·Σₛ p(targetₛ): the mean probability of the right class (smoothing.eq13).
+
+    Equals the accuracy where every row of `probs` is one-hot, and in general the expected accuracy
+    of a prediction that is drawn from `probs`.
+
+    Args:
+        probs: class probabilities of n samples in [0, 1]; that rows sum to 1 is not checked.
+        target: the right classes, 0 … classes−1.
+
+    Raises:
+        TypeError: probs is not floating point, or target does not hold integers.
+        ValueError: probabilities outside [0, 1], classes outside the range, no samples, or shapes
+            that do not match.
+    """
+    _check_probs(probs)
+    if not isinstance(target, Tensor):
+        raise TypeError(f"target must be a torch.Tensor, got {type(target).__name__}")
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise TypeError(f"target must have an integer dtype, got {target.dtype}")
+    if probs.ndim < 2 or probs.shape[:-1] != target.shape:
+        raise ValueError(
+            f"probs must have the shape of target, {tuple(target.shape)}, and an axis of classes, "
+            f"got {tuple(probs.shape)}"
+        )
+    if target.shape[-1] == 0:
+        raise ValueError(f"target must hold at least one sample, got shape {tuple(target.shape)}")
+    classes = probs.shape[-1]
+    outside = (target < 0) | (target >= classes)
+    if outside.any():
+        raise ValueError(
+            f"target must lie in 0 … {classes - 1}, the classes of probs, got {target[outside][0].item()}"
+        )
+    # smoothing.eq13: ⟨1_target, p⟩, averaged
+    return probs.gather(-1, target.long().unsqueeze(-1)).squeeze(-1).mean(-1)
+
+
+
+
+
+def soft_recall(
+    probs: Float[Tensor, "*batch n"], target: Shaped[Tensor, "*batch n"], eps: float = 1e-8
+) -> Float[Tensor, "*batch"]:
+    """Smooth recall, Σ t·p / (Σ t + eps), over the last axis (smoothing.recall).
+
+    Args:
+        probs: probability of the positive class for n samples, in [0, 1].
+        target: labels 0 or 1, of the same shape and any dtype.
+        eps: makes a set without positives score 0; positive.
+
+    Raises:
+        TypeError: probs is not a floating-point tensor, or target not a tensor.
+        ValueError: probabilities outside [0, 1], labels other than 0 and 1, no samples, eps ≤ 0,
+            or shapes that do not match.
+    """
+    _check_binary(probs, target, eps)
+    target = target.to(probs.dtype)
+    return (target * probs).sum(-1) / (target.sum(-1) + eps)
+
+
+def soft_precision(
+    probs: Float[Tensor, "*batch n"], target: Shaped[Tensor, "*batch n"], eps: float = 1e-8
+) -> Float[Tensor, "*batch"]:
+    """Smooth precision, Σ t·p / (Σ p + eps), over the last axis (smoothing.recall).
+
+    Args:
+        probs: probability of the positive class for n samples, in [0, 1].
+        target: labels 0 or 1, of the same shape and any dtype.
+        eps: makes a set without predicted positives score 0; positive.
+
+    Raises:
+        TypeError: probs is not a floating-point tensor, or target not a tensor.
+        ValueError: probabilities outside [0, 1], labels other than 0 and 1, no samples, eps ≤ 0,
+            or shapes that do not match.
+    """
+    _check_binary(probs, target, eps)
+    target = target.to(probs.dtype)
+    return (target * probs).sum(-1) / (probs.sum(-1) + eps)
+
+
+def soft_f1(
+    probs: Float[Tensor, "*batch n"], target: Shaped[Tensor, "*batch n"], eps: float = 1e-8
+) -> Float[Tensor, "*batch"]:
+    """Smooth F1 of the positive class, 2·Σ t·p / (Σ (t + p) + eps), over the last axis (smoothing.eq14).
+
+    Equals the F1 score for hard predictions (p = 0 or 1). For probabilities in between it is not
+    the F1 of the thresholded ones (smoothing.claim6), and on a minibatch it is a biased estimate of
+    its own value on the full set (smoothing.claim2).
+
+    Args:
+        probs: probability of the positive class for n samples, in [0, 1].
+        target: labels 0 or 1, of the same shape and any dtype.
+        eps: makes a set without real or predicted positives score 0; positive.
+
+    Raises:
+        TypeError: probs is not a floating-point tensor, or target not a tensor.
+        ValueError: probabilities outside [0, 1], labels other than 0 and 1, no samples, eps ≤ 0,
+            or shapes that do not match.
+    """
+    _check_binary(probs, target, eps)
+    target = target.to(probs.dtype)
+    return 2 * (target * probs).sum(-1) / ((target + probs).sum(-1) + eps)
+
+
+# --- The k best --------------------------------------------------------------------------------
+
+
+def soft_k_max(x: Float[Tensor, "..."], k: int, dim: int = -1) -> Float[Tensor, "..."]:
+    """The article's soft-k-max, exactly as it stands (smoothing.alg1).
+
+    x ← x − min x;  p ← 0;  k times:  p ← p + softmax((1 − p)⊗x).
+
+    The entries sum to k. Scaled up, they tend to the indicator of the k largest where k < n and
+    the k+1 largest are distinct; elsewhere entries can pass 1 and the top-k set can be lost
+    (smoothing.claim4). `soft_top_k` has neither fault.
+
+    Args:
+        x: scores, floating point, finite.
+        k: how many to select, 1 … n.
+        dim: the axis of n scores; the result has x's shape.
+
+    Raises:
+        TypeError: x is not a floating-point tensor, or k is not an int.
+        ValueError: k outside 1 … n; x empty along `dim`, or not finite; `dim` not an axis of x.
+    """
+    _check_scores(x, dim)
+    _check_count(k, x.shape[dim])
+    x = x - x.amin(dim, keepdim=True)
+    if not torch.isfinite(x).all():
+        raise ValueError(f"x must span less than {torch.finfo(x.dtype).max:g}, the range of {x.dtype}")
+    p = torch.zeros_like(x)
+    for _ in range(k):
+        p = p + torch.softmax((1 - p) * x, dim)
+    return p
+
+
+def soft_top_k(
+    x: Float[Tensor, "..."], k: int, sharpness: float = 1.0, dim: int = -1
+) -> Float[Tensor, "..."]:
+    """Smooth indicator of the k largest, pᵢ = σ(K·(xᵢ − λ)) with λ such that Σᵢ pᵢ = k (smoothing.claim4).
+
+    K is the sharpness. Entries lie in (0, 1) (all are 1 for k = n), sum to k, keep the order of x,
+    and tend to the indicator of the k largest as K → ∞ where the k-th and the (k+1)-th differ. λ is
+    solved for to machine precision; the gradient is that of the implicit function,
+    ∂pᵢ/∂xⱼ = K·wᵢ·(δᵢⱼ − wⱼ/Σw) with w = p(1 − p), and can be differentiated again.
+
+    Args:
+        x: scores, floating point, finite.
+        k: how many to select, 1 … n.
+        sharpness: K, inverse temperature, positive.
+        dim: the axis of n scores; the result has x's shape.
+
+    Raises:
+        TypeError: x is not a floating-point tensor, k not an int, or sharpness not a number.
+        ValueError: k outside 1 … n; sharpness ≤ 0 or not finite; x empty along `dim`, or not
+            finite; `dim` not an axis of x.
+    """
+    _check_scores(x, dim)
+    _check_count(k, x.shape[dim])
+    _check_sharpness("sharpness", sharpness)
+    if k == x.shape[dim]:
+        return torch.ones_like(x) + 0 * x  # λ = −∞; the second term keeps the (zero) gradient
+    scores = x.movedim(dim, -1)
+    if x.dtype in (torch.float16, torch.bfloat16):  # too coarse to solve in
+        scores = scores.float()
+    # A common shift moves λ along and leaves p alone; with the k-th largest at 0, the scores near
+    # the threshold keep all their digits after the multiplication.
+    limit = torch.finfo(scores.dtype).max / 8
+    kth = scores.detach().topk(k).values[..., -1:]
+    logits = (sharpness * (scores - kth)).clamp(-limit, limit)  # σ is exactly 0 or 1 out there
+    return torch.sigmoid(_SubtractThreshold.apply(logits, k)).movedim(-1, dim).to(x.dtype)
+
+
+class _SubtractThreshold(torch.autograd.Function):
+    """z ↦ z − λ(z), where Σᵢ σ(zᵢ − λ) = k, over the last axis.
+
+    Differentiating the constraint gives ∂λ/∂zⱼ = wⱼ/Σw =: sⱼ with w = σ(a)σ(−a) at a = z − λ, so
+    that the Jacobian is δᵢⱼ − sⱼ. s is a softmax of log w, which stays finite where all w underflow.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, z: Tensor, k: int) -> Tensor:
+        a = z - _threshold(z, k)
+        ctx.save_for_backward(a)
+        return a
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (a,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        share = torch.softmax(logsigmoid(a) + logsigmoid(-a), -1)
+        return grad - share * grad.sum(-1, keepdim=True), None
+
+
+def _threshold(z: Tensor, k: int) -> Tensor:
+    """The λ with Σᵢ σ(zᵢ − λ) = k, for 1 ≤ k < n, by Newton's method inside a bracket.
+
+    Σp = k says that what the k largest lack, Σ σ(λ − z), is what the others have, Σ σ(z − λ).
+    The difference of the logarithms of these two sums rises in λ with a slope between 0 and 2, and
+    resolves λ also where both sums are far below the rounding error of k.
+    """
+    z = z.sort(-1, descending=True).values
+    top, rest = z[..., :k], z[..., k:]
+    n = z.shape[-1]
+    offset = math.log(n - k) - math.log(k)
+    # At low all σ(z − λ) ≥ k/n, at high all are ≤ k/n.
+    low, high = z[..., -1:] + offset, z[..., :1] + offset
+    guess = (top[..., -1:] + rest[..., :1]) / 2
+    guess = torch.minimum(torch.maximum(guess, low), high)
+    resolution = 4 * torch.finfo(z.dtype).eps
+    for _ in range(100):  # a bisection would need fewer than 80; Newton takes about 5
+        lack, excess = logsigmoid(guess - top), logsigmoid(rest - guess)
+        gap = torch.logsumexp(lack, -1, keepdim=True) - torch.logsumexp(excess, -1, keepdim=True)
+        slope = (torch.softmax(lack, -1) * torch.sigmoid(top - guess)).sum(-1, keepdim=True)
+        slope = slope + (torch.softmax(excess, -1) * torch.sigmoid(guess - rest)).sum(-1, keepdim=True)
+        low, high = torch.where(gap < 0, guess, low), torch.where(gap > 0, guess, high)
+        newton = guess - gap / slope
+        inside = (newton >= low) & (newton <= high)
+        step = torch.where(inside, newton, (low + high) / 2)
+        settled = (step - guess).abs() <= resolution * (1 + guess.abs())
+        guess = step
+        if settled.all():
+            break
+    return guess
