@@ -30,7 +30,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 venv: ## create or update .venv with all extras (PYTHON=python3.12 picks another Python)
-	@$(PYTHON) tools/venv.py "$(VENV)"
+	@$(PYTHON) tools/install.py "$(VENV)"
 
 book: venv writable ## execute every chapter on this machine and build the book from the results
 	@$(PY) tools/execute.py book "$(BUILD)/book"

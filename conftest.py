@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 from collections import defaultdict
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import pytest
 from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
+# Tests and chapters run side by side, one for each core; more threads would only get in their way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Must come before the first import of the package: its shapes are checked in every test.
-install_import_hook("kexue", "beartype.beartype")
+install_import_hook("kexue", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 # Written by us and by Plotly; the first holds measured values, the second coordinates.
 MIME_TYPES_NOT_COMPARED = ("application/vnd.kexue.verdict+json", "application/vnd.plotly.v1+json")
@@ -51,6 +55,9 @@ def _shapes_are_checked(request: pytest.FixtureRequest):
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--evidence", type=Path, help="write which ledger rows the tests that passed are evidence for"
+    )
+    parser.addoption(
+        "--html-dir", type=Path, default=Path("_build/html"), help="the built book, for tests/test_book.py"
     )
 
 

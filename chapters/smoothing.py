@@ -109,10 +109,16 @@ lone = smooth_max(torch.tensor([100.0] + [0.0] * 9, dtype=torch.float64), 7.0)  
 ends = torch.isclose(flat, torch.tensor(10.0).double().log() / 7) & (lone == 100)
 
 largest = errors.amax(-1)
-verdict("smoothing.eq1", holds=(largest.diff() < 0).all() & (largest[-1] < 1e-2),
-        measured={"largest error at K = 1": largest[0], "at K = 1000": largest[-1]})
-verdict("smoothing.eq2", holds=inside & ends,
-        measured={"vectors × K": errors.numel(), "largest error · K / log n": (errors / bounds).max()})
+verdict(
+    "smoothing.eq1",
+    holds=(largest.diff() < 0).all() & (largest[-1] < 1e-2),
+    measured={"largest error at K = 1": largest[0], "at K = 1000": largest[-1]},
+)
+verdict(
+    "smoothing.eq2",
+    holds=inside & ends,
+    measured={"vectors × K": errors.numel(), "largest error · K / log n": (errors / bounds).max()},
+)
 
 # %% mystnb={"figure": {"caption": "Smooth maximum minus maximum for 2,000 vectors of ten normal scores: median, and the range that holds 90 %. The line is the bound $\\log(n)/K$."}, "image": {"alt": "Both axes logarithmic. The error falls faster than the bound log n over K, and stays below it for every K from 1 to 1000."}} tags=["hide-input"]
 fig, ax = plotting.panels()
@@ -153,9 +159,15 @@ x = torch.randn(50, 1000, generator=rng, dtype=torch.float64, requires_grad=True
 (gradient,) = torch.autograd.grad(smooth_max(x).sum(), x)
 exact_gradient = torch.allclose(gradient, torch.softmax(x, -1), atol=1e-14)
 error = {s: (smooth_max(s * x) - s * x.amax(-1)).amax() for s in (0, 1, 10, 1000)}  # by scale of x
-verdict("smoothing.eq3", holds=error[1] < 0.1,
-        restricted=symbolic and exact_gradient and bool(error[0] <= np.log(1000) + 1e-12) and bool(error[1000] < 0.1),
-        measured={f"largest error at scale {s}": e for s, e in error.items()} | {"log n": np.log(1000)})
+verdict(
+    "smoothing.eq3",
+    holds=error[1] < 0.1,
+    restricted=symbolic
+    and exact_gradient
+    and bool(error[0] <= np.log(1000) + 1e-12)
+    and bool(error[1000] < 0.1),
+    measured={f"largest error at scale {s}": e for s, e in error.items()} | {"log n": np.log(1000)},
+)
 
 # %% [markdown]
 # ## Softmax is what becomes of onehot(argmax)
@@ -198,7 +210,9 @@ verdict("smoothing.eq4", holds=onehot.tolist() == [0, 0, 0, 1, 0])
 x = torch.randn(500, 6, generator=rng, dtype=torch.float64)
 hard = torch.nn.functional.one_hot(x.argmax(-1), 6)
 shifted = x - x.amax(-1, keepdim=True)
-same_place = (shifted.argmax(-1) == x.argmax(-1)).all() & ((shifted == 0) == hard.bool()).all() & (shifted <= 0).all()
+same_place = (
+    (shifted.argmax(-1) == x.argmax(-1)).all() & ((shifted == 0) == hard.bool()).all() & (shifted <= 0).all()
+)
 verdict("smoothing.eq5", holds=same_place)
 
 # %%
@@ -206,8 +220,11 @@ gap = x.topk(2).values.diff(dim=-1).abs().squeeze(-1)
 errors = {k: (torch.exp(k * shifted) - hard).abs().amax(-1) for k in (1, 10, 100)}
 as_derived = all(torch.allclose(e, torch.exp(-k * gap)) for k, e in errors.items())
 means = [float(e.mean()) for e in errors.values()]
-verdict("smoothing.eq6", holds=as_derived and means == sorted(means, reverse=True),
-        measured={f"mean error at K = {k}": m for k, m in zip(errors, means)})
+verdict(
+    "smoothing.eq6",
+    holds=as_derived and means == sorted(means, reverse=True),
+    measured={f"mean error at K = {k}": m for k, m in zip(errors, means)},
+)
 
 three = [sympy.exp(s - lse) - sympy.exp(s) / sum(map(sympy.exp, symbols)) for s in symbols]
 numeric = torch.allclose(torch.exp(x - smooth_max(x)[:, None]), soft_onehot(x), atol=1e-15)
@@ -227,17 +244,31 @@ winner = points.argmax(-1)
 def simplex_traces(k):
     place = soft_onehot(points, k).numpy() @ corners
     edge = dict(x=[0, 1, 0.5, 0], y=[0, 0, np.sqrt(3) / 2, 0], mode="lines", line_color=plotting.BLACK)
-    groups = [dict(x=place[winner == i, 0].round(4), y=place[winner == i, 1].round(4), mode="markers",
-                   marker={"size": 8, "color": plotting.COLOURS[i], "symbol": ["circle", "square", "diamond"][i]})
-              for i in range(3)]
+    groups = [
+        dict(
+            x=place[winner == i, 0].round(4),
+            y=place[winner == i, 1].round(4),
+            mode="markers",
+            marker={"size": 8, "color": plotting.COLOURS[i], "symbol": ["circle", "square", "diamond"][i]},
+        )
+        for i in range(3)
+    ]
     names = ["", "score 1 is largest", "score 2 is largest", "score 3 is largest"]
-    return [dict(t, type="scatter", name=n, showlegend=bool(n), hoverinfo="skip") for t, n in zip([edge, *groups], names)]
+    return [
+        dict(t, type="scatter", name=n, showlegend=bool(n), hoverinfo="skip")
+        for t, n in zip([edge, *groups], names)
+    ]
 
 
 plotting.slider_figure(
-    [(f"{k:g}", simplex_traces(k)) for k in (0.1, 0.3, 1, 2, 4, 8, 16, 32, 100)], start=2, prefix="K = ",
+    [(f"{k:g}", simplex_traces(k)) for k in (0.1, 0.3, 1, 2, 4, 8, 16, 32, 100)],
+    start=2,
+    prefix="K = ",
     alt="Triangle with 150 points, softmax of K times three random scores. As K grows the points move from the centre to the corners.",
-    xaxis={"visible": False}, yaxis={"visible": False, "scaleanchor": "x"}, legend={"orientation": "h", "y": 1.1})
+    xaxis={"visible": False},
+    yaxis={"visible": False, "scaleanchor": "x"},
+    legend={"orientation": "h", "y": 1.1},
+)
 
 # %% [markdown]
 # ## The soft argmax is a mean, so two peaks mislead it
@@ -269,8 +300,11 @@ verdict("smoothing.eq9", holds=(positions * onehot).sum() == example.argmax() + 
 
 soft = torch.stack([1 + soft_argmax(x, k) for k in (1, 10, 100, 10000)])
 away = (soft - (x.argmax(-1) + 1)).abs().mean(-1)
-verdict("smoothing.eq10", holds=(away.diff() < 0).all() & (away[-1] < 1e-2),
-        measured={"mean distance at K = 1": away[0], "at K = 10000": away[-1]})
+verdict(
+    "smoothing.eq10",
+    holds=(away.diff() < 0).all() & (away[-1] < 1e-2),
+    measured={"mean distance at K = 1": away[0], "at K = 10000": away[-1]},
+)
 
 # %% [markdown]
 # The right-hand side of {eq}`smoothing-eq10` is the *mean* of a position drawn from the softmax; the
@@ -282,14 +316,24 @@ verdict("smoothing.eq10", holds=(away.diff() < 0).all() & (away[-1] < 1e-2),
 peaks = torch.tensor([5, 0, 0, 0, 4.99], dtype=torch.float64)
 first, second = 1 + soft_argmax(example), [float(1 + soft_argmax(peaks, k)) for k in (1, 10, 100, 1000)]
 print(f"[2, 1, 4, 5, 3]: argmax 4, soft argmax {first:.2f}")
-print("[5, 0, 0, 0, 4.99]: argmax 1, soft argmax", ", ".join(f"{s:.2f}" for s in second), "at K = 1, 10, 100, 1000")
+print(
+    "[5, 0, 0, 0, 4.99]: argmax 1, soft argmax",
+    ", ".join(f"{s:.2f}" for s in second),
+    "at K = 1, 10, 100, 1000",
+)
 
 onehot_enough = soft_onehot(x, 100).amax(-1) > 0.999
 near = (1 + soft_argmax(x, 100) - (x.argmax(-1) + 1)).abs()
-verdict("smoothing.claim5", holds=(first - 4).abs() < 0.1 and abs(second[0] - 1) < 0.1,
-        restricted=near[onehot_enough].amax() < 0.01,
-        measured={"[2,1,4,5,3]": first, "[5,0,0,0,4.99]": second[0],
-                  "largest error where softmax > 0.999": near[onehot_enough].amax()})
+verdict(
+    "smoothing.claim5",
+    holds=(first - 4).abs() < 0.1 and abs(second[0] - 1) < 0.1,
+    restricted=near[onehot_enough].amax() < 0.01,
+    measured={
+        "[2,1,4,5,3]": first,
+        "[5,0,0,0,4.99]": second[0],
+        "largest error where softmax > 0.999": near[onehot_enough].amax(),
+    },
+)
 
 # %% [markdown]
 # The two peaks differ by 0.01, so $K$ must be in the hundreds before the loser's weight $e^{-0.01K}$
@@ -327,7 +371,9 @@ for epoch in range(120):
         optimizer.step()
     with torch.no_grad():
         logits = network(pixels[test])
-    history.append((cross_entropy(logits, digits.label[test]), (logits.argmax(-1) == digits.label[test]).double().mean()))
+    history.append(
+        (cross_entropy(logits, digits.label[test]), (logits.argmax(-1) == digits.label[test]).double().mean())
+    )
 losses, accuracies = torch.tensor(history, dtype=torch.float64).T
 
 # %% mystnb={"figure": {"caption": "Cross-entropy and accuracy on the held-out half, epoch by epoch. Dots: epochs in which both are lower than in the epoch before."}, "image": {"alt": "Two curves over 120 epochs: the test cross-entropy falls, the test accuracy rises with small dips. Some dips are marked, at epochs where the cross-entropy fell as well."}} tags=["nbval-ignore-output", "hide-input"]
@@ -341,9 +387,15 @@ for ax, series, name in ((top, losses, "cross-entropy (nats)"), (bottom, 100 * a
 plt.show()
 
 # %%
-constructed = -right["B"].log().mean() < -right["A"].log().mean() and (right["B"] > 0.5).sum() < (right["A"] > 0.5).sum()
-verdict("smoothing.claim1", holds=constructed & both_fell.any(),
-        measured={"epochs in which both fell": int(both_fell.sum()), "of": len(both_fell)})
+constructed = (
+    -right["B"].log().mean() < -right["A"].log().mean()
+    and (right["B"] > 0.5).sum() < (right["A"] > 0.5).sum()
+)
+verdict(
+    "smoothing.claim1",
+    holds=constructed & both_fell.any(),
+    measured={"epochs in which both fell": int(both_fell.sum()), "of": len(both_fell)},
+)
 
 # %% [markdown]
 # ## Smooth accuracy is the expected accuracy of a drawn prediction
@@ -382,7 +434,10 @@ target = digits.label[test]
 probs = torch.softmax(logits.double(), -1)
 predicted = torch.nn.functional.one_hot(probs.argmax(-1), 10).double()
 counted = metrics.accuracy_score(target, probs.argmax(-1))
-verdict("smoothing.eq12", holds=torch.einsum("sc,sc->", torch.eye(10).double()[target], predicted) / len(target) == counted)
+verdict(
+    "smoothing.eq12",
+    holds=torch.einsum("sc,sc->", torch.eye(10).double()[target], predicted) / len(target) == counted,
+)
 
 # %%
 hard_equal = soft_accuracy(predicted, target) == counted
@@ -390,8 +445,11 @@ draws = torch.multinomial(probs, 4000, replacement=True, generator=rng)  # (samp
 drawn_accuracy = (draws == target[:, None]).double().mean(0)
 mean, low, high = plotting.mean_interval(drawn_accuracy, confidence=0.999)
 smooth = soft_accuracy(probs, target)
-verdict("smoothing.eq13", holds=hard_equal and bool((low <= smooth) & (smooth <= high)),
-        measured={"smooth accuracy": smooth, "mean accuracy of 4,000 draws": mean, "accuracy": counted})
+verdict(
+    "smoothing.eq13",
+    holds=hard_equal and bool((low <= smooth) & (smooth <= high)),
+    measured={"smooth accuracy": smooth, "mean accuracy of 4,000 draws": mean, "accuracy": counted},
+)
 
 # %% [markdown]
 # ## Smooth recall, precision and F1 are exact for hard predictions
@@ -420,18 +478,27 @@ source(soft_f1)
 labels = (torch.rand(200, 30, generator=rng) < 0.3).double()
 decisions = (torch.rand(200, 30, generator=rng) < 0.4).double()
 ours = torch.stack([f(decisions, labels) for f in (soft_recall, soft_precision, soft_f1)])
-theirs = torch.tensor([
-    [f(t, p, zero_division=0) for t, p in zip(labels.int(), decisions.int())]
-    for f in (metrics.recall_score, metrics.precision_score, metrics.f1_score)
-])
+theirs = torch.tensor(
+    [
+        [f(t, p, zero_division=0) for t, p in zip(labels.int(), decisions.int())]
+        for f in (metrics.recall_score, metrics.precision_score, metrics.f1_score)
+    ]
+)
 differences = (ours - theirs).abs().amax(-1)
-verdict("smoothing.recall", holds=(differences[:2] < 1e-7).all(), measured={"sets": 200, "largest difference": differences[:2].max()})
+verdict(
+    "smoothing.recall",
+    holds=(differences[:2] < 1e-7).all(),
+    measured={"sets": 200, "largest difference": differences[:2].max()},
+)
 
 p = torch.rand(200, 30, generator=rng, dtype=torch.float64, requires_grad=True)
 (gradient,) = torch.autograd.grad(soft_f1(p, labels).sum(), p)
 derived = (2 * labels - soft_f1(p, labels)[:, None]) / (labels + p).sum(-1, keepdim=True)
-verdict("smoothing.eq14", holds=(differences[2] < 1e-7) & torch.allclose(gradient, derived, atol=1e-8),
-        measured={"largest difference from scikit-learn": differences[2]})
+verdict(
+    "smoothing.eq14",
+    holds=(differences[2] < 1e-7) & torch.allclose(gradient, derived, atol=1e-8),
+    measured={"largest difference from scikit-learn": differences[2]},
+)
 
 # %% [markdown]
 # ## The smooth F1 of soft probabilities is not the F1 you will measure
@@ -448,14 +515,18 @@ lbfgs = torch.optim.LBFGS([weights], max_iter=300, line_search_fn="strong_wolfe"
 
 def ridge_loss():
     lbfgs.zero_grad()
-    loss = binary_cross_entropy_with_logits(features[train] @ weights, eight[train]) + 1e-3 * weights @ weights
+    loss = (
+        binary_cross_entropy_with_logits(features[train] @ weights, eight[train]) + 1e-3 * weights @ weights
+    )
     loss.backward()
     return loss
 
 
 lbfgs.step(ridge_loss)
 score, truth = (features[test] @ weights).detach(), eight[test]
-print(f"{len(test)} digits, {int(truth.sum())} of them eights; accuracy {((score > 0) == truth.bool()).double().mean():.2f}")
+print(
+    f"{len(test)} digits, {int(truth.sum())} of them eights; accuracy {((score > 0) == truth.bool()).double().mean():.2f}"
+)
 
 # %% [markdown]
 # Its F1 depends on the threshold; its smooth F1 is one number. Sharpening the probabilities to
@@ -471,10 +542,18 @@ at_half = soft_f1((score > 0).double(), truth)
 sharpening = [1, 2, 4, 8, 16, 32, 64, 128]
 sharpened = torch.stack([soft_f1(torch.sigmoid(k * score), truth) for k in sharpening])
 far = ((hard_f1 - full_f1).abs() > 0.02).double().mean()
-verdict("smoothing.claim6", holds=(hard_f1 - full_f1).abs().max() < 0.02,
-        restricted=(far > 0.5) & ((sharpened[-1] - at_half).abs() < 0.01),
-        measured={"smooth F1": full_f1, "F1 at threshold 1/2": at_half, "F1 at the best threshold": hard_f1.max(),
-                  "share of thresholds more than 0.02 away": far, "smooth F1 at K = 128": sharpened[-1]})
+verdict(
+    "smoothing.claim6",
+    holds=(hard_f1 - full_f1).abs().max() < 0.02,
+    restricted=(far > 0.5) & ((sharpened[-1] - at_half).abs() < 0.01),
+    measured={
+        "smooth F1": full_f1,
+        "F1 at threshold 1/2": at_half,
+        "F1 at the best threshold": hard_f1.max(),
+        "share of thresholds more than 0.02 away": far,
+        "smooth F1 at K = 128": sharpened[-1],
+    },
+)
 
 # %% mystnb={"figure": {"caption": "Above: F1 of the thresholded probabilities against the threshold, and the smooth F1 of the same probabilities. Below: the smooth F1 of sharpened probabilities tends to the F1 at threshold one half."}, "image": {"alt": "Upper panel: F1 rises and falls with the threshold and lies above the horizontal line of the smooth F1 almost everywhere. Lower panel: smooth F1 against sharpness rises from the first value to the F1 at one half."}} tags=["hide-input"]
 fig, (top, bottom) = plotting.panels(2, height=2.6)
@@ -516,13 +595,19 @@ no_positive = torch.stack([(truth[orders[:, :b]].sum(-1) == 0).double().mean() f
 
 bias = mean - full_f1
 excluded = (high[:4] < full_f1) | (low[:4] > full_f1)
-verdict("smoothing.claim2", holds=excluded.all() & (bias[:5].abs().diff() < 0).all() & (bias[-1].abs() < 1e-9),
-        measured={f"bias at B = {b}": x for b, x in zip(sizes[:6], bias)} | {"no positive at B = 8": no_positive[0]})
+verdict(
+    "smoothing.claim2",
+    holds=excluded.all() & (bias[:5].abs().diff() < 0).all() & (bias[-1].abs() < 1e-9),
+    measured={f"bias at B = {b}": x for b, x in zip(sizes[:6], bias)}
+    | {"no positive at B = 8": no_positive[0]},
+)
 
 # %% mystnb={"figure": {"caption": "Smooth F1 of random minibatches: mean with its 95 % confidence interval, the range of 90 % of the minibatches, and the second-order prediction (dotted). The line is the value on the full set."}, "image": {"alt": "Smooth F1 against batch size from 8 to the full set. The mean starts far below the full value at 8 and has reached it near 128; the spread shrinks from almost the whole range to nothing."}} tags=["hide-input"]
 fig, ax = plotting.panels()
 low90, high90 = np.quantile(batch_f1, [0.05, 0.95], axis=-1)
-ax.fill_between(sizes, low90, high90, alpha=0.15, color=plotting.BLUE, linewidth=0, label="90 % of minibatches")
+ax.fill_between(
+    sizes, low90, high90, alpha=0.15, color=plotting.BLUE, linewidth=0, label="90 % of minibatches"
+)
 plotting.band(ax, sizes, batch_f1, "mean", color=plotting.BLUE, marker="o")
 ax.plot(sizes[1:], full_f1 + predicted_bias[1:], ":", color=plotting.RED, label="second-order prediction")
 ax.axhline(full_f1, color=plotting.BLACK, linestyle="--", linewidth=1, label="full set")
@@ -532,13 +617,15 @@ ax.legend(loc="lower right")
 plt.show()
 
 # %% tags=["hide-input"]
-display(Markdown(
-    f"With 8 samples, {100 * no_positive[0]:.0f} % of the minibatches hold no positive at all and score 0, whatever "
-    f"the model does; the mean is {-bias[0]:.2f} below the value on the full set. With 64 samples "
-    f"{100 * no_positive[3]:.1f} % hold none and the bias is {bias[3]:.3f}, where the formula says "
-    f"{predicted_bias[3]:.3f}; with 256 it is {bias[5]:.4f}. The single value scatters by far more than its bias: at "
-    f"64 the standard deviation is {batch_f1[3].std():.2f}."
-))
+display(
+    Markdown(
+        f"With 8 samples, {100 * no_positive[0]:.0f} % of the minibatches hold no positive at all and score 0, whatever "
+        f"the model does; the mean is {-bias[0]:.2f} below the value on the full set. With 64 samples "
+        f"{100 * no_positive[3]:.1f} % hold none and the bias is {bias[3]:.3f}, where the formula says "
+        f"{predicted_bias[3]:.3f}; with 256 it is {bias[5]:.4f}. The single value scatters by far more than its bias: at "
+        f"64 the standard deviation is {batch_f1[3].std():.2f}."
+    )
+)
 
 # %% [markdown]
 # ## Cross-entropy first, then −F1
@@ -555,9 +642,12 @@ ARMS = ("cross-entropy", "F1 from scratch", "cross-entropy, then F1")
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 SEEDS, STEPS, BATCH, HIDDEN = 24, 1000, 64, 16
 splits = [
-    data.stratified_split(digits.label, (0.5, 0.15, 0.35), torch.Generator().manual_seed(s)) for s in range(SEEDS)
+    data.stratified_split(digits.label, (0.5, 0.15, 0.35), torch.Generator().manual_seed(s))
+    for s in range(SEEDS)
 ]
-parts = {name: torch.stack(rows) for name, rows in zip(("train", "validation", "test"), zip(*splits))}  # (seed, row)
+parts = {
+    name: torch.stack(rows) for name, rows in zip(("train", "validation", "test"), zip(*splits))
+}  # (seed, row)
 
 
 def networks(x, w1, b1, w2, b2):
@@ -570,7 +660,9 @@ def train_networks(arm, rate, positive):
     """One network per split, all trained at once; their sum of losses separates into theirs."""
     g = torch.Generator().manual_seed(0)
     shapes = ((64, HIDDEN), (1, HIDDEN), (HIDDEN, 1), (1, 1))
-    params = [torch.randn(SEEDS, *s, generator=g).mul_((s[0] > 1) / s[0] ** 0.5).requires_grad_() for s in shapes]
+    params = [
+        torch.randn(SEEDS, *s, generator=g).mul_((s[0] > 1) / s[0] ** 0.5).requires_grad_() for s in shapes
+    ]
     optimizer = torch.optim.Adam(params, lr=rate)
     for step in range(STEPS):
         rows = parts["train"].gather(1, torch.randint(parts["train"].shape[1], (SEEDS, BATCH), generator=g))
@@ -606,7 +698,9 @@ final = {arm: results["test"][i, chosen[i]] for i, arm in enumerate(ARMS)}  # te
 fig, (top, bottom) = plotting.panels(2, height=2.9)
 for i, arm in enumerate(ARMS):
     plotting.band(top, RATES, results["test"][i], arm, marker="os^"[i])
-    top.plot(RATES[chosen[i]], final[arm].mean(), "o", markersize=13, fillstyle="none", color=plotting.COLOURS[i])
+    top.plot(
+        RATES[chosen[i]], final[arm].mean(), "o", markersize=13, fillstyle="none", color=plotting.COLOURS[i]
+    )
     bottom.plot(RATES, (results["test"][i] < 0.5).sum(-1), marker="os^"[i], label=arm)
 top.set(xscale="log", ylabel="test F1", xlabel="learning rate", ylim=(0, 1))
 bottom.set(xscale="log", ylabel="networks astray, of 24", xlabel="learning rate")
@@ -622,7 +716,9 @@ plt.show()
 ce = trained[ARMS[0], RATES[chosen[0]]]
 grid = torch.linspace(0.05, 0.95, 19).tolist()
 best = torch.stack([f1_on("validation", ce, c) for c in grid]).argmax(0)
-final["cross-entropy, threshold tuned"] = torch.stack([f1_on("test", ce, c) for c in grid]).gather(0, best[None])[0]
+final["cross-entropy, threshold tuned"] = torch.stack([f1_on("test", ce, c) for c in grid]).gather(
+    0, best[None]
+)[0]
 lines = ["| arm | learning rate | test F1 | 95 % interval |", "|---|---|---|---|"]
 for i, (arm, f1) in enumerate(final.items()):
     mean, low, high = plotting.mean_interval(f1)
@@ -637,11 +733,16 @@ def difference(arm, other):
 
 over_scratch, over_ce = difference(ARMS[2], ARMS[1]), difference(ARMS[2], ARMS[0])
 astray = (results["test"] < 0.5).sum((-2, -1))  # networks of all rates, for each arm
-verdict("smoothing.claim3", holds=(astray[1] > 2 * astray[0]) & (over_scratch[1] > 0),
-        measured={f"test F1, {arm}": f1.mean() for arm, f1 in final.items()}
-        | {f"astray of {SEEDS * len(RATES)}, {arm}": int(a) for arm, a in zip(ARMS, astray)}
-        | {f"then-F1 minus {other}": f"{d:.3f} ({low:.3f} to {high:.3f})"
-           for other, (d, low, high) in (("from scratch", over_scratch), ("cross-entropy", over_ce))})
+verdict(
+    "smoothing.claim3",
+    holds=(astray[1] > 2 * astray[0]) & (over_scratch[1] > 0),
+    measured={f"test F1, {arm}": f1.mean() for arm, f1 in final.items()}
+    | {f"astray of {SEEDS * len(RATES)}, {arm}": int(a) for arm, a in zip(ARMS, astray)}
+    | {
+        f"then-F1 minus {other}": f"{d:.3f} ({low:.3f} to {high:.3f})"
+        for other, (d, low, high) in (("from scratch", over_scratch), ("cross-entropy", over_ce))
+    },
+)
 
 # %% [markdown]
 # Is that a peculiarity of the eights? The other nine digits, each against the rest, at the rates that were
@@ -651,16 +752,25 @@ verdict("smoothing.claim3", holds=(astray[1] > 2 * astray[0]) & (over_scratch[1]
 others = {}
 for digit in set(range(10)) - {8}:
     positive = (digits.label == digit).float()
-    others[digit] = torch.stack([f1_on("test", train_networks(arm, RATES[chosen[i]], positive)) for i, arm in enumerate(ARMS)])
+    others[digit] = torch.stack(
+        [f1_on("test", train_networks(arm, RATES[chosen[i]], positive)) for i, arm in enumerate(ARMS)]
+    )
 lines = ["| digit | " + " | ".join(ARMS) + " | then-F1 minus from-scratch |", "|---|---|---|---|---|"]
 wins = {1: 0, 0: 0}  # over which arm
 for digit, f1 in others.items():
     intervals = {i: plotting.mean_interval(f1[2] - f1[i]) for i in wins}
     wins = {i: wins[i] + int(intervals[i][1] > 0) for i in wins}
     cells = " | ".join(f"{m:.3f}" for m in f1.mean(-1))
-    lines.append(f"| {digit} | {cells} | {intervals[1][0]:+.3f} ({intervals[1][1]:+.3f} to {intervals[1][2]:+.3f}) |")
-display(Markdown("\n".join(lines) + f"\n\nCross-entropy and then F1 beats F1 from scratch (interval above 0) for {wins[1]} "
-                 f"of these 9 digits, and cross-entropy alone for {wins[0]}."))
+    lines.append(
+        f"| {digit} | {cells} | {intervals[1][0]:+.3f} ({intervals[1][1]:+.3f} to {intervals[1][2]:+.3f}) |"
+    )
+display(
+    Markdown(
+        "\n".join(lines)
+        + f"\n\nCross-entropy and then F1 beats F1 from scratch (interval above 0) for {wins[1]} "
+        f"of these 9 digits, and cross-entropy alone for {wins[0]}."
+    )
+)
 
 # %% [markdown]
 # Why does the smooth F1 go astray? Look at its gradient with respect to a *logit* $z_s$, where $p_s=\sigma(z_s)$:
@@ -681,7 +791,9 @@ for arm, rate in itertools.product(ARMS[:2], RATES[-3:]):
     p = torch.sigmoid(networks(pixels[rows], *trained[arm, rate]))
     missed = (positive[rows] == 1) & (p < 0.5)
     given_up = (missed & (p < 0.01)).sum() / missed.sum().clamp(min=1)
-    lines.append(f"{arm:15}, rate {rate:4g}: {missed.sum() / positive[rows].sum():4.0%} of the positives missed, {given_up:4.0%} of these given up")
+    lines.append(
+        f"{arm:15}, rate {rate:4g}: {missed.sum() / positive[rows].sum():4.0%} of the positives missed, {given_up:4.0%} of these given up"
+    )
 print("\n".join(lines))
 
 # %% [markdown]
@@ -732,10 +844,19 @@ predicted_tied = torch.tensor([1 + 1 / 5] * 2 + [1 / 5 + 1 / 3] * 3, dtype=torch
 
 x = torch.randn(200, 12, generator=rng, dtype=torch.float64)
 sums = torch.stack([soft_k_max(s * x, k).sum(-1) - k for s in (0.1, 1, 30) for k in range(1, 13)])
-as_proved = max(gaps.values()) < 1e-9 and torch.allclose(tied, predicted_tied, atol=1e-9) and sums.abs().max() < 1e-9
+as_proved = (
+    max(gaps.values()) < 1e-9 and torch.allclose(tied, predicted_tied, atol=1e-9) and sums.abs().max() < 1e-9
+)
 indicator = soft_k_max(300 * u, 5)  # for k = n this should be all ones
-verdict("smoothing.alg1", holds=(indicator - 1).abs().max() < 0.01, restricted=as_proved,
-        measured={"limit for k = n = 5": ", ".join(f"{v:.2f}" for v in indicator), "largest |Σp − k|": sums.abs().max()})
+verdict(
+    "smoothing.alg1",
+    holds=(indicator - 1).abs().max() < 0.01,
+    restricted=as_proved,
+    measured={
+        "limit for k = n = 5": ", ".join(f"{v:.2f}" for v in indicator),
+        "largest |Σp − k|": sums.abs().max(),
+    },
+)
 
 # %% [markdown]
 # ## Near-equal scores at the top make it lose the top-k set
@@ -756,6 +877,7 @@ verdict("smoothing.alg1", holds=(indicator - 1).abs().max() < 0.01, restricted=a
 # removed, only set back to $y\approx0$, where it still competes with scores near the minimum. For $k=2$ and large
 # scales this needs $x_1>2x_2$: what the first step leaves missing, $1-p_1\approx e^{-(x_1-x_2)}$, is then
 # less than what the second adds, $e^{-x_2}$.
+
 
 # %%
 def top_set_lost(p, x, k):
@@ -805,7 +927,9 @@ plt.show()
 by_size = {}
 for n in (5, 20, 100):
     z = torch.randn(4000, n, generator=rng, dtype=torch.float64)
-    by_size[n] = torch.stack([top_set_lost(soft_k_max(s * z, 2), z, 2).double().mean() for s in scales.tolist()])
+    by_size[n] = torch.stack(
+        [top_set_lost(soft_k_max(s * z, 2), z, 2).double().mean() for s in scales.tolist()]
+    )
 tail = scales >= 30
 slope = {n: np.polyfit(scales[tail].log(), (r[tail] + 1e-9).log(), 1)[0] for n, r in by_size.items()}
 print("the share of lost top-2 sets falls like 1/scale:", all(-1.4 < s < -0.7 for s in slope.values()))
@@ -823,6 +947,7 @@ plt.show()
 # ## The obvious repair ties by construction
 #
 # If a taken entry must not re-enter at $y=0$, why not send it to $-\infty$: $y=x+\log(1-p)$? Try it:
+
 
 # %%
 def obvious_repair(x, k):
@@ -900,17 +1025,26 @@ for k, sharpness in itertools.product(range(1, 12), (1, 10, 100)):
     assert (out.sum(-1) - k).abs().max() < 1e-12
     assert (out.diff(dim=-1) <= 0).all()
 gradient_right = torch.autograd.gradcheck(lambda z: soft_top_k(z, 3, 2.0), x[:5].clone().requires_grad_())
-repaired = bool((lost_repaired == 0).all() & (above_repaired == 0).all()) and max(slack) < 1e-12 and gradient_right
+repaired = (
+    bool((lost_repaired == 0).all() & (above_repaired == 0).all()) and max(slack) < 1e-12 and gradient_right
+)
 assert repaired
 
 # %%
 two = soft_k_max(torch.tensor([40.0, 0]), 2)
-verdict("smoothing.claim4", holds=bool((lost == 0).all() & (above == 0).all()),
-        measured={"x = 40·(1, 0), k = 2": ", ".join(f"{v:.2f}" for v in two),
-                  "largest share of lost top-k sets (n = 20)": lost.max(), "at scale": scales[lost.amax(0).argmax()],
-                  "largest share with an entry above 1, k < n": above[:-1].max(),
-                  "both shares for soft_top_k": max(lost_repaired.max(), above_repaired.max()),
-                  "slope of the tail, n = 20": slope[20], "agreement with the criterion": agreement})
+verdict(
+    "smoothing.claim4",
+    holds=bool((lost == 0).all() & (above == 0).all()),
+    measured={
+        "x = 40·(1, 0), k = 2": ", ".join(f"{v:.2f}" for v in two),
+        "largest share of lost top-k sets (n = 20)": lost.max(),
+        "at scale": scales[lost.amax(0).argmax()],
+        "largest share with an entry above 1, k < n": above[:-1].max(),
+        "both shares for soft_top_k": max(lost_repaired.max(), above_repaired.max()),
+        "slope of the tail, n = 20": slope[20],
+        "agreement with the criterion": agreement,
+    },
+)
 
 # %% mystnb={"figure": {"caption": "One vector of 20 sorted scores; each row is the selection for one $k$. Above: the article's recursion; entries above 1 are orange. Below: soft_top_k with the same sharpness."}, "image": {"alt": "Two heat maps of 20 rows for k and 20 columns for the sorted scores. Soft-k-max has orange entries above 1 and dark holes among the selected ones; soft_top_k shows a clean triangle."}} tags=["hide-input"]
 z = 15 * torch.randn(20, generator=rng, dtype=torch.float64).sort(descending=True).values
@@ -919,7 +1053,13 @@ colours = plt.get_cmap("cividis").with_extremes(over=plotting.ORANGE)
 for ax, method in zip(axes, (soft_k_max, soft_top_k)):
     rows = torch.stack([method(z, k) for k in range(1, 21)])
     image = ax.imshow(rows, vmin=0, vmax=1 + 1e-6, cmap=colours, extent=(0.5, 20.5, 20.5, 0.5), aspect="auto")
-    ax.set(xlabel="rank of the score", ylabel="$k$", title=method.__name__, xticks=[1, 5, 10, 15, 20], yticks=[1, 5, 10, 15, 20])
+    ax.set(
+        xlabel="rank of the score",
+        ylabel="$k$",
+        title=method.__name__,
+        xticks=[1, 5, 10, 15, 20],
+        yticks=[1, 5, 10, 15, 20],
+    )
     ax.grid(False)
     fig.colorbar(image, ax=ax, extend="max", label="selected")
 plt.show()
@@ -949,7 +1089,11 @@ pair, triple = torch.stack([t, zero], -1), torch.stack([t, zero, zero], -1)
 axes[0].plot(t, pair.amax(-1), color=plotting.BLACK, label="max")
 axes[0].plot(t, smooth_max(pair), label="smooth max, $K=1$")
 axes[0].plot(t, smooth_max(pair) - np.log(2), label="mellowmax, $K=1$")
-for name, weights in (("softmax", soft_onehot(triple)), ("1.5-entmax", entmax15(triple)), ("sparsemax", sparsemax(triple))):
+for name, weights in (
+    ("softmax", soft_onehot(triple)),
+    ("1.5-entmax", entmax15(triple)),
+    ("sparsemax", sparsemax(triple)),
+):
     axes[1].plot(t, weights[:, 0], label=name)
 
 
@@ -962,7 +1106,11 @@ def one_threshold(step, x, k):
     return step(x - low)
 
 
-steps = {"$\\sigma(x-\\lambda)$": torch.sigmoid, "$\\min(1,e^{x-\\lambda})$": lambda z: z.exp().clamp(max=1), "clipped $x-\\lambda$": lambda z: z.clamp(0, 1)}
+steps = {
+    "$\\sigma(x-\\lambda)$": torch.sigmoid,
+    "$\\min(1,e^{x-\\lambda})$": lambda z: z.exp().clamp(max=1),
+    "clipped $x-\\lambda$": lambda z: z.clamp(0, 1),
+}
 four = torch.stack([t, zero + 1, zero, zero - 1], -1)
 for name, step in steps.items():
     axes[2].plot(t, one_threshold(step, four, 2)[:, 0], label=name)
@@ -999,7 +1147,9 @@ print(f"weights sum to {third.sum():.3f}; soft median {(third * x).sum():.3f}")
 # %% tags=["hide-cell"]
 beta, tp = 2.0, (decisions * labels).sum(-1)
 f_beta = (1 + beta**2) * tp / (beta**2 * labels.sum(-1) + decisions.sum(-1) + 1e-8)
-reference = [metrics.fbeta_score(a, b, beta=beta, zero_division=0) for a, b in zip(labels.int(), decisions.int())]
+reference = [
+    metrics.fbeta_score(a, b, beta=beta, zero_division=0) for a, b in zip(labels.int(), decisions.int())
+]
 print("equal:", torch.allclose(f_beta, torch.tensor(reference, dtype=torch.float64), atol=1e-7))
 
 # %% [markdown]
@@ -1016,7 +1166,10 @@ print("closed form:", torch.allclose(p1, closed), "| above 1:", bool((p1 > 1).al
 # ## The card
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-card("smoothing", {
-    "Sizes": f"network 64–{HIDDEN}–1; {SEEDS} splits × {len(RATES)} rates × {len(ARMS)} arms, {STEPS} steps of {BATCH}",
-    "Seeds": f"splits 0 to {SEEDS - 1}; the others follow from the generator of the first cell",
-})
+card(
+    "smoothing",
+    {
+        "Sizes": f"network 64–{HIDDEN}–1; {SEEDS} splits × {len(RATES)} rates × {len(ARMS)} arms, {STEPS} steps of {BATCH}",
+        "Seeds": f"splits 0 to {SEEDS - 1}; the others follow from the generator of the first cell",
+    },
+)

@@ -54,7 +54,12 @@ def execute(notebook: Path, threads: int, position: int = 0) -> nbformat.Noteboo
     nb = jupytext.read(notebook)
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     with tqdm(
-        total=len(nb.cells), desc=f"{notebook.stem:<12}", unit="cell", position=position, leave=False, disable=None
+        total=len(nb.cells),
+        desc=f"{notebook.stem:<12}",
+        unit="cell",
+        position=position,
+        leave=False,
+        disable=None,
     ) as bar:
         client = NotebookClient(
             nb,
@@ -171,12 +176,16 @@ def run(slug: str) -> int:
     done.metadata.pop("jupytext", None)
     nbformat.write(done, notebook)
     script.write_text(script_of(done), "utf-8")
-    print(f"{slug}: {len(done.cells)} cells in {time.perf_counter() - start:.0f} s, written to {notebook.name}")
+    print(
+        f"{slug}: {len(done.cells)} cells in {time.perf_counter() - start:.0f} s, written to {notebook.name}"
+    )
     return 0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("book").add_argument("directory", type=Path)
     commands.add_parser("run").add_argument("slug")

@@ -112,7 +112,9 @@ def gaps(joined: dict[str, Any], evidence: Evidence, root: Path = ROOT) -> list[
                 problems.append(f"{row['id']} needs a verdict cell in chapters/{slug}.py")
         shown = verdicts(root / "chapters" / f"{slug}.ipynb")
         problems += [f"chapters/{slug}.ipynb: no row for {i}" for i in shown if i not in known]
-    problems += [f"{tests[0]} verifies {i}, which has no row" for i, tests in evidence.items() if i not in known]
+    problems += [
+        f"{tests[0]} verifies {i}, which has no row" for i, tests in evidence.items() if i not in known
+    ]
     return problems
 
 
@@ -154,7 +156,13 @@ def ledger_page(joined: dict[str, Any]) -> str:
         for row in article["rows"]
         if row["verdict"] in ("restricted", "refuted")
     ]
-    lines += ["", "(errata)=", "## Errata", "", "Where an article is imprecise or wrong, and what was measured."]
+    lines += [
+        "",
+        "(errata)=",
+        "## Errata",
+        "",
+        "Where an article is imprecise or wrong, and what was measured.",
+    ]
     for slug, row in errata:
         numbers = "; ".join(f"{name} = {_number(value)}" for name, value in row["measured"].items())
         lines += [
@@ -195,7 +203,9 @@ def evidence_page(evidence: Evidence, root: Path = ROOT) -> str:
     for path in sorted({test.partition("::")[0] for test in cited}):
         lines += ["", f"## {path.removeprefix('tests/')}"]
         functions = [
-            node.name for node in ast.parse((root / path).read_text("utf-8")).body if isinstance(node, ast.FunctionDef)
+            node.name
+            for node in ast.parse((root / path).read_text("utf-8")).body
+            if isinstance(node, ast.FunctionDef)
         ]
         for name in functions:
             ids = cited.get(f"{path}::{name}")
@@ -209,7 +219,9 @@ def evidence_page(evidence: Evidence, root: Path = ROOT) -> str:
 
 
 def _natural(text: str) -> list[tuple[bool, int, str]]:
-    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", text)]
+    return [
+        (not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", text)
+    ]
 
 
 def anchor(heading: str) -> str:
@@ -233,7 +245,9 @@ def pages(evidence: Evidence, root: Path = ROOT) -> dict[str, str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("command", choices=["write", "check"])
     parser.add_argument("--evidence", type=Path, help="what pytest --evidence wrote")
     arguments = parser.parse_args()

@@ -7,6 +7,7 @@ test carries `@pytest.mark.verifies("<id>")`. `make ledger` joins the three into
 
 import html
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,7 +94,9 @@ def load(slug: str, folder: Path | None = None) -> Article:
     rows = tuple(Row(**row) for row in data.pop("row"))
     ids = [row.id for row in rows]
     if len(ids) != len(set(ids)):
-        raise ValueError(f"{path.name}: ids must be unique, got {sorted({i for i in ids if ids.count(i) > 1})}")
+        raise ValueError(
+            f"{path.name}: ids must be unique, got {sorted({i for i in ids if ids.count(i) > 1})}"
+        )
     if foreign := [i for i in ids if not i.startswith(f"{slug}.")]:
         raise ValueError(f"{path.name}: ids must start with '{slug}.', got {foreign}")
     data["prerequisites"], data["data"] = tuple(data["prerequisites"]), tuple(data["data"])
@@ -208,14 +211,21 @@ def box(entry: Row, outcome: Outcome, values: Mapping[str, Any]) -> str:
         f'font-weight:600;white-space:nowrap">{SYMBOLS[outcome]} {outcome}</span>'
     )
     why = f"<div><em>{html.escape(entry.why, quote=False)}</em></div>" if entry.why else ""
-    numbers = "; ".join(f"{html.escape(name)} = {html.escape(_text(value))}" for name, value in values.items())
+    numbers = "; ".join(
+        f"{html.escape(name)} = {html.escape(_text(value))}" for name, value in values.items()
+    )
     measured = f'<span class="measured">Measured: {numbers}</span>' if numbers else ""
     return (
         f'<div class="kexue-verdict tex2jax_process mathjax_process" data-row="{entry.id}" '
         f'style="border-left:4px solid {_COLOURS[outcome]};padding:.3em .8em;margin:.4em 0">'
         f"<div>{badge} <strong>{entry.id}</strong></div>"
-        f"<div>{html.escape(entry.statement, quote=False)}</div>{why}{measured}</div>"
+        f"<div>{_mathematics(entry.statement)}</div>{why}{measured}</div>"
     )
+
+
+def _mathematics(text: str) -> str:
+    """HTML of a statement, with $...$ as MathJax's \\(...\\)."""
+    return re.sub(r"\$(.+?)\$", r"\\(\1\\)", html.escape(text, quote=False))
 
 
 def _text(value: float | int | str) -> str:

@@ -99,7 +99,8 @@ def _head(article: ledger.Article) -> str:
     minutes = f"about {reading_minutes(article.slug)} minutes; " if _chapter_file(article.slug) else ""
     return "\n".join(
         (
-            f"- **Article**: 苏剑林, [《{article.title_zh}》]({article.url}) (*{article.gloss}*), {article.date}",
+            f"- **Article**: 苏剑林, [《{article.title_zh}》]({article.url})"
+            f" (*{article.gloss}*), {article.date}",
             f"- **Checked here**: {len(article.rows)} equations, algorithms and claims: {found}",
             f"- **Reading time**: {minutes}everything runs on a laptop's processor",
             f"- **You should know**: {', '.join(article.prerequisites)}",

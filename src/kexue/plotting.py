@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from cycler import cycler
 from numpy.typing import ArrayLike
 from scipy import stats
 
@@ -25,7 +26,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = COLOURS = (
     "#222222",
 )
 
-_STYLE = {
+_STYLE: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
     "savefig.bbox": "tight",
@@ -40,7 +41,7 @@ _STYLE = {
     "axes.grid": True,
     "grid.color": "#e4e4e4",
     "axes.axisbelow": True,
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLOURS),
     "image.cmap": "cividis",
     "legend.frameon": False,
     "legend.fontsize": 9.5,
@@ -114,7 +115,9 @@ def slider_figure(
             "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
             "height": 460,
             "meta": {"alt": alt},
-            "sliders": [{"active": start, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": 10}}],
+            "sliders": [
+                {"active": start, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": 10}}
+            ],
             **layout,
         },
     )

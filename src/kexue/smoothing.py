@@ -11,7 +11,7 @@ Every function checks its input and raises
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Integer, Shaped
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn.functional import logsigmoid
@@ -145,7 +145,7 @@ def soft_argmax(x: Float[Tensor, "..."], k: float = 1.0, dim: int = -1) -> Float
 
 
 def soft_accuracy(
-    probs: Float[Tensor, "*batch n classes"], target: Int[Tensor, "*batch n"]
+    probs: Float[Tensor, "*batch n classes"], target: Integer[Tensor, "*batch n"]
 ) -> Float[Tensor, "*batch"]:
     """Smooth accuracy, (1/n)·Σₛ p(targetₛ): the mean probability of the right class (smoothing.eq13).
 
@@ -181,9 +181,6 @@ def soft_accuracy(
         )
     # smoothing.eq13: ⟨1_target, p⟩, averaged
     return probs.gather(-1, target.long().unsqueeze(-1)).squeeze(-1).mean(-1)
-
-
-
 
 
 def soft_recall(

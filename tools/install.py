@@ -1,9 +1,11 @@
-"""Create or update the virtual environment: `python tools/venv.py DIR`. Standard library only.
+"""Create or update the virtual environment: `python tools/install.py DIR`. Standard library only.
 
 Does nothing when pyproject.toml and constraints.txt are those that DIR was last installed from, so
 that everything else works without a network. Runs on any Python 3, to be able to say that it is too
 old.
 """
+
+from __future__ import annotations
 
 import hashlib
 import os
@@ -15,14 +17,15 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 STAMP = "kexue-installed.txt"
 
 
-def supported():
+def supported() -> tuple[tuple[int, int], tuple[int, int]]:
     """(lowest, first unsupported) Python version, from requires-python in pyproject.toml."""
     with open(os.path.join(ROOT, "pyproject.toml"), encoding="utf-8") as file:
-        low, high = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', file.read()).groups()
+        text = file.read()
+    ((low, high),) = re.findall(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', text)
     return (3, int(low)), (3, int(high))
 
 
-def fingerprint():
+def fingerprint() -> str:
     digest = hashlib.sha256(ROOT.encode())
     for name in ("pyproject.toml", "constraints.txt"):
         with open(os.path.join(ROOT, name), "rb") as file:
@@ -30,11 +33,11 @@ def fingerprint():
     return digest.hexdigest()
 
 
-def python_of(directory):
+def python_of(directory: str) -> str:
     return os.path.join(directory, "Scripts" if os.name == "nt" else "bin", "python")
 
 
-def main(directory):
+def main(directory: str) -> str | int:
     low, high = supported()
     if not low <= sys.version_info[:2] < high:
         return (

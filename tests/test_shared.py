@@ -1,0 +1,392 @@
+"""The shared modules: data, plotting, notebook, book; and the tools."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import execute
+import install
+import matplotlib as mpl
+import nbformat
+import numpy as np
+import pytest
+import torch
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from kexue import book, data, notebook, plotting
+from kexue.smoothing import smooth_max, soft_f1
+
+ROOT = Path(__file__).parents[1]
+
+
+# --- The package -------------------------------------------------------------------------------
+
+
+def test_importing_kexue_alone_imports_no_torch():
+    code = "import sys, kexue; assert 'torch' not in sys.modules and 'numpy' not in sys.modules; print(kexue.__version__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def test_the_address_stands_in_one_place():
+    address = book.repository(ROOT)
+    for path in (ROOT / "chapters").glob("*.py"):
+        (line,) = re.findall(r"^# On Colab, first: %pip install .*$", path.read_text("utf-8"), re.M)
+        assert f'"kexue[book] @ git+{address}"' in line
+    owner = address.removeprefix("https://github.com/")
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("*.yml"), *ROOT.glob("*.cff"), *ROOT.glob("src/kexue/*.py")]:
+        assert owner not in path.read_text("utf-8"), path.name
+
+
+def test_no_version_is_named_twice():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {
+        re.split(r"[<>=\[ ]", requirement)[0]
+        for group in (project["dependencies"], *project["optional-dependencies"].values())
+        for requirement in group
+    }
+    environment = (ROOT / "environment.yml").read_text()
+    for name in names - {"kexue"}:
+        assert not re.search(rf"^ *- {name}\b", environment, re.M)
+    locked = {
+        line.partition("==")[0].lower()
+        for line in (ROOT / "constraints.txt").read_text().split()
+        if "==" in line
+    }
+    assert {name.lower() for name in names - {"kexue"}} <= locked
+
+
+# --- Data --------------------------------------------------------------------------------------
+
+
+def test_digits():
+    digits = data.digits()
+    assert digits.pixels.shape == (1797, 8, 8)
+    assert digits.pixels.dtype == torch.float32
+    assert (float(digits.pixels.min()), float(digits.pixels.max())) == (0, 1)
+    assert digits.label.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert digits.source.licence == "CC BY 4.0"
+
+
+def test_stratified_split_is_disjoint_and_keeps_the_shares():
+    label = torch.arange(100) % 5
+    parts = data.stratified_split(label, (0.5, 0.2, 0.3), torch.Generator().manual_seed(0))
+    assert [len(part) for part in parts] == [50, 20, 30]
+    assert sorted(torch.cat(parts).tolist()) == list(range(100))
+    assert [label[part].bincount().tolist() for part in parts] == [[10] * 5, [4] * 5, [6] * 5]
+    again = data.stratified_split(label, (0.5, 0.2, 0.3), torch.Generator().manual_seed(0))
+    other = data.stratified_split(label, (0.5, 0.2, 0.3), torch.Generator().manual_seed(1))
+    assert all(torch.equal(a, b) for a, b in zip(parts, again, strict=True))
+    assert not torch.equal(parts[0], other[0])
+
+
+@pytest.mark.parametrize("fractions", [(), (0.5, 0.6), (1.0,), (-0.1, 0.5), (0.0,)])
+def test_bad_fractions_are_named(fractions):
+    with pytest.raises(ValueError, match=r"fractions must lie in \(0, 1\) and sum to at most 1, got"):
+        data.stratified_split(torch.arange(4), fractions, torch.Generator())
+
+
+# --- Plotting ----------------------------------------------------------------------------------
+
+
+def test_mean_interval_is_the_t_interval():
+    from scipy import stats
+
+    samples = np.random.default_rng(0).normal(size=(3, 12))
+    mean, low, high = plotting.mean_interval(samples, confidence=0.9)
+    for row, m, lo, hi in zip(samples, mean, low, high, strict=True):
+        expected = stats.ttest_1samp(row, 0).confidence_interval(0.9)
+        assert (m, lo, hi) == pytest.approx((row.mean(), expected.low, expected.high))
+
+
+def test_mean_interval_covers_as_often_as_it_says():
+    samples = np.random.default_rng(1).normal(2.0, 3.0, size=(4000, 5))
+    _, low, high = plotting.mean_interval(samples)
+    assert 0.94 < np.mean((low <= 2) & (high >= 2)) < 0.96
+
+
+def test_mean_interval_needs_two_samples():
+    with pytest.raises(ValueError, match="samples must hold at least 2 values along axis=-1, got 1"):
+        plotting.mean_interval([[1.0], [2.0]])
+
+
+def test_band_draws_mean_and_interval():
+    figure, ax = plotting.panels()
+    samples = np.random.default_rng(0).normal(size=(4, 10))
+    plotting.band(ax, [1, 2, 3, 4], samples, "label", color=plotting.RED)
+    (line,) = ax.lines
+    assert np.allclose(line.get_ydata(), samples.mean(-1))
+    assert line.get_label() == "label"
+    _, low, high = plotting.mean_interval(samples)
+    corners = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert corners.min() == pytest.approx(low.min())
+    assert corners.max() == pytest.approx(high.max())
+    mpl.pyplot.close(figure)
+
+
+def test_style_is_opaque_and_panels_are_narrow():
+    with mpl.rc_context():
+        plotting.use_style()
+        assert mpl.rcParams["savefig.facecolor"] == "white"
+        assert mpl.rcParams["image.cmap"] == "cividis"
+        figure, axes = plotting.panels(3, height=2)
+        assert len(axes) == 3
+        assert tuple(figure.get_size_inches()) == (6, 6)
+        mpl.pyplot.close(figure)
+
+
+def slider():
+    frames = [(f"{k}", [{"type": "scatter", "x": [0, 1], "y": [0, k]}]) for k in (1, 2, 3)]
+    return plotting.slider_figure(frames, start=1, prefix="K = ", alt='a "line"', xaxis={"visible": False})
+
+
+def test_slider_figure_has_a_sensible_first_frame():
+    figure = slider()
+    assert list(figure.data[0].y) == [0, 2]
+    assert [frame.name for frame in figure.frames] == ["1", "2", "3"]
+    (control,) = figure.layout.sliders
+    assert control.active == 1
+    assert [step.args[0] for step in control.steps] == [("1",), ("2",), ("3",)] or [
+        list(step.args[0]) for step in control.steps
+    ] == [["1"], ["2"], ["3"]]
+    assert figure.layout.xaxis.visible is False
+
+
+# --- Notebook ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a cell would display, as Markdown source."""
+    texts = []
+    monkeypatch.setattr(notebook, "display", lambda item: texts.append(item.data))
+    return texts
+
+
+@pytest.fixture
+def restored():
+    deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    with mpl.rc_context():
+        yield
+    torch.use_deterministic_algorithms(deterministic)
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("restored")
+def test_setup_seeds_and_shows_the_head(shown, monkeypatch):
+    monkeypatch.chdir(ROOT / "chapters")
+    first = notebook.setup("smoothing", seed=3)
+    a, b = torch.rand(4), torch.rand(4, generator=first)
+    assert torch.are_deterministic_algorithms_enabled()
+    again = notebook.setup("smoothing", seed=3)
+    assert torch.equal(a, torch.rand(4))
+    assert torch.equal(b, torch.rand(4, generator=again))
+    head = shown[0]
+    assert "《函数光滑化杂谈:不可导函数的可导逼近》" in head
+    assert "22 equations, algorithms and claims: 17 holds, 4 restricted, 1 refuted" in head
+    assert re.search(r"about \d+ minutes", head)
+    assert "0.1 MB" in head
+
+
+@pytest.mark.usefixtures("restored")
+def test_setup_honours_the_number_of_threads(shown, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook.setup("smoothing")
+    assert torch.get_num_threads() == 1
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    notebook.setup("smoothing")
+    assert torch.get_num_threads() == 2
+
+
+def test_head_and_card_do_without_the_chapters_file(shown, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    notebook.card("smoothing", {"Sizes": "none"}, seed=5)
+    assert "| Reading time | unknown |" in shown[0]
+    assert "| Sizes | none |" in shown[0]
+    assert "| Seed | 5," in shown[0]
+    assert f"torch {torch.__version__.partition('+')[0]}" in shown[0]
+    assert "CC BY 4.0" in shown[0]
+    with pytest.raises(FileNotFoundError, match=r"no chapter smoothing\.py in"):
+        notebook.reading_minutes("smoothing")
+
+
+def test_card_names_the_gpu(shown, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A fine GPU")
+    notebook.card("smoothing", {})
+    assert "A fine GPU" in shown[0]
+
+
+def test_reading_minutes(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.py").write_text("word " * 3600)
+    assert notebook.reading_minutes("a") == 20
+    (tmp_path / "a.py").write_text("word")
+    assert notebook.reading_minutes("a") == 5
+
+
+def test_source_shows_the_code_and_one_line_of_docstring(shown):
+    notebook.source(smooth_max, soft_f1)
+    (text,) = shown
+    assert text.count("```python\n# src/kexue/smoothing.py\n") == 2
+    assert "return torch.logsumexp(k * (x - top), dim) / k + top.squeeze(dim)" in text
+    assert '"""Smooth maximum, (1/k)·log Σᵢ exp(k·xᵢ), along `dim`."""' in text
+    assert "Raises" not in text
+
+
+# --- Book --------------------------------------------------------------------------------------
+
+
+class Output:
+    def __init__(self, content, mime_type=book.PLOTLY_MIME):
+        self.content, self.mime_type = content, mime_type
+
+
+class Renderer:
+    class renderer:
+        class sphinx_env:
+            docname = "chapters/a"
+
+
+def test_plotly_renderer_loads_nothing_from_elsewhere():
+    (node,) = book.PlotlyRenderer.handle_mime(Renderer, Output(json.loads(slider().to_json())), inline=False)
+    text = node.astext()
+    assert 'src="../_static/plotly.min.js"' in text
+    assert 'aria-label="a &quot;line&quot;"' in text
+    assert "cdn" not in text.lower()
+    assert book.PlotlyRenderer.handle_mime(Renderer, Output("x", "text/plain"), inline=False) is None
+    assert book.PlotlyRenderer.handle_mime(Renderer, Output("{}"), inline=True) is None
+
+
+def test_substitutions_sum_over_the_articles():
+    counts = [{"holds": 3, "restricted": 0, "refuted": 1}, {"holds": 2, "restricted": 5, "refuted": 0}]
+    values = book.substitutions(
+        {"articles": {name: {"count": c} for name, c in zip("ab", counts, strict=True)}}
+    )
+    assert values == {
+        "a_counts": "**3** holds, **1** refuted",
+        "b_counts": "**2** holds, **5** restricted",
+        "ledger_counts": "**5** holds, **5** restricted, **1** refuted",
+        "ledger_rows": "11",
+        "ledger_articles": "2",
+    }
+
+
+@pytest.mark.house
+def test_the_extension_in_a_small_sphinx_project(tmp_path):
+    from sphinx.application import Sphinx
+
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "conf.py").write_text(
+        "extensions = ['myst_nb', 'kexue.book']\nhtml_theme = 'sphinx_book_theme'\nmyst_substitutions = {}\n"
+        "myst_enable_extensions = ['substitution', 'dollarmath']\nnb_execution_mode = 'off'\nhtml_theme_options = {}\n"
+    )
+    (source / "pyproject.toml").write_text("[project.urls]\nRepository = 'https://github.com/a/book'\n")
+    (source / "ledger.json").write_text('{"articles": {"a": {"count": {"holds": 7}}}}')
+    (source / "index.md").write_text("# Title\n\n{{ ledger_counts }}\n\n```{toctree}\nplot\n```\n")
+    cell = new_code_cell("figure", execution_count=1)
+    cell.outputs = [
+        nbformat.v4.new_output("display_data", data={book.PLOTLY_MIME: json.loads(slider().to_json())})
+    ]
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Plot"), cell]), source / "plot.ipynb")
+    app = Sphinx(
+        str(source), str(source), str(tmp_path / "html"), str(tmp_path / "trees"), "html", status=None
+    )
+    app.build()
+    assert app.config.html_theme_options["repository_url"] == "https://github.com/a/book"
+    assert "<strong>7</strong> holds" in (tmp_path / "html" / "index.html").read_text()
+    page = (tmp_path / "html" / "plot.html").read_text()
+    assert "kexue-interactive" in page
+    assert "THEBE_JS_URL" not in page
+    assert (tmp_path / "html" / "_static" / "plotly.min.js").stat().st_size > 1e6
+
+
+# --- Tools -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workshop(tmp_path, monkeypatch):
+    """A small root with chapters to execute."""
+    for folder in ("chapters", "src/kexue", "ledger", "tests", "_static"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in (
+        "constraints.txt",
+        "pyproject.toml",
+        "ledger.json",
+        "_toc.yml",
+        "intro.md",
+        "references.bib",
+    ):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "chapters" / "jupytext.toml").write_text((ROOT / "chapters" / "jupytext.toml").read_text())
+    monkeypatch.setattr(execute, "ROOT", tmp_path)
+    monkeypatch.setattr(execute, "CHAPTERS", tmp_path / "chapters")
+
+    def add(name: str, *sources: str) -> Path:
+        nb = new_notebook(cells=[new_code_cell(source) for source in sources])
+        nb.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        path = tmp_path / "chapters" / f"{name}.ipynb"
+        nbformat.write(nb, path)
+        path.with_suffix(".py").write_text(execute.script_of(nb), "utf-8")
+        return path
+
+    return add
+
+
+@pytest.mark.house
+def test_book_executes_once_and_continues_after_a_failure(workshop, tmp_path, capsys):
+    good = workshop("good", "print(6 * 7)")
+    workshop("bad", "raise RuntimeError('out of tea')")
+    before = good.read_bytes()
+    assert execute.book(tmp_path / "build") == 1
+    captured = capsys.readouterr()
+    assert "out of tea" in captured.err
+    assert "1 of 2 chapters failed" in captured.err
+    workshop("bad", "print('mended')")
+    assert execute.book(tmp_path / "build") == 0
+    report = capsys.readouterr().out
+    assert re.search(r"good +up to date", report)
+    assert re.search(r"bad +1 cells in \d+ s", report)
+    built = nbformat.read(tmp_path / "build" / "source" / "chapters" / "good.ipynb", as_version=4)
+    assert built.cells[0].outputs[0].text == "42\n"
+    assert (tmp_path / "build" / "source" / "intro.md").read_text() == "intro.md"
+    assert good.read_bytes() == before  # committed files are not touched
+    (tmp_path / "src" / "kexue" / "new.py").write_text("1")  # the package changed
+    assert execute.fingerprint(good) != (tmp_path / "build" / "executed" / "good.sha256").read_text()
+
+
+@pytest.mark.house
+def test_run_writes_outputs_back_and_keeps_ids(workshop, tmp_path, capsys):
+    path = workshop("one", "x = 1", "print(x)")
+    ids = [cell.id for cell in nbformat.read(path, as_version=4).cells]
+    script = path.with_suffix(".py")
+    script.write_text(script.read_text().replace("print(x)", "print(x + 1)"))
+    assert execute.run("one") == 0
+    nb = nbformat.read(path, as_version=4)
+    assert nb.cells[1].outputs[0].text == "2\n"
+    assert nb.cells[0].id == ids[0]
+    assert "jupytext" not in nb.metadata
+    assert execute.run("none") == 2
+    assert "SLUG must be one of one; got 'none'" in capsys.readouterr().err
+    script.write_text(script.read_text().replace("print(x + 1)", "print(y)"))
+    assert execute.run("one") == 1
+    assert "NameError" in capsys.readouterr().err
+    assert not list((tmp_path / "chapters").glob("*.tmp.*"))
+
+
+def test_install_says_what_is_wrong(monkeypatch):
+    assert install.supported() == ((3, 11), (3, 14))
+
+    monkeypatch.setattr(install.sys, "version_info", (3, 9, 1))
+    assert "needs Python 3.11 to 3.13" in install.main("nowhere")
+    monkeypatch.setattr(install.sys, "version_info", (3, 12, 1))
+    monkeypatch.setattr(
+        install.os, "makedirs", lambda *a, **k: (_ for _ in ()).throw(PermissionError("read-only"))
+    )
+    assert "Name a folder that can be written" in install.main("nowhere/else")

@@ -1,0 +1,673 @@
+"""Mathematics of kexue.smoothing: closed forms, bounds, invariances, brute force, gradients, bad input."""
+
+import itertools
+import math
+
+import pytest
+import sympy
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
+from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd.gradcheck import GradcheckError
+
+from kexue import smoothing
+from kexue.smoothing import (
+    smooth_max,
+    soft_accuracy,
+    soft_argmax,
+    soft_f1,
+    soft_k_max,
+    soft_onehot,
+    soft_precision,
+    soft_recall,
+    soft_top_k,
+)
+
+F64 = torch.float64
+EXAMPLE = torch.tensor([2.0, 1, 4, 5, 3], dtype=F64)
+
+settings.register_profile("kexue", deadline=None, max_examples=60, derandomize=True)
+settings.load_profile("kexue")
+
+lists = st.lists(st.floats(-50, 50, allow_subnormal=False), min_size=1, max_size=12)
+sharpnesses = st.floats(1e-2, 1e3)
+
+
+def rand(*shape: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
+    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+
+
+# --- max and argmax ----------------------------------------------------------------------------
+
+
+@pytest.mark.verifies("smoothing.eq1")
+def test_smooth_max_tends_to_max():
+    x = rand(300, 7)
+    errors = [(smoothing.smooth_max(x, k) - x.amax(-1)).abs().max() for k in (1, 10, 100, 1000)]
+    for near, far in itertools.pairwise(errors):
+        assert far < near / 5
+    assert errors[-1] < 1e-2
+
+
+@pytest.mark.verifies("smoothing.eq2")
+@given(lists, sharpnesses)
+def test_smooth_max_is_within_log_n_over_k(values, k):
+    x = torch.tensor(values, dtype=F64)
+    error = float(smoothing.smooth_max(x, k) - x.max())
+    assert -1e-9 <= error <= math.log(len(values)) / k + 1e-9
+
+
+@pytest.mark.verifies("smoothing.eq2")
+@pytest.mark.parametrize("k", [0.5, 1.0, 20.0])
+def test_smooth_max_bounds_are_reached(k):
+    torch.testing.assert_close(
+        smoothing.smooth_max(torch.full((9,), 3.7, dtype=F64), k),
+        torch.tensor(3.7 + math.log(9) / k, dtype=F64),
+    )
+    lone = torch.zeros(9, dtype=F64)
+    lone[4] = 1e4
+    assert smoothing.smooth_max(lone, k) == 1e4
+
+
+@pytest.mark.verifies("smoothing.eq2")
+@given(lists, sharpnesses)
+def test_smooth_max_is_the_formula(values, k):
+    mine = float(smoothing.smooth_max(torch.tensor(values, dtype=F64), k))
+    top = max(values)
+    reference = top + math.log(math.fsum(math.exp(k * (v - top)) for v in values)) / k
+    assert mine == pytest.approx(reference, rel=1e-12, abs=1e-12)
+
+
+def test_smooth_max_defaults_to_k_1_and_the_last_axis():
+    x = rand(3, 4)
+    torch.testing.assert_close(smooth_max(x), torch.logsumexp(x, -1))
+    torch.testing.assert_close(smooth_max(x, 2.0, 0), torch.logsumexp(2 * x, 0) / 2)
+    torch.testing.assert_close(smooth_max(x, 2.0, -2), torch.logsumexp(2 * x, 0) / 2)
+
+
+@pytest.mark.verifies("smoothing.eq3")
+def test_gradient_of_logsumexp_is_softmax():
+    x = rand(20, 6).requires_grad_()
+    for k in (1.0, 4.0):
+        (gradient,) = torch.autograd.grad(smoothing.smooth_max(x, k).sum(), x)
+        torch.testing.assert_close(gradient, torch.softmax(k * x, -1))
+    symbols = sympy.symbols("a b c")
+    lse = sympy.log(sum(sympy.exp(s) for s in symbols))
+    for s in symbols:
+        assert sympy.simplify(sympy.diff(lse, s) - sympy.exp(s - lse)) == 0
+
+
+@pytest.mark.verifies("smoothing.eq3")
+def test_k_equal_to_1_is_off_by_up_to_log_n_and_absorbing_k_scales_the_value():
+    equal = torch.full((50,), 12.0, dtype=F64)
+    assert float(smoothing.smooth_max(equal) - 12) == pytest.approx(math.log(50))
+    x = rand(40, 5, seed=1)
+    torch.testing.assert_close(smoothing.smooth_max(30 * x), 30 * smoothing.smooth_max(x, 30.0))
+
+
+@pytest.mark.verifies("smoothing.eq4", "smoothing.eq7")
+def test_soft_onehot_of_the_article():
+    assert torch.nn.functional.one_hot(EXAMPLE.argmax(), 5).tolist() == [0, 0, 0, 1, 0]
+    torch.testing.assert_close(
+        smoothing.soft_onehot(EXAMPLE, 60.0), torch.tensor([0, 0, 0, 1.0, 0], dtype=F64), atol=1e-9, rtol=0
+    )
+
+
+@pytest.mark.verifies("smoothing.eq5", "smoothing.eq6")
+@given(st.lists(st.floats(-50, 50), min_size=2, max_size=8, unique=True))
+def test_shifted_exponential_is_within_e_to_minus_gap_of_onehot(values):
+    x = torch.tensor(values, dtype=F64)
+    shifted = x - x.max()
+    assert shifted.max() == 0
+    assert (shifted.argmax() == x.argmax()).all()
+    onehot = torch.nn.functional.one_hot(x.argmax(), len(values))
+    first, second = x.topk(2).values
+    assert float((shifted.exp() - onehot).abs().max()) == pytest.approx(math.exp(second - first))
+
+
+@pytest.mark.verifies("smoothing.eq7")
+@given(lists, sharpnesses)
+def test_soft_onehot_is_e_to_x_minus_logsumexp(values, k):
+    x = torch.tensor(values, dtype=F64)
+    out = smoothing.soft_onehot(x, k)
+    torch.testing.assert_close(out, torch.exp(k * (x - smoothing.smooth_max(x, k))), atol=1e-9, rtol=1e-9)
+    assert float(out.sum()) == pytest.approx(1)
+
+
+@pytest.mark.verifies("smoothing.eq8", "smoothing.eq9", "smoothing.eq10")
+def test_soft_argmax_of_the_article():
+    assert int(EXAMPLE.argmax()) + 1 == 4
+    onehot = torch.nn.functional.one_hot(EXAMPLE.argmax(), 5)
+    assert int((torch.arange(1, 6) * onehot).sum()) == 4
+    assert float(smoothing.soft_argmax(EXAMPLE)) + 1 == pytest.approx(3.73, abs=0.005)
+    assert float(smoothing.soft_argmax(EXAMPLE, 60.0)) == pytest.approx(3)
+
+
+@pytest.mark.verifies("smoothing.eq10")
+@given(lists, sharpnesses)
+def test_soft_argmax_is_the_mean_position(values, k):
+    weights = [math.exp(k * (v - max(values))) for v in values]
+    mean = math.fsum(i * w for i, w in enumerate(weights)) / math.fsum(weights)
+    assert float(smoothing.soft_argmax(torch.tensor(values, dtype=F64), k)) == pytest.approx(mean, abs=1e-9)
+
+
+@pytest.mark.verifies("smoothing.claim5")
+def test_soft_argmax_between_two_peaks_names_a_loser():
+    peaks = torch.tensor([5, 0, 0, 0, 4.99], dtype=F64)
+    for k in (1.0, 10.0):
+        assert 1.5 < float(smoothing.soft_argmax(peaks, k)) < 2.5  # positions 0 and 4 have the peaks
+    assert float(smoothing.soft_argmax(peaks, 2000.0)) < 0.01
+
+
+@pytest.mark.parametrize("function", [soft_onehot, soft_argmax, smooth_max])
+def test_dim_moves_the_axis(function):
+    x = rand(2, 3, 4)
+    for dim in (0, 1, -1):
+        moved = function(x.movedim(dim, -1), 3.0)
+        if function is soft_onehot:
+            moved = moved.movedim(-1, dim)
+        torch.testing.assert_close(function(x, 3.0, dim), moved)
+
+
+@pytest.mark.parametrize("function", [soft_onehot, soft_argmax, smooth_max])
+def test_gradients(function):
+    x = rand(4, 5).requires_grad_()
+    assert gradcheck(lambda z: function(z, 1.7), x)
+    assert gradcheck(lambda z: function(z, 0.6, 0), x)
+
+
+# --- Accuracy, recall, precision, F1 -----------------------------------------------------------
+
+
+@pytest.mark.verifies("smoothing.eq11", "smoothing.eq12")
+def test_inner_products_of_onehot_vectors_count_hits():
+    for n in (2, 5):
+        eye = torch.eye(n)
+        for i, j in itertools.product(range(n), repeat=2):
+            assert float(eye[i] @ eye[j]) == (i == j)
+    g = torch.Generator().manual_seed(0)
+    target, predicted = torch.randint(4, (2, 60), generator=g)
+    hits = torch.einsum("sc,sc->", torch.eye(4)[target], torch.eye(4)[predicted])
+    assert float(hits) / 60 == pytest.approx(metrics.accuracy_score(target, predicted))
+
+
+@pytest.mark.verifies("smoothing.eq13")
+@given(st.integers(1, 30), st.integers(1, 6), st.integers(0, 1000))
+def test_soft_accuracy_of_hard_predictions_is_accuracy(n, classes, seed):
+    g = torch.Generator().manual_seed(seed)
+    target, predicted = torch.randint(classes, (2, n), generator=g)
+    probs = torch.eye(classes, dtype=F64)[predicted]
+    assert float(smoothing.soft_accuracy(probs, target)) == pytest.approx(
+        metrics.accuracy_score(target, predicted)
+    )
+
+
+@pytest.mark.verifies("smoothing.eq13")
+def test_soft_accuracy_is_the_expected_accuracy_exactly():
+    probs = torch.softmax(rand(3, 4), -1)
+    target = torch.tensor([2, 0, 3])
+    expected = 0.0
+    for draw in itertools.product(range(4), repeat=3):  # every possible prediction, with its probability
+        weight = math.prod(float(probs[s, c]) for s, c in enumerate(draw))
+        expected += weight * sum(c == t for c, t in zip(draw, target.tolist(), strict=True)) / 3
+    assert float(smoothing.soft_accuracy(probs, target)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_soft_accuracy_batches_and_accepts_every_integer_type():
+    probs = torch.softmax(rand(2, 5, 3), -1)
+    target = torch.tensor([[0, 1, 2, 2, 1], [1, 1, 0, 2, 0]])
+    expected = torch.stack([soft_accuracy(p, t) for p, t in zip(probs, target, strict=True)])
+    for dtype in (torch.uint8, torch.int32, torch.int64):
+        torch.testing.assert_close(soft_accuracy(probs, target.to(dtype)), expected)
+
+
+BINARY = {
+    soft_recall: metrics.recall_score,
+    soft_precision: metrics.precision_score,
+    soft_f1: metrics.f1_score,
+}
+
+
+def agrees_with_scikit_learn(name: str) -> None:
+    ours = getattr(smoothing, name)
+    theirs = BINARY[globals()[name]]
+    g = torch.Generator().manual_seed(3)
+    for rate in (0.0, 0.1, 0.5, 1.0):
+        target = (torch.rand(25, generator=g) < rate).double()
+        hard = (torch.rand(25, generator=g) < 0.4).double()
+        for probs in (hard, torch.zeros(25, dtype=F64), torch.ones(25, dtype=F64)):
+            expected = theirs(target.int(), probs.int(), zero_division=0)
+            assert float(ours(probs, target)) == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.verifies("smoothing.recall")
+def test_recall_and_precision_agree_with_scikit_learn():
+    agrees_with_scikit_learn("soft_recall")
+    agrees_with_scikit_learn("soft_precision")
+
+
+@pytest.mark.verifies("smoothing.eq14")
+def test_f1_agrees_with_scikit_learn():
+    agrees_with_scikit_learn("soft_f1")
+
+
+@pytest.mark.verifies("smoothing.recall", "smoothing.eq14")
+@given(st.integers(1, 20), st.integers(0, 1000))
+def test_f1_is_the_harmonic_mean_of_soft_precision_and_recall(n, seed):
+    g = torch.Generator().manual_seed(seed)
+    probs = torch.rand(n, generator=g, dtype=F64)
+    target = torch.rand(n, generator=g) < 0.5
+    target[0] = True
+    precision, recall = smoothing.soft_precision(probs, target), smoothing.soft_recall(probs, target)
+    harmonic = float(2 * precision * recall / (precision + recall))
+    assert float(smoothing.soft_f1(probs, target)) == pytest.approx(harmonic, abs=1e-6)
+
+
+@pytest.mark.verifies("smoothing.eq14")
+def test_gradient_of_f1():
+    probs = torch.rand(3, 6, generator=torch.Generator().manual_seed(0), dtype=F64).requires_grad_()
+    target = torch.tensor([[1.0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 1, 0], [1, 1, 1, 1, 1, 1]], dtype=F64)
+    assert gradcheck(lambda p: smoothing.soft_f1(p.clamp(0, 1), target), probs)
+    (gradient,) = torch.autograd.grad(smoothing.soft_f1(probs, target).sum(), probs)
+    f1 = smoothing.soft_f1(probs, target)[:, None]
+    torch.testing.assert_close(
+        gradient, (2 * target - f1) / (target + probs).sum(-1, keepdim=True), rtol=1e-6, atol=0
+    )
+
+
+@pytest.mark.parametrize("function", BINARY)
+def test_binary_scores_reduce_the_last_axis_for_any_label_type(function):
+    probs = torch.rand(4, 9, generator=torch.Generator().manual_seed(1), dtype=F64)
+    target = torch.rand(4, 9, generator=torch.Generator().manual_seed(2)) < 0.4
+    expected = torch.stack([function(p, t) for p, t in zip(probs, target, strict=True)])
+    assert expected.shape == (4,)
+    for dtype in (torch.bool, torch.int64, torch.float32):
+        torch.testing.assert_close(function(probs, target.to(dtype)), expected)
+
+
+def test_eps_is_added_to_the_denominator_alone():
+    probs, target = torch.tensor([0.5, 0.25], dtype=F64), torch.tensor([1, 0])
+    assert float(soft_f1(probs, target, eps=1.0)) == pytest.approx(1 / 2.75)
+    assert float(soft_recall(probs, target, eps=1.0)) == pytest.approx(0.5 / 2)
+    assert float(soft_precision(probs, target, eps=1.0)) == pytest.approx(0.5 / 1.75)
+    assert float(soft_f1(probs, target)) == pytest.approx(1 / 1.75, abs=1e-7)
+    # the documented default: with nothing to find, the denominator is eps
+    tiny = torch.tensor([1e-8], dtype=F64)
+    assert float(soft_precision(tiny, torch.tensor([1]))) == pytest.approx(0.5)
+    assert float(soft_f1(tiny, torch.tensor([0]))) == 0
+    assert float(soft_recall(torch.tensor([1.0], dtype=F64), torch.tensor([0]))) == 0
+
+
+# --- soft-k-max --------------------------------------------------------------------------------
+
+
+def recursion(x: list[float], k: int) -> list[float]:
+    """The article's algorithm in plain Python."""
+    n, low = len(x), min(x)
+    p = [0.0] * n
+    for _ in range(k):
+        y = [(1 - p[i]) * (x[i] - low) for i in range(n)]
+        weights = [math.exp(v - max(y)) for v in y]
+        p = [p[i] + weights[i] / sum(weights) for i in range(n)]
+    return p
+
+
+@pytest.mark.verifies("smoothing.alg1")
+@given(lists, st.data())
+def test_soft_k_max_is_the_recursion_and_sums_to_k(values, data):
+    k = data.draw(st.integers(1, len(values)))
+    out = smoothing.soft_k_max(torch.tensor(values, dtype=F64), k)
+    torch.testing.assert_close(out, torch.tensor(recursion(values, k), dtype=F64), atol=1e-9, rtol=1e-9)
+    assert float(out.sum()) == pytest.approx(k)
+
+
+@pytest.mark.verifies("smoothing.alg1")
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_soft_k_max_limits(n):
+    u = torch.arange(n, 0, -1, dtype=F64)
+    for k in range(1, n):
+        indicator = (torch.arange(n) < k).double()
+        torch.testing.assert_close(smoothing.soft_k_max(300 * u, k), indicator, atol=1e-9, rtol=0)
+    wrong = torch.full((n,), 1 + 1 / n, dtype=F64)
+    wrong[-1] = 1 / n
+    torch.testing.assert_close(smoothing.soft_k_max(300 * u, n), wrong, atol=1e-9, rtol=0)
+
+
+@pytest.mark.verifies("smoothing.claim4")
+def test_soft_k_max_fails_where_the_article_names_no_condition():
+    two = smoothing.soft_k_max(torch.tensor([40.0, 0], dtype=F64), 2)
+    torch.testing.assert_close(two, torch.tensor([1.5, 0.5], dtype=F64), atol=1e-6, rtol=0)
+    # x₁ = x₂: the third overtakes the second exactly if σ(0) < x₃/x₂
+    above = smoothing.soft_k_max(300 * torch.tensor([1, 1, 0.55, 0], dtype=F64), 2)
+    below = smoothing.soft_k_max(300 * torch.tensor([1, 1, 0.45, 0], dtype=F64), 2)
+    torch.testing.assert_close(above, torch.tensor([0.5, 0.5, 1, 0], dtype=F64), atol=0.06, rtol=0)
+    torch.testing.assert_close(below, torch.tensor([1.0, 1, 0, 0], dtype=F64), atol=0.06, rtol=0)
+
+
+@pytest.mark.verifies("smoothing.claim4")
+def test_the_obvious_repair_keeps_the_winner():
+    x = torch.tensor([80.0, 60, 40, 20], dtype=F64)
+    q = torch.softmax(x, -1)
+    second = torch.softmax(x + torch.log(1 - q), -1)
+    torch.testing.assert_close(q + second, torch.tensor([1.5, 0.5, 0, 0], dtype=F64), atol=1e-6, rtol=0)
+
+
+def test_soft_k_max_along_another_axis():
+    x = rand(3, 4, scale=5.0)
+    torch.testing.assert_close(soft_k_max(x, 2, 0), soft_k_max(x.T, 2).T)
+    assert gradcheck(lambda z: soft_k_max(z, 2), rand(2, 4).requires_grad_())
+
+
+# --- soft-top-k --------------------------------------------------------------------------------
+
+
+def bisection(values: list[float], k: int, sharpness: float) -> list[float]:
+    """An independent solver: 200 halvings in plain Python."""
+
+    def sigma(z: float) -> float:
+        return 1 / (1 + math.exp(-z)) if z > -700 else 0.0
+
+    low, high = min(values) - 60 / sharpness, max(values) + 60 / sharpness
+    for _ in range(200):
+        middle = (low + high) / 2
+        if math.fsum(sigma(sharpness * (v - middle)) for v in values) > k:
+            low = middle
+        else:
+            high = middle
+    return [sigma(sharpness * (v - low)) for v in values]
+
+
+@pytest.mark.verifies("smoothing.claim4")
+@given(st.lists(st.floats(-20, 20), min_size=2, max_size=10), st.floats(0.05, 20), st.data())
+def test_soft_top_k_equals_bisection(values, sharpness, data):
+    k = data.draw(st.integers(1, len(values) - 1))
+    out = smoothing.soft_top_k(torch.tensor(values, dtype=F64), k, sharpness)
+    torch.testing.assert_close(
+        out, torch.tensor(bisection(values, k, sharpness), dtype=F64), atol=1e-8, rtol=1e-6
+    )
+
+
+@pytest.mark.verifies("smoothing.claim4")
+@pytest.mark.parametrize("scale", [1e-8, 1e-2, 1.0, 30.0, 1e4])
+@pytest.mark.parametrize(("n", "k"), [(2, 1), (7, 1), (7, 3), (7, 6), (400, 20), (400, 399)])
+def test_soft_top_k_is_a_soft_indicator(n, k, scale):
+    x = rand(50, n, seed=n + k, scale=scale)
+    p = smoothing.soft_top_k(x, k)
+    assert ((p >= 0) & (p <= 1)).all()
+    torch.testing.assert_close(p.sum(-1), torch.full((50,), float(k), dtype=F64), atol=n * 1e-14, rtol=1e-13)
+    ordered = p.gather(-1, x.argsort(-1))
+    assert (ordered.diff(dim=-1) >= 0).all()
+
+
+@pytest.mark.verifies("smoothing.claim4")
+@given(st.integers(2, 9), st.floats(0.1, 100), st.integers(0, 10**6), st.data())
+def test_soft_top_k_misplaces_no_more_than_proved(n, sharpness, seed, data):
+    k = data.draw(st.integers(1, n - 1))
+    x = rand(n, seed=seed).sort(descending=True).values
+    misplaced = float(smoothing.soft_top_k(x, k, sharpness)[k:].sum())
+    gap = float(x[k - 1] - x[k])
+    assert misplaced <= math.sqrt(k * (n - k)) * math.exp(-sharpness * gap / 2) + 1e-12
+
+
+def test_soft_top_k_resolves_what_is_far_below_the_rounding_error_of_k():
+    # both sides of the constraint are about e^{-200}; the threshold must lie in the middle all the same
+    p = soft_top_k(torch.tensor([400.0, 0, 0], dtype=F64), 1)
+    assert float(p[1]) == pytest.approx(math.exp(-200) / math.sqrt(2), rel=1e-9)
+
+
+def test_soft_top_k_of_all_is_one_with_zero_gradient():
+    x = rand(3, 4).requires_grad_()
+    p = soft_top_k(x, 4, 7.0)
+    assert torch.equal(p, torch.ones(3, 4, dtype=F64))
+    (gradient,) = torch.autograd.grad(p.sum(), x)
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+def test_soft_top_k_shares_equally_among_ties_and_is_invariant():
+    p = soft_top_k(torch.tensor([2.0, 2, 2, 0], dtype=F64), 2, 200.0)
+    torch.testing.assert_close(p, torch.tensor([2 / 3, 2 / 3, 2 / 3, 0], dtype=F64), atol=1e-12, rtol=0)
+    x = rand(6, 9)
+    torch.testing.assert_close(soft_top_k(x + 5, 4, 2.0), soft_top_k(x, 4, 2.0))
+    torch.testing.assert_close(soft_top_k(2 * x, 4), soft_top_k(x, 4, 2.0))
+    torch.testing.assert_close(soft_top_k(-x, 5, 2.0), 1 - soft_top_k(x, 4, 2.0))
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(soft_top_k(x[:, order], 4), soft_top_k(x, 4)[:, order])
+    torch.testing.assert_close(soft_top_k(x, 2, 3.0, 0), soft_top_k(x.T, 2, 3.0).T)
+
+
+@pytest.mark.verifies("smoothing.claim4")
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_soft_top_k_gradient_is_the_implicit_one(k):
+    x = rand(3, 6, seed=k).requires_grad_()
+    assert gradcheck(lambda z: smoothing.soft_top_k(z, k, 2.5), x)
+    assert gradgradcheck(lambda z: smoothing.soft_top_k(z, k, 2.5), x)
+    p = smoothing.soft_top_k(x[0], k, 2.5)
+    jacobian = torch.autograd.functional.jacobian(lambda z: smoothing.soft_top_k(z, k, 2.5), x[0].detach())
+    w = (p * (1 - p)).detach()
+    torch.testing.assert_close(jacobian, 2.5 * (torch.diag(w) - torch.outer(w, w) / w.sum()))
+
+
+# --- Extremes, precision, devices --------------------------------------------------------------
+
+SCORES = {
+    "smooth_max": smooth_max,
+    "soft_onehot": soft_onehot,
+    "soft_argmax": soft_argmax,
+    "soft_k_max": lambda x: soft_k_max(x, 2),
+    "soft_top_k": lambda x: soft_top_k(x, 2),
+}
+
+
+@pytest.mark.parametrize("function", SCORES.values(), ids=SCORES)
+@pytest.mark.parametrize(
+    "values", [[1e4, -1e4, 0, 1e4], [1e4] * 4, [-1e4, -1e4, -1e4, 0], [0.0, 0, 0, 1e-30]]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_large_and_tiny_scores_give_finite_values_and_gradients(function, values, dtype):
+    x = torch.tensor(values, dtype=dtype, requires_grad=True)
+    out = function(x)
+    assert out.dtype == dtype
+    assert torch.isfinite(out).all()
+    (gradient,) = torch.autograd.grad((out * torch.arange(1, out.numel() + 1).reshape(out.shape)).sum(), x)
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("function", [smooth_max, soft_onehot, soft_argmax])
+def test_the_largest_floats_and_sharpnesses_do_not_overflow(function):
+    x = torch.tensor([3e38, -3e38, 0.0], requires_grad=True)
+    for k in (1e-30, 1.0, 1e30):
+        out = function(x, k)
+        (gradient,) = torch.autograd.grad(out.sum(), x)
+        assert torch.isfinite(out).all()
+        assert torch.isfinite(gradient).all()
+
+
+def test_soft_top_k_of_the_largest_floats_and_sharpnesses():
+    x = torch.tensor([3e38, -3e38, 0.0, 1.0], requires_grad=True)
+    for sharpness in (1e-30, 1.0, 1e30):
+        p = soft_top_k(x, 2, sharpness)
+        (gradient,) = torch.autograd.grad(p[0] - p[1], x)
+        assert torch.isfinite(p).all()
+        assert torch.isfinite(gradient).all()
+        assert float(p.detach().sum()) == pytest.approx(2)
+
+
+def test_float32_keeps_the_digits_that_matter():
+    x = rand(20, 50)
+    torch.testing.assert_close(
+        soft_top_k(x.float(), 7, 3.0).double(), soft_top_k(x, 7, 3.0), atol=1e-6, rtol=0
+    )
+    # scores far from 0: the shift comes before the multiplication
+    far = torch.tensor([1000.0, 1000.001, 1000.002])
+    near = (far - 1000).double()
+    torch.testing.assert_close(
+        soft_top_k(far, 1, 5000.0).double(), soft_top_k(near, 1, 5000.0), atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(
+        soft_top_k(x.bfloat16(), 7).double(), soft_top_k(x.bfloat16().double(), 7), atol=4e-3, rtol=0
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("function", SCORES.values(), ids=SCORES)
+def test_cuda_agrees_with_the_processor(function):
+    x = rand(8, 30)
+    torch.testing.assert_close(function(x.cuda()).cpu(), function(x))
+
+
+# --- Bad input ---------------------------------------------------------------------------------
+
+X = torch.tensor([1.0, 2.0, 3.0])
+P = torch.tensor([0.2, 0.7])
+T = torch.tensor([0, 1])
+NAN = float("nan")
+
+BAD = [
+    # scores
+    *(
+        (f, (bad, *rest), {}, error, match)
+        for f, rest in ((smooth_max, ()), (soft_onehot, ()), (soft_argmax, ()), (soft_k_max, (1,)), (soft_top_k, (1,)))
+        for bad, error, match in (
+            ([1.0], TypeError, r"x must be a torch.Tensor, got list"),
+            (torch.tensor([1, 2]), TypeError, r"x must have a floating-point dtype, got torch.int64"),
+            (torch.tensor([1.0, NAN]), ValueError, r"x must be finite, got nan"),
+            (torch.tensor([1.0, -math.inf]), ValueError, r"x must be finite, got -inf"),
+            (torch.zeros(0), ValueError, r"x must not be empty along dim=-1, got shape \(0,\)"),
+            (torch.tensor(1.0), ValueError, r"dim must be an axis of x, whose shape is \(\), got -1"),
+        )
+    ),
+    *((f, (X, *rest), {"dim": 1}, ValueError, r"dim must be .* \(3,\), got 1") for f, rest in ((smooth_max, ()), (soft_onehot, ()), (soft_argmax, ()), (soft_k_max, (1,)), (soft_top_k, (1,)))),
+    (smooth_max, (X,), {"dim": -2}, ValueError, r"dim must be .*, got -2"),
+    # sharpness
+    *(
+        (f, args, {name: bad}, error, rf"{name} must be {text}, got {got}")
+        for f, args, name in ((smooth_max, (X,), "k"), (soft_onehot, (X,), "k"), (soft_argmax, (X,), "k"), (soft_top_k, (X, 1), "sharpness"), (soft_f1, (P, T), "eps"), (soft_recall, (P, T), "eps"), (soft_precision, (P, T), "eps"))
+        for bad, error, text, got in (
+            (0, ValueError, "positive and finite", "0"),
+            (-1.5, ValueError, "positive and finite", "-1.5"),
+            (math.inf, ValueError, "positive and finite", "inf"),
+            (NAN, ValueError, "positive and finite", "nan"),
+            ("1", TypeError, "a number", "str"),
+            (True, TypeError, "a number", "bool"),
+        )
+    ),
+    # counts
+    *(
+        (f, (X, bad), {}, error, match)
+        for f in (soft_k_max, soft_top_k)
+        for bad, error, match in (
+            (0, ValueError, r"k must be between 1 and n = 3, .*, got 0"),
+            (4, ValueError, r"k must be between 1 and n = 3, .*, got 4"),
+            (1.0, TypeError, r"k must be an int, got float"),
+            (True, TypeError, r"k must be an int, got bool"),
+        )
+    ),
+    (soft_k_max, (torch.tensor([3e38, -3e38]), 1), {}, ValueError, r"x must span less than 3.40282e\+38"),
+    # probabilities
+    *(
+        (f, (bad, target), {}, error, match)
+        for f, wrap, target in ((soft_accuracy, lambda p: p[None], torch.tensor([0])), *((f, lambda p: p, T) for f in BINARY))
+        for bad, error, match in (
+            (wrap(torch.tensor([0.5, 1.25])), ValueError, r"probs must lie in \[0, 1\], got 1.25"),
+            (wrap(torch.tensor([-0.25, 1.0])), ValueError, r"probs must lie in \[0, 1\], got -0.25"),
+            (wrap(torch.tensor([NAN, 1.0])), ValueError, r"probs must lie in \[0, 1\], got nan"),
+            (wrap(torch.tensor([0, 1])), TypeError, r"probs must have a floating-point dtype, got torch.int64"),
+            ([0.5, 0.5], TypeError, r"probs must be a torch.Tensor, got list"),
+        )
+    ),
+    # targets
+    *(
+        (f, (P, bad), {}, error, match)
+        for f in BINARY
+        for bad, error, match in (
+            ([0, 1], TypeError, r"target must be a torch.Tensor, got list"),
+            (torch.tensor([0, 2]), ValueError, r"target must be 0 or 1, got 2"),
+            (torch.tensor([0.0, 0.5]), ValueError, r"target must be 0 or 1, got 0.5"),
+            (torch.tensor([0]), ValueError, r"target must have the shape of probs, \(2,\), got \(1,\)"),
+        )
+    ),
+    *((f, (torch.zeros(0), torch.zeros(0)), {}, ValueError, r"at least one sample, got shape \(0,\)") for f in BINARY),
+    *((f, (torch.tensor(0.5), torch.tensor(1)), {}, ValueError, r"at least one sample, got shape \(\)") for f in BINARY),
+    (soft_accuracy, (P[None], [0]), {}, TypeError, r"target must be a torch.Tensor, got list"),
+    (soft_accuracy, (P[None], torch.tensor([0.0])), {}, TypeError, r"target must have an integer dtype, got torch.float32"),
+    (soft_accuracy, (P[None], torch.tensor([True])), {}, TypeError, r"target must have an integer dtype, got torch.bool"),
+    (soft_accuracy, (P[None], torch.tensor([1j])), {}, TypeError, r"target must have an integer dtype, got torch.complex64"),
+    (soft_accuracy, (P[None], torch.tensor([2])), {}, ValueError, r"target must lie in 0 … 1, .*, got 2"),
+    (soft_accuracy, (P[None], torch.tensor([-1])), {}, ValueError, r"target must lie in 0 … 1, .*, got -1"),
+    (soft_accuracy, (P[None], torch.tensor([0, 1])), {}, ValueError, r"probs must have the shape of target, \(2,\), .* got \(1, 2\)"),
+    (soft_accuracy, (P, torch.tensor(0)), {}, ValueError, r"probs must have the shape of target, \(\), .* got \(2,\)"),
+    (soft_accuracy, (torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)), {}, ValueError, r"at least one sample, got shape \(0,\)"),
+]  # fmt: skip
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs", "error", "match"),
+    BAD,
+    ids=[f"{case[0].__name__}-{i}" for i, case in enumerate(BAD)],
+)
+def test_bad_input_is_named(function, args, kwargs, error, match):
+    with pytest.raises(error, match=match):
+        function(*args, **kwargs)
+
+
+# --- The verifiers can fail --------------------------------------------------------------------
+
+
+def ignores_sharpness(x, k=1.0, dim=-1):
+    return torch.logsumexp(x, dim)
+
+
+def divides_before(x, k=1.0, dim=-1):
+    return torch.logsumexp(k * x / k, dim)
+
+
+def forgets_the_two(probs, target, eps=1e-8):
+    return (target * probs).sum(-1) / ((target + probs).sum(-1) + eps)
+
+
+def counts_from_one(x, k=1.0, dim=-1):
+    return soft_argmax(x, k, dim) + 1
+
+
+def argmin_instead(x, k=1.0, dim=-1):
+    return soft_onehot(-x, k, dim)
+
+
+def forgets_the_shift(x, k, dim=-1):
+    p = torch.zeros_like(x)
+    for _ in range(k):
+        p = p + torch.softmax((1 - p) * x, dim)
+    return p
+
+
+def without_implicit_gradient(x, k, sharpness=1.0, dim=-1):
+    p = soft_top_k(x, k, sharpness, dim).detach()
+    return torch.sigmoid(sharpness * x + (torch.logit(p) - sharpness * x).detach())
+
+
+def means_over_classes(probs, target):
+    return probs.mean(-1).mean(-1)
+
+
+FAULTS = [
+    (test_smooth_max_tends_to_max, "smooth_max", ignores_sharpness),
+    (test_smooth_max_is_within_log_n_over_k, "smooth_max", divides_before),
+    (test_soft_argmax_of_the_article, "soft_argmax", counts_from_one),
+    (test_soft_onehot_of_the_article, "soft_onehot", argmin_instead),
+    (test_soft_accuracy_is_the_expected_accuracy_exactly, "soft_accuracy", means_over_classes),
+    (test_f1_agrees_with_scikit_learn, "soft_f1", forgets_the_two),
+    (test_soft_k_max_is_the_recursion_and_sums_to_k, "soft_k_max", forgets_the_shift),
+    (lambda: test_soft_top_k_gradient_is_the_implicit_one(3), "soft_top_k", without_implicit_gradient),
+    (test_soft_top_k_equals_bisection, "soft_top_k", lambda x, k, sharpness=1.0, dim=-1: soft_k_max(sharpness * x, k, dim)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("verifier", "name", "fault"), FAULTS, ids=range(len(FAULTS)))
+def test_a_fault_makes_the_verifier_fail(verifier, name, fault, monkeypatch):
+    verifier()
+    monkeypatch.setattr(smoothing, name, fault)
+    with pytest.raises((AssertionError, GradcheckError)):
+        verifier()
