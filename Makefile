@@ -5,6 +5,7 @@ VENV ?= .venv
 OUT ?= .
 BUILD = $(OUT)/_build
 HTML = $(BUILD)/html
+# A page that gave a warning is not read again by the next build, which would then pass: start over.
 SLUG ?=
 
 # Quoted wherever it is used: the folder may contain spaces.
@@ -34,12 +35,12 @@ venv: ## create or update .venv with all extras (PYTHON=python3.12 picks another
 
 book: venv writable ## execute every chapter on this machine and build the book from the results
 	@$(PY) tools/execute.py book "$(BUILD)/book"
-	@$(SPHINX) "$(BUILD)/book/source" --path-output "$(OUT)" --quiet
+	@$(SPHINX) "$(BUILD)/book/source" --path-output "$(OUT)" --quiet || { rm -rf "$(BUILD)/.doctrees"; exit 1; }
 	@test -f "$(HTML)/index.html"
 	@echo "The book: open $(abspath $(HTML))/index.html"
 
 html: venv writable ## build the book from the committed outputs, in seconds
-	@$(SPHINX) . --path-output "$(OUT)" --quiet
+	@$(SPHINX) . --path-output "$(OUT)" --quiet || { rm -rf "$(BUILD)/.doctrees"; exit 1; }
 	@test -f "$(HTML)/index.html"
 	@echo "The book: open $(abspath $(HTML))/index.html"
 

@@ -105,7 +105,9 @@ errors = torch.stack([smooth_max(x, k) - x.amax(-1) for k in sharpness])  # (K, 
 bounds = np.log(10) / torch.tensor(sharpness)[:, None]
 inside = ((errors >= -1e-12) & (errors <= bounds + 1e-12)).all()
 flat = smooth_max(torch.zeros(10, dtype=torch.float64), 7.0)  # the upper end: all equal
-lone = smooth_max(torch.tensor([100.0] + [0.0] * 9, dtype=torch.float64), 7.0)  # the lower end
+lone = smooth_max(
+    torch.tensor([100.0] + [0.0] * 9, dtype=torch.float64), 7.0
+)  # the lower end
 ends = torch.isclose(flat, torch.tensor(10.0).double().log() / 7) & (lone == 100)
 
 largest = errors.amax(-1)
@@ -117,13 +119,18 @@ verdict(
 verdict(
     "smoothing.eq2",
     holds=inside & ends,
-    measured={"vectors × K": errors.numel(), "largest error · K / log n": (errors / bounds).max()},
+    measured={
+        "vectors × K": errors.numel(),
+        "largest error · K / log n": (errors / bounds).max(),
+    },
 )
 
 # %% mystnb={"figure": {"caption": "Smooth maximum minus maximum for 2,000 vectors of ten normal scores: median, and the range that holds 90 %. The line is the bound $\\log(n)/K$."}, "image": {"alt": "Both axes logarithmic. The error falls faster than the bound log n over K, and stays below it for every K from 1 to 1000."}} tags=["hide-input"]
 fig, ax = plotting.panels()
 low, middle, high = np.quantile(errors.clamp(min=1e-9), [0.05, 0.5, 0.95], axis=-1)
-ax.loglog(sharpness, bounds, color=plotting.BLACK, linestyle="--", label=r"bound $\log(n)/K$")
+ax.loglog(
+    sharpness, bounds, color=plotting.BLACK, linestyle="--", label=r"bound $\log(n)/K$"
+)
 ax.loglog(sharpness, middle, marker="o", label="median error")
 ax.fill_between(sharpness, low, high, alpha=0.25, linewidth=0, label="90 % of vectors")
 ax.set(xlabel="sharpness $K$", ylabel="error of the smooth maximum", ylim=(1e-6, 4))
@@ -153,12 +160,16 @@ plt.show()
 symbols = sympy.symbols("x1:4")
 lse = sympy.log(sum(map(sympy.exp, symbols)))
 symbolic = all(
-    sympy.simplify(sympy.diff(lse, s) - sympy.exp(s) / sum(map(sympy.exp, symbols))) == 0 for s in symbols
+    sympy.simplify(sympy.diff(lse, s) - sympy.exp(s) / sum(map(sympy.exp, symbols)))
+    == 0
+    for s in symbols
 )
 x = torch.randn(50, 1000, generator=rng, dtype=torch.float64, requires_grad=True)
 (gradient,) = torch.autograd.grad(smooth_max(x).sum(), x)
 exact_gradient = torch.allclose(gradient, torch.softmax(x, -1), atol=1e-14)
-error = {s: (smooth_max(s * x) - s * x.amax(-1)).amax() for s in (0, 1, 10, 1000)}  # by scale of x
+error = {
+    s: (smooth_max(s * x) - s * x.amax(-1)).amax() for s in (0, 1, 10, 1000)
+}  # by scale of x
 verdict(
     "smoothing.eq3",
     holds=error[1] < 0.1,
@@ -166,7 +177,8 @@ verdict(
     and exact_gradient
     and bool(error[0] <= np.log(1000) + 1e-12)
     and bool(error[1000] < 0.1),
-    measured={f"largest error at scale {s}": e for s, e in error.items()} | {"log n": np.log(1000)},
+    measured={f"largest error at scale {s}": e for s, e in error.items()}
+    | {"log n": np.log(1000)},
 )
 
 # %% [markdown]
@@ -194,8 +206,8 @@ verdict(
 # and replace the maximum by {eq}`smoothing-eq3` (its eq. 7):
 #
 # $$
-# \operatorname{onehot}(\arg\max x)\approx\bigl[e^{x_1-\operatorname{logsumexp}(x)},\;\dots\bigr]
-# =\Bigl[\frac{e^{x_1}}{\sum_j e^{x_j}},\;\dots\Bigr]=\operatorname{softmax}(x).
+# \operatorname{onehot}(\arg\max x)_i\approx e^{x_i-\operatorname{logsumexp}(x)}
+# =\frac{e^{x_i}}{\sum_j e^{x_j}}=\operatorname{softmax}(x)_i.
 # $$ (smoothing-eq7)
 #
 # The last equality is an identity, so nothing is approximated there but the maximum. The error of
@@ -211,7 +223,9 @@ x = torch.randn(500, 6, generator=rng, dtype=torch.float64)
 hard = torch.nn.functional.one_hot(x.argmax(-1), 6)
 shifted = x - x.amax(-1, keepdim=True)
 same_place = (
-    (shifted.argmax(-1) == x.argmax(-1)).all() & ((shifted == 0) == hard.bool()).all() & (shifted <= 0).all()
+    (shifted.argmax(-1) == x.argmax(-1)).all()
+    & ((shifted == 0) == hard.bool()).all()
+    & (shifted <= 0).all()
 )
 verdict("smoothing.eq5", holds=same_place)
 
@@ -226,8 +240,12 @@ verdict(
     measured={f"mean error at K = {k}": m for k, m in zip(errors, means)},
 )
 
-three = [sympy.exp(s - lse) - sympy.exp(s) / sum(map(sympy.exp, symbols)) for s in symbols]
-numeric = torch.allclose(torch.exp(x - smooth_max(x)[:, None]), soft_onehot(x), atol=1e-15)
+three = [
+    sympy.exp(s - lse) - sympy.exp(s) / sum(map(sympy.exp, symbols)) for s in symbols
+]
+numeric = torch.allclose(
+    torch.exp(x - smooth_max(x)[:, None]), soft_onehot(x), atol=1e-15
+)
 verdict("smoothing.eq7", holds=numeric and all(sympy.simplify(d) == 0 for d in three))
 
 # %% [markdown]
@@ -243,13 +261,22 @@ winner = points.argmax(-1)
 
 def simplex_traces(k):
     place = soft_onehot(points, k).numpy() @ corners
-    edge = dict(x=[0, 1, 0.5, 0], y=[0, 0, np.sqrt(3) / 2, 0], mode="lines", line_color=plotting.BLACK)
+    edge = dict(
+        x=[0, 1, 0.5, 0],
+        y=[0, 0, np.sqrt(3) / 2, 0],
+        mode="lines",
+        line_color=plotting.BLACK,
+    )
     groups = [
         dict(
             x=place[winner == i, 0].round(4),
             y=place[winner == i, 1].round(4),
             mode="markers",
-            marker={"size": 8, "color": plotting.COLOURS[i], "symbol": ["circle", "square", "diamond"][i]},
+            marker={
+                "size": 8,
+                "color": plotting.COLOURS[i],
+                "symbol": ["circle", "square", "diamond"][i],
+            },
         )
         for i in range(3)
     ]
@@ -264,6 +291,7 @@ plotting.slider_figure(
     [(f"{k:g}", simplex_traces(k)) for k in (0.1, 0.3, 1, 2, 4, 8, 16, 32, 100)],
     start=2,
     prefix="K = ",
+    caption="Softmax of K·x for 150 random vectors of three scores; colour and shape name the largest.",
     alt="Triangle with 150 points, softmax of K times three random scores. As K grows the points move from the centre to the corners.",
     xaxis={"visible": False},
     yaxis={"visible": False, "scaleanchor": "x"},
@@ -314,7 +342,10 @@ verdict(
 
 # %%
 peaks = torch.tensor([5, 0, 0, 0, 4.99], dtype=torch.float64)
-first, second = 1 + soft_argmax(example), [float(1 + soft_argmax(peaks, k)) for k in (1, 10, 100, 1000)]
+first, second = (
+    1 + soft_argmax(example),
+    [float(1 + soft_argmax(peaks, k)) for k in (1, 10, 100, 1000)],
+)
 print(f"[2, 1, 4, 5, 3]: argmax 4, soft argmax {first:.2f}")
 print(
     "[5, 0, 0, 0, 4.99]: argmax 1, soft argmax",
@@ -349,9 +380,14 @@ verdict(
 # times and 0.49 once. B has the lower cross-entropy and the lower accuracy.
 
 # %%
-right = {"A": torch.full((4,), 0.51), "B": torch.tensor([0.99, 0.99, 0.99, 0.49])}  # p of the right class
+right = {
+    "A": torch.full((4,), 0.51),
+    "B": torch.tensor([0.99, 0.99, 0.99, 0.49]),
+}  # p of the right class
 for name, p in right.items():
-    print(f"model {name}: cross-entropy {-p.log().mean():.3f}, accuracy {(p > 0.5).float().mean():.2f}")
+    print(
+        f"model {name}: cross-entropy {-p.log().mean():.3f}, accuracy {(p > 0.5).float().mean():.2f}"
+    )
 
 # %% [markdown]
 # It happens in real training too. We train a small network on half of scikit-learn's digits and look
@@ -361,7 +397,9 @@ for name, p in right.items():
 digits = data.digits()
 pixels = digits.pixels.flatten(1)
 train, test = data.stratified_split(digits.label, (0.5, 0.5), rng)
-network = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
+network = torch.nn.Sequential(
+    torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10)
+)
 optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
 history = []
 for epoch in range(120):
@@ -372,7 +410,10 @@ for epoch in range(120):
     with torch.no_grad():
         logits = network(pixels[test])
     history.append(
-        (cross_entropy(logits, digits.label[test]), (logits.argmax(-1) == digits.label[test]).double().mean())
+        (
+            cross_entropy(logits, digits.label[test]),
+            (logits.argmax(-1) == digits.label[test]).double().mean(),
+        )
     )
 losses, accuracies = torch.tensor(history, dtype=torch.float64).T
 
@@ -380,7 +421,10 @@ losses, accuracies = torch.tensor(history, dtype=torch.float64).T
 both_fell = (losses.diff() < 0) & (accuracies.diff() < 0)
 epochs = torch.arange(2, 121)[both_fell]
 fig, (top, bottom) = plotting.panels(2, height=2.3)
-for ax, series, name in ((top, losses, "cross-entropy (nats)"), (bottom, 100 * accuracies, "accuracy (%)")):
+for ax, series, name in (
+    (top, losses, "cross-entropy (nats)"),
+    (bottom, 100 * accuracies, "accuracy (%)"),
+):
     ax.plot(range(1, 121), series)
     ax.plot(epochs, series[epochs - 1], "o", color=plotting.RED, markersize=5)
     ax.set(xlabel="epoch", ylabel=name, xscale="log")
@@ -436,19 +480,27 @@ predicted = torch.nn.functional.one_hot(probs.argmax(-1), 10).double()
 counted = metrics.accuracy_score(target, probs.argmax(-1))
 verdict(
     "smoothing.eq12",
-    holds=torch.einsum("sc,sc->", torch.eye(10).double()[target], predicted) / len(target) == counted,
+    holds=torch.einsum("sc,sc->", torch.eye(10).double()[target], predicted)
+    / len(target)
+    == counted,
 )
 
 # %%
 hard_equal = soft_accuracy(predicted, target) == counted
-draws = torch.multinomial(probs, 4000, replacement=True, generator=rng)  # (samples, draws)
+draws = torch.multinomial(
+    probs, 4000, replacement=True, generator=rng
+)  # (samples, draws)
 drawn_accuracy = (draws == target[:, None]).double().mean(0)
 mean, low, high = plotting.mean_interval(drawn_accuracy, confidence=0.999)
 smooth = soft_accuracy(probs, target)
 verdict(
     "smoothing.eq13",
     holds=hard_equal and bool((low <= smooth) & (smooth <= high)),
-    measured={"smooth accuracy": smooth, "mean accuracy of 4,000 draws": mean, "accuracy": counted},
+    measured={
+        "smooth accuracy": smooth,
+        "mean accuracy of 4,000 draws": mean,
+        "accuracy": counted,
+    },
 )
 
 # %% [markdown]
@@ -477,7 +529,9 @@ source(soft_f1)
 # %%
 labels = (torch.rand(200, 30, generator=rng) < 0.3).double()
 decisions = (torch.rand(200, 30, generator=rng) < 0.4).double()
-ours = torch.stack([f(decisions, labels) for f in (soft_recall, soft_precision, soft_f1)])
+ours = torch.stack(
+    [f(decisions, labels) for f in (soft_recall, soft_precision, soft_f1)]
+)
 theirs = torch.tensor(
     [
         [f(t, p, zero_division=0) for t, p in zip(labels.int(), decisions.int())]
@@ -493,7 +547,9 @@ verdict(
 
 p = torch.rand(200, 30, generator=rng, dtype=torch.float64, requires_grad=True)
 (gradient,) = torch.autograd.grad(soft_f1(p, labels).sum(), p)
-derived = (2 * labels - soft_f1(p, labels)[:, None]) / (labels + p).sum(-1, keepdim=True)
+derived = (2 * labels - soft_f1(p, labels)[:, None]) / (labels + p).sum(
+    -1, keepdim=True
+)
 verdict(
     "smoothing.eq14",
     holds=(differences[2] < 1e-7) & torch.allclose(gradient, derived, atol=1e-8),
@@ -516,7 +572,8 @@ lbfgs = torch.optim.LBFGS([weights], max_iter=300, line_search_fn="strong_wolfe"
 def ridge_loss():
     lbfgs.zero_grad()
     loss = (
-        binary_cross_entropy_with_logits(features[train] @ weights, eight[train]) + 1e-3 * weights @ weights
+        binary_cross_entropy_with_logits(features[train] @ weights, eight[train])
+        + 1e-3 * weights @ weights
     )
     loss.backward()
     return loss
@@ -561,8 +618,16 @@ top.plot(thresholds, hard_f1, label="F1 of the decisions")
 top.axhline(full_f1, color=plotting.RED, linestyle="--", label="smooth F1")
 top.set(xlabel="threshold", ylabel="F1", ylim=(0, 1))
 top.legend(loc="lower center")
-bottom.semilogx(sharpening, sharpened, marker="o", color=plotting.RED, label="smooth F1 of $\\sigma(Kz)$")
-bottom.axhline(at_half, color=plotting.BLUE, linestyle="--", label="F1 at threshold 1/2")
+bottom.semilogx(
+    sharpening,
+    sharpened,
+    marker="o",
+    color=plotting.RED,
+    label="smooth F1 of $\\sigma(Kz)$",
+)
+bottom.axhline(
+    at_half, color=plotting.BLUE, linestyle="--", label="F1 at threshold 1/2"
+)
 bottom.set(xlabel="sharpness $K$", ylabel="F1")
 bottom.legend(loc="lower right")
 plt.show()
@@ -584,14 +649,25 @@ plt.show()
 
 # %%
 sizes = [8, 16, 32, 64, 128, 256, 512, len(test)]
-orders = torch.rand(4000, len(test), generator=rng).argsort(-1)  # 4,000 random orders of the test set
-batch_f1 = torch.stack([soft_f1(probability[orders[:, :b]], truth[orders[:, :b]]) for b in sizes])
+orders = torch.rand(4000, len(test), generator=rng).argsort(
+    -1
+)  # 4,000 random orders of the test set
+batch_f1 = torch.stack(
+    [soft_f1(probability[orders[:, :b]], truth[orders[:, :b]]) for b in sizes]
+)
 mean, low, high = map(torch.from_numpy, plotting.mean_interval(batch_f1))
 hits, sums = truth * probability, truth + probability
 covariance = torch.cov(torch.stack([hits, sums]), correction=0)
-curvature = hits.mean() * covariance[1, 1] / sums.mean() ** 3 - covariance[0, 1] / sums.mean() ** 2
-predicted_bias = torch.tensor([2 / b * (len(test) - b) / (len(test) - 1) * curvature for b in sizes])
-no_positive = torch.stack([(truth[orders[:, :b]].sum(-1) == 0).double().mean() for b in sizes])
+curvature = (
+    hits.mean() * covariance[1, 1] / sums.mean() ** 3
+    - covariance[0, 1] / sums.mean() ** 2
+)
+predicted_bias = torch.tensor(
+    [2 / b * (len(test) - b) / (len(test) - 1) * curvature for b in sizes]
+)
+no_positive = torch.stack(
+    [(truth[orders[:, :b]].sum(-1) == 0).double().mean() for b in sizes]
+)
 
 bias = mean - full_f1
 excluded = (high[:4] < full_f1) | (low[:4] > full_f1)
@@ -606,12 +682,30 @@ verdict(
 fig, ax = plotting.panels()
 low90, high90 = np.quantile(batch_f1, [0.05, 0.95], axis=-1)
 ax.fill_between(
-    sizes, low90, high90, alpha=0.15, color=plotting.BLUE, linewidth=0, label="90 % of minibatches"
+    sizes,
+    low90,
+    high90,
+    alpha=0.15,
+    color=plotting.BLUE,
+    linewidth=0,
+    label="90 % of minibatches",
 )
 plotting.band(ax, sizes, batch_f1, "mean", color=plotting.BLUE, marker="o")
-ax.plot(sizes[1:], full_f1 + predicted_bias[1:], ":", color=plotting.RED, label="second-order prediction")
+ax.plot(
+    sizes[1:],
+    full_f1 + predicted_bias[1:],
+    ":",
+    color=plotting.RED,
+    label="second-order prediction",
+)
 ax.axhline(full_f1, color=plotting.BLACK, linestyle="--", linewidth=1, label="full set")
-ax.set(xscale="log", xlabel="batch size $B$", ylabel="smooth F1", xticks=sizes, xticklabels=sizes)
+ax.set(
+    xscale="log",
+    xlabel="batch size $B$",
+    ylabel="smooth F1",
+    xticks=sizes,
+    xticklabels=sizes,
+)
 ax.minorticks_off()
 ax.legend(loc="lower right")
 plt.show()
@@ -628,7 +722,7 @@ display(
 )
 
 # %% [markdown]
-# ## Cross-entropy first, then −F1
+# ## Cross-entropy first, then −F1, beats −F1 from scratch
 #
 # The article warns that minimising $-F_1$ from the start may go astray, and advises to train with
 # cross-entropy to near convergence first and to continue with $-F_1$. We put that to the test: a small
@@ -642,11 +736,14 @@ ARMS = ("cross-entropy", "F1 from scratch", "cross-entropy, then F1")
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 SEEDS, STEPS, BATCH, HIDDEN = 24, 1000, 64, 16
 splits = [
-    data.stratified_split(digits.label, (0.5, 0.15, 0.35), torch.Generator().manual_seed(s))
+    data.stratified_split(
+        digits.label, (0.5, 0.15, 0.35), torch.Generator().manual_seed(s)
+    )
     for s in range(SEEDS)
 ]
 parts = {
-    name: torch.stack(rows) for name, rows in zip(("train", "validation", "test"), zip(*splits))
+    name: torch.stack(rows)
+    for name, rows in zip(("train", "validation", "test"), zip(*splits))
 }  # (seed, row)
 
 
@@ -661,16 +758,25 @@ def train_networks(arm, rate, positive):
     g = torch.Generator().manual_seed(0)
     shapes = ((64, HIDDEN), (1, HIDDEN), (HIDDEN, 1), (1, 1))
     params = [
-        torch.randn(SEEDS, *s, generator=g).mul_((s[0] > 1) / s[0] ** 0.5).requires_grad_() for s in shapes
+        torch.randn(SEEDS, *s, generator=g)
+        .mul_((s[0] > 1) / s[0] ** 0.5)
+        .requires_grad_()
+        for s in shapes
     ]
     optimizer = torch.optim.Adam(params, lr=rate)
     for step in range(STEPS):
-        rows = parts["train"].gather(1, torch.randint(parts["train"].shape[1], (SEEDS, BATCH), generator=g))
+        rows = parts["train"].gather(
+            1, torch.randint(parts["train"].shape[1], (SEEDS, BATCH), generator=g)
+        )
         z, t = networks(pixels[rows], *params), positive[rows]
-        if arm == "F1 from scratch" or (arm == "cross-entropy, then F1" and step >= STEPS // 2):
+        if arm == "F1 from scratch" or (
+            arm == "cross-entropy, then F1" and step >= STEPS // 2
+        ):
             loss = -soft_f1(torch.sigmoid(z), t).sum()
         else:
-            loss = binary_cross_entropy_with_logits(z, t, reduction="none").mean(-1).sum()
+            loss = (
+                binary_cross_entropy_with_logits(z, t, reduction="none").mean(-1).sum()
+            )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -679,27 +785,45 @@ def train_networks(arm, rate, positive):
 
 # %% tags=["nbval-ignore-output"]
 positive = eight.float()
-trained = {(arm, rate): train_networks(arm, rate, positive) for arm, rate in itertools.product(ARMS, RATES)}
+trained = {
+    (arm, rate): train_networks(arm, rate, positive)
+    for arm, rate in itertools.product(ARMS, RATES)
+}
 
 
 def f1_on(part, params, threshold=0.5):
     rows = parts[part]
-    return soft_f1((torch.sigmoid(networks(pixels[rows], *params)) > threshold).float(), positive[rows])
+    return soft_f1(
+        (torch.sigmoid(networks(pixels[rows], *params)) > threshold).float(),
+        positive[rows],
+    )
 
 
 results = {  # (arm, rate, seed)
-    part: torch.stack([torch.stack([f1_on(part, trained[arm, rate]) for rate in RATES]) for arm in ARMS])
+    part: torch.stack(
+        [
+            torch.stack([f1_on(part, trained[arm, rate]) for rate in RATES])
+            for arm in ARMS
+        ]
+    )
     for part in parts
 }
 chosen = results["validation"].mean(-1).argmax(-1)  # a rate for each arm
-final = {arm: results["test"][i, chosen[i]] for i, arm in enumerate(ARMS)}  # test F1 of each seed
+final = {
+    arm: results["test"][i, chosen[i]] for i, arm in enumerate(ARMS)
+}  # test F1 of each seed
 
 # %% mystnb={"figure": {"caption": "Above: test F1 against the learning rate, mean of 24 splits with 95 % confidence intervals; the ring is the rate that the validation data chose. Below: how many of the 24 networks went astray (test F1 below one half)."}, "image": {"alt": "Upper panel: F1 from scratch lies below the other two arms at all but the smallest rates. Cross-entropy alone and cross-entropy then F1 are nearly equal at the middle rates. Lower panel: at the two largest rates many networks trained on F1 from scratch go astray, few of the others."}} tags=["nbval-ignore-output", "hide-input"]
 fig, (top, bottom) = plotting.panels(2, height=2.9)
 for i, arm in enumerate(ARMS):
     plotting.band(top, RATES, results["test"][i], arm, marker="os^"[i])
     top.plot(
-        RATES[chosen[i]], final[arm].mean(), "o", markersize=13, fillstyle="none", color=plotting.COLOURS[i]
+        RATES[chosen[i]],
+        final[arm].mean(),
+        "o",
+        markersize=13,
+        fillstyle="none",
+        color=plotting.COLOURS[i],
     )
     bottom.plot(RATES, (results["test"][i] < 0.5).sum(-1), marker="os^"[i], label=arm)
 top.set(xscale="log", ylabel="test F1", xlabel="learning rate", ylim=(0, 1))
@@ -716,13 +840,15 @@ plt.show()
 ce = trained[ARMS[0], RATES[chosen[0]]]
 grid = torch.linspace(0.05, 0.95, 19).tolist()
 best = torch.stack([f1_on("validation", ce, c) for c in grid]).argmax(0)
-final["cross-entropy, threshold tuned"] = torch.stack([f1_on("test", ce, c) for c in grid]).gather(
-    0, best[None]
-)[0]
+final["cross-entropy, threshold tuned"] = torch.stack(
+    [f1_on("test", ce, c) for c in grid]
+).gather(0, best[None])[0]
 lines = ["| arm | learning rate | test F1 | 95 % interval |", "|---|---|---|---|"]
 for i, (arm, f1) in enumerate(final.items()):
     mean, low, high = plotting.mean_interval(f1)
-    lines.append(f"| {arm} | {RATES[chosen[i % 3]]:g} | {mean:.3f} | {low:.3f} to {high:.3f} |")
+    lines.append(
+        f"| {arm} | {RATES[chosen[i % 3]]:g} | {mean:.3f} | {low:.3f} to {high:.3f} |"
+    )
 display(Markdown("\n".join(lines)))
 
 
@@ -740,7 +866,10 @@ verdict(
     | {f"astray of {SEEDS * len(RATES)}, {arm}": int(a) for arm, a in zip(ARMS, astray)}
     | {
         f"then-F1 minus {other}": f"{d:.3f} ({low:.3f} to {high:.3f})"
-        for other, (d, low, high) in (("from scratch", over_scratch), ("cross-entropy", over_ce))
+        for other, (d, low, high) in (
+            ("from scratch", over_scratch),
+            ("cross-entropy", over_ce),
+        )
     },
 )
 
@@ -753,9 +882,15 @@ others = {}
 for digit in set(range(10)) - {8}:
     positive = (digits.label == digit).float()
     others[digit] = torch.stack(
-        [f1_on("test", train_networks(arm, RATES[chosen[i]], positive)) for i, arm in enumerate(ARMS)]
+        [
+            f1_on("test", train_networks(arm, RATES[chosen[i]], positive))
+            for i, arm in enumerate(ARMS)
+        ]
     )
-lines = ["| digit | " + " | ".join(ARMS) + " | then-F1 minus from-scratch |", "|---|---|---|---|---|"]
+lines = [
+    "| digit | " + " | ".join(ARMS) + " | then-F1 minus from-scratch |",
+    "|---|---|---|---|---|",
+]
 wins = {1: 0, 0: 0}  # over which arm
 for digit, f1 in others.items():
     intervals = {i: plotting.mean_interval(f1[2] - f1[i]) for i in wins}
@@ -803,8 +938,11 @@ print("\n".join(lines))
 # is 0, then $k$ times take the softmax of what has not been taken yet,
 #
 # $$
-# x\leftarrow x-\min(x),\quad p^{(0)}=0,\qquad y^{(t)}=(1-p^{(t-1)})\otimes x,\quad
+# \begin{aligned}
+# &x\leftarrow x-\min(x),\qquad p^{(0)}=0,\\
+# &y^{(t)}=(1-p^{(t-1)})\otimes x,\qquad
 # p^{(t)}=p^{(t-1)}+\operatorname{softmax}(y^{(t)}),\qquad t=1,\dots,k.
+# \end{aligned}
 # $$ (smoothing-alg1)
 
 # %%
@@ -839,13 +977,21 @@ u = torch.tensor([4, 3, 2.5, 1, 0], dtype=torch.float64)
 limits = {k: (torch.arange(5) < k).double() for k in range(1, 5)}
 limits[5] = torch.tensor([1.2, 1.2, 1.2, 1.2, 0.2], dtype=torch.float64)
 gaps = {k: (soft_k_max(300 * u, k) - limit).abs().max() for k, limit in limits.items()}
-tied = soft_k_max(300 * torch.tensor([3, 2, 0, 0, 0], dtype=torch.float64), 4)  # n = 5, m = 3, r = 2
-predicted_tied = torch.tensor([1 + 1 / 5] * 2 + [1 / 5 + 1 / 3] * 3, dtype=torch.float64)
+tied = soft_k_max(
+    300 * torch.tensor([3, 2, 0, 0, 0], dtype=torch.float64), 4
+)  # n = 5, m = 3, r = 2
+predicted_tied = torch.tensor(
+    [1 + 1 / 5] * 2 + [1 / 5 + 1 / 3] * 3, dtype=torch.float64
+)
 
 x = torch.randn(200, 12, generator=rng, dtype=torch.float64)
-sums = torch.stack([soft_k_max(s * x, k).sum(-1) - k for s in (0.1, 1, 30) for k in range(1, 13)])
+sums = torch.stack(
+    [soft_k_max(s * x, k).sum(-1) - k for s in (0.1, 1, 30) for k in range(1, 13)]
+)
 as_proved = (
-    max(gaps.values()) < 1e-9 and torch.allclose(tied, predicted_tied, atol=1e-9) and sums.abs().max() < 1e-9
+    max(gaps.values()) < 1e-9
+    and torch.allclose(tied, predicted_tied, atol=1e-9)
+    and sums.abs().max() < 1e-9
 )
 indicator = soft_k_max(300 * u, 5)  # for k = n this should be all ones
 verdict(
@@ -883,7 +1029,9 @@ verdict(
 def top_set_lost(p, x, k):
     """Whether the k largest entries of p are not those of x."""
     chosen = torch.zeros_like(x, dtype=torch.bool).scatter(-1, x.topk(k).indices, True)
-    return p.masked_fill(~chosen, torch.inf).amin(-1) < p.masked_fill(chosen, -torch.inf).amax(-1)
+    return p.masked_fill(~chosen, torch.inf).amin(-1) < p.masked_fill(
+        chosen, -torch.inf
+    ).amax(-1)
 
 
 x = 100 * torch.randn(20000, 20, generator=rng, dtype=torch.float64)
@@ -891,7 +1039,9 @@ x = (x - x.amin(-1, keepdim=True)).sort(-1, descending=True).values
 p = soft_k_max(x, 2)
 criterion = torch.exp(x[:, 0] - x[:, 1]) < x[:, 2] / (x[:, 1] - x[:, 2])
 agreement = (criterion == top_set_lost(p, x, 2)).double().mean()
-print(f"top-2 set lost: the criterion is right for at least 99 % of the vectors: {bool(agreement > 0.99)}")
+print(
+    f"top-2 set lost: the criterion is right for at least 99 % of the vectors: {bool(agreement > 0.99)}"
+)
 
 # %% [markdown]
 # How often, on random scores? The map counts both failures over the scale and $k/n$.
@@ -916,8 +1066,17 @@ lost, above = failure_rates(soft_k_max)
 
 # %% mystnb={"figure": {"caption": "Where the article's recursion fails: 400 vectors of 20 standard normal scores times the scale. Above: the share that loses its top-k set. Below: the share with an entry above 1."}, "image": {"alt": "Two heat maps over scale and k divided by n. The top-k set is lost most often at scales from 10 to 300, in a band that moves to larger scales as k grows. Entries above 1 appear at all scales for k near n, and at scales above 10 for smaller k."}} tags=["hide-input"]
 fig, axes = plotting.panels(2, height=3.0)
-for ax, rates, title in zip(axes, (lost, above), ("top-k set lost", "an entry above 1")):
-    image = ax.pcolormesh(scales, torch.arange(1, 21) / 20, 100 * rates, vmin=0, vmax=100, shading="nearest")
+for ax, rates, title in zip(
+    axes, (lost, above), ("top-k set lost", "an entry above 1")
+):
+    image = ax.pcolormesh(
+        scales,
+        torch.arange(1, 21) / 20,
+        100 * rates,
+        vmin=0,
+        vmax=100,
+        shading="nearest",
+    )
     ax.set(xscale="log", xlabel="scale of the scores", ylabel="$k/n$", title=title)
     ax.grid(False)
     fig.colorbar(image, ax=ax, label="% of vectors")
@@ -928,18 +1087,33 @@ by_size = {}
 for n in (5, 20, 100):
     z = torch.randn(4000, n, generator=rng, dtype=torch.float64)
     by_size[n] = torch.stack(
-        [top_set_lost(soft_k_max(s * z, 2), z, 2).double().mean() for s in scales.tolist()]
+        [
+            top_set_lost(soft_k_max(s * z, 2), z, 2).double().mean()
+            for s in scales.tolist()
+        ]
     )
 tail = scales >= 30
-slope = {n: np.polyfit(scales[tail].log(), (r[tail] + 1e-9).log(), 1)[0] for n, r in by_size.items()}
-print("the share of lost top-2 sets falls like 1/scale:", all(-1.4 < s < -0.7 for s in slope.values()))
+slope = {
+    n: np.polyfit(scales[tail].log(), (r[tail] + 1e-9).log(), 1)[0]
+    for n, r in by_size.items()
+}
+print(
+    "the share of lost top-2 sets falls like 1/scale:",
+    all(-1.4 < s < -0.7 for s in slope.values()),
+)
 
 # %% mystnb={"figure": {"caption": "Share of random vectors that lose their top-2 set, against the scale, for three lengths. The dotted line falls like 1/scale."}, "image": {"alt": "Three humps on logarithmic axes, higher for longer vectors, with a peak near scale 10 and a tail that falls like one over the scale."}} tags=["hide-input"]
 fig, ax = plotting.panels()
 for n, rates in by_size.items():
     ax.loglog(scales, rates.clamp(min=1e-4), marker="o", markersize=4, label=f"$n={n}$")
-ax.loglog(scales[tail], 10 / scales[tail], ":", color=plotting.BLACK, label="$\\propto1/s$")
-ax.set(xlabel="scale $s$ of the scores", ylabel="share with a lost top-2 set", ylim=(5e-4, 1))
+ax.loglog(
+    scales[tail], 10 / scales[tail], ":", color=plotting.BLACK, label="$\\propto1/s$"
+)
+ax.set(
+    xlabel="scale $s$ of the scores",
+    ylabel="share with a lost top-2 set",
+    ylim=(5e-4, 1),
+)
 ax.legend()
 plt.show()
 
@@ -982,7 +1156,10 @@ weights = q * (1 - q)
 formula = torch.allclose(r, weights / weights.sum(-1, keepdim=True), atol=1e-12)
 largest = r.gather(-1, x.topk(2).indices)
 print("second step is q(1 − q), normalised:", formula)
-print("the winner keeps at least as much as the runner-up:", bool((largest[:, 0] >= largest[:, 1]).all()))
+print(
+    "the winner keeps at least as much as the runner-up:",
+    bool((largest[:, 0] >= largest[:, 1]).all()),
+)
 
 # %% [markdown]
 # ## One threshold for all repairs it
@@ -1024,9 +1201,13 @@ for k, sharpness in itertools.product(range(1, 12), (1, 10, 100)):
     slack.append((out[:, k:].sum(-1) - bound).max())
     assert (out.sum(-1) - k).abs().max() < 1e-12
     assert (out.diff(dim=-1) <= 0).all()
-gradient_right = torch.autograd.gradcheck(lambda z: soft_top_k(z, 3, 2.0), x[:5].clone().requires_grad_())
+gradient_right = torch.autograd.gradcheck(
+    lambda z: soft_top_k(z, 3, 2.0), x[:5].clone().requires_grad_()
+)
 repaired = (
-    bool((lost_repaired == 0).all() & (above_repaired == 0).all()) and max(slack) < 1e-12 and gradient_right
+    bool((lost_repaired == 0).all() & (above_repaired == 0).all())
+    and max(slack) < 1e-12
+    and gradient_right
 )
 assert repaired
 
@@ -1047,12 +1228,22 @@ verdict(
 )
 
 # %% mystnb={"figure": {"caption": "One vector of 20 sorted scores; each row is the selection for one $k$. Above: the article's recursion; entries above 1 are orange. Below: soft_top_k with the same sharpness."}, "image": {"alt": "Two heat maps of 20 rows for k and 20 columns for the sorted scores. Soft-k-max has orange entries above 1 and dark holes among the selected ones; soft_top_k shows a clean triangle."}} tags=["hide-input"]
-z = 15 * torch.randn(20, generator=rng, dtype=torch.float64).sort(descending=True).values
+z = (
+    15
+    * torch.randn(20, generator=rng, dtype=torch.float64).sort(descending=True).values
+)
 fig, axes = plotting.panels(2, height=3.4)
 colours = plt.get_cmap("cividis").with_extremes(over=plotting.ORANGE)
 for ax, method in zip(axes, (soft_k_max, soft_top_k)):
     rows = torch.stack([method(z, k) for k in range(1, 21)])
-    image = ax.imshow(rows, vmin=0, vmax=1 + 1e-6, cmap=colours, extent=(0.5, 20.5, 20.5, 0.5), aspect="auto")
+    image = ax.imshow(
+        rows,
+        vmin=0,
+        vmax=1 + 1e-6,
+        cmap=colours,
+        extent=(0.5, 20.5, 20.5, 0.5),
+        aspect="auto",
+    )
     ax.set(
         xlabel="rank of the score",
         ylabel="$k$",
@@ -1118,7 +1309,9 @@ for ax, label in zip(axes, ("maximum of $(t,0)$", "weight of $t$", "selection of
     ax.set(xlabel="$t$", ylabel=label)
     ax.legend()
 plt.show()
-same = torch.allclose(one_threshold(torch.sigmoid, four, 2), soft_top_k(four, 2), atol=1e-12)
+same = torch.allclose(
+    one_threshold(torch.sigmoid, four, 2), soft_top_k(four, 2), atol=1e-12
+)
 print("bisection and soft_top_k agree:", same)
 
 # %% [markdown]
@@ -1128,9 +1321,14 @@ print("bisection and soft_top_k agree:", same)
 
 # %% tags=["hide-cell"]
 x = torch.randn(100, 8, generator=rng, dtype=torch.float64)
-smooth_min = -smooth_max(-x, 5.0)  # min x = −max(−x), so the error changes sign: [−log(n)/K, 0]
+smooth_min = -smooth_max(
+    -x, 5.0
+)  # min x = −max(−x), so the error changes sign: [−log(n)/K, 0]
 error = smooth_min - x.amin(-1)
-print("in [−log(n)/K, 0]:", bool(((error <= 1e-12) & (error >= -np.log(8) / 5 - 1e-12)).all()))
+print(
+    "in [−log(n)/K, 0]:",
+    bool(((error <= 1e-12) & (error >= -np.log(8) / 5 - 1e-12)).all()),
+)
 
 # %% [markdown]
 # **2.** Find the $k$-th largest *value* with `soft_top_k` (the median, for example), and say why the
@@ -1138,7 +1336,9 @@ print("in [−log(n)/K, 0]:", bool(((error <= 1e-12) & (error >= -np.log(8) / 5 
 
 # %% tags=["hide-cell"]
 x = torch.tensor([3.0, 9, 1, 7, 5], dtype=torch.float64)
-third = soft_top_k(x, 3, 20.0) - soft_top_k(x, 2, 20.0)  # indicator of the third largest; 3 − 2 = 1
+third = soft_top_k(x, 3, 20.0) - soft_top_k(
+    x, 2, 20.0
+)  # indicator of the third largest; 3 − 2 = 1
 print(f"weights sum to {third.sum():.3f}; soft median {(third * x).sum():.3f}")
 
 # %% [markdown]
@@ -1148,9 +1348,13 @@ print(f"weights sum to {third.sum():.3f}; soft median {(third * x).sum():.3f}")
 beta, tp = 2.0, (decisions * labels).sum(-1)
 f_beta = (1 + beta**2) * tp / (beta**2 * labels.sum(-1) + decisions.sum(-1) + 1e-8)
 reference = [
-    metrics.fbeta_score(a, b, beta=beta, zero_division=0) for a, b in zip(labels.int(), decisions.int())
+    metrics.fbeta_score(a, b, beta=beta, zero_division=0)
+    for a, b in zip(labels.int(), decisions.int())
 ]
-print("equal:", torch.allclose(f_beta, torch.tensor(reference, dtype=torch.float64), atol=1e-7))
+print(
+    "equal:",
+    torch.allclose(f_beta, torch.tensor(reference, dtype=torch.float64), atol=1e-7),
+)
 
 # %% [markdown]
 # **4.** Show that soft-k-max with $n=k=2$ passes 1 for *every* pair of different scores. (Hint: with

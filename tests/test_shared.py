@@ -141,7 +141,9 @@ def test_style_is_opaque_and_panels_are_narrow():
 
 def slider():
     frames = [(f"{k}", [{"type": "scatter", "x": [0, 1], "y": [0, k]}]) for k in (1, 2, 3)]
-    return plotting.slider_figure(frames, start=1, prefix="K = ", alt='a "line"', xaxis={"visible": False})
+    return plotting.slider_figure(
+        frames, start=1, prefix="K = ", caption="a < b", alt='a "line"', xaxis={"visible": False}
+    )
 
 
 def test_slider_figure_has_a_sensible_first_frame():
@@ -187,7 +189,7 @@ def test_setup_seeds_and_shows_the_head(shown, monkeypatch):
     assert torch.equal(b, torch.rand(4, generator=again))
     head = shown[0]
     assert "《函数光滑化杂谈:不可导函数的可导逼近》" in head
-    assert "22 equations, algorithms and claims: 17 holds, 4 restricted, 1 refuted" in head
+    assert "22 equations, algorithms and claims: 17 hold, 4 restricted, 1 refuted" in head
     assert re.search(r"about \d+ minutes", head)
     assert "0.1 MB" in head
 
@@ -258,6 +260,7 @@ def test_plotly_renderer_loads_nothing_from_elsewhere():
     text = node.astext()
     assert 'src="../_static/plotly.min.js"' in text
     assert 'aria-label="a &quot;line&quot;"' in text
+    assert "<figcaption>a &lt; b</figcaption>" in text
     assert "cdn" not in text.lower()
     assert book.PlotlyRenderer.handle_mime(Renderer, Output("x", "text/plain"), inline=False) is None
     assert book.PlotlyRenderer.handle_mime(Renderer, Output("{}"), inline=True) is None
@@ -269,9 +272,9 @@ def test_substitutions_sum_over_the_articles():
         {"articles": {name: {"count": c} for name, c in zip("ab", counts, strict=True)}}
     )
     assert values == {
-        "a_counts": "**3** holds, **1** refuted",
-        "b_counts": "**2** holds, **5** restricted",
-        "ledger_counts": "**5** holds, **5** restricted, **1** refuted",
+        "a_counts": "**3** hold, **1** refuted",
+        "b_counts": "**2** hold, **5** restricted",
+        "ledger_counts": "**5** hold, **5** restricted, **1** refuted",
         "ledger_rows": "11",
         "ledger_articles": "2",
     }
@@ -300,7 +303,7 @@ def test_the_extension_in_a_small_sphinx_project(tmp_path):
     )
     app.build()
     assert app.config.html_theme_options["repository_url"] == "https://github.com/a/book"
-    assert "<strong>7</strong> holds" in (tmp_path / "html" / "index.html").read_text()
+    assert "<strong>7</strong> hold" in (tmp_path / "html" / "index.html").read_text()
     page = (tmp_path / "html" / "plot.html").read_text()
     assert "kexue-interactive" in page
     assert "THEBE_JS_URL" not in page

@@ -1,7 +1,8 @@
 """The Sphinx extension behind the book, and the renderer for Plotly's outputs.
 
 The extension puts the repository's address (from pyproject.toml) and the ledger's counts into the
-configuration, copies plotly.min.js next to the pages, and removes what would ask another host.
+configuration, copies plotly.min.js and the chapters' scripts next to the pages, and removes what
+would ask another host.
 """
 
 import hashlib
@@ -11,6 +12,8 @@ import shutil
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from kexue.ledger import OUTCOME_VERBS
 
 if TYPE_CHECKING:
     from docutils.nodes import Element
@@ -45,8 +48,13 @@ class PlotlyRenderer:
             validate=False,
             auto_play=False,
         )
-        alt = html.escape(figure.get("layout", {}).get("meta", {}).get("alt", "Interactive figure"))
-        wrapped = f'<div class="kexue-interactive" role="group" aria-label="{alt}">{code}</div>'
+        meta = figure.get("layout", {}).get("meta", {})
+        alt = html.escape(meta.get("alt", "Interactive figure"))
+        caption = html.escape(meta.get("caption", ""))
+        wrapped = (
+            f'<figure class="kexue-interactive" role="group" aria-label="{alt}">{code}'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
         return [nodes.raw(text=wrapped, format="html", classes=["output", "text_html"])]
 
 
@@ -70,14 +78,14 @@ def substitutions(ledger: dict[str, Any]) -> dict[str, str]:
 
 
 def _counts(count: dict[str, int]) -> str:
-    return ", ".join(f"**{number}** {outcome}" for outcome, number in count.items() if number)
+    return ", ".join(f"**{number}** {OUTCOME_VERBS[outcome]}" for outcome, number in count.items() if number)
 
 
 def setup(app: "Sphinx") -> dict[str, bool]:
     """Entry point for Sphinx."""
     app.connect("config-inited", _configure)
-    app.connect("html-page-context", _drop_thebe, priority=900)
-    app.connect("build-finished", _copy_plotly)
+    app.connect("html-page-context", _adjust_page, priority=900)  # after the theme's own handlers
+    app.connect("build-finished", _copy_files)
     app.add_css_file("kexue.css")
     app.add_js_file("kexue.js", loading_method="defer")
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -90,7 +98,7 @@ def _configure(app: "Sphinx", config: "Config") -> None:
     config.myst_substitutions = {**config.myst_substitutions, **substitutions(ledger)}
 
 
-def _drop_thebe(
+def _adjust_page(
     app: "Sphinx", pagename: str, templatename: str, context: dict[str, Any], doctree: object
 ) -> None:
     # sphinx-thebe adds its script twice, which is an error in the browser, and it names another host.
@@ -100,13 +108,37 @@ def _drop_thebe(
         if "thebe" not in str(getattr(file, "filename", file))
         and "THEBE_JS_URL" not in (file.attributes.get("body") or "")
     ]
-
-
-def _copy_plotly(app: "Sphinx", exception: Exception | None) -> None:
-    if exception is None and app.builder.format == "html":
-        import plotly
-
-        package = Path(plotly.__file__).parent
-        shutil.copyfile(
-            package / "package_data" / "plotly.min.js", Path(app.outdir) / "_static" / "plotly.min.js"
+    # A list whose children are no list items is an accessibility violation.
+    if body := context.get("body"):
+        context["body"] = body.replace(
+            '<div role="list" class="citation-list">', '<div class="citation-list">'
         )
+    # A chapter can be downloaded as a script as well.
+    if (Path(app.srcdir) / f"{pagename}.py").is_file():
+        for button in context.get("header_buttons", []):
+            if button.get("label") == "download-buttons":
+                button["buttons"].append(
+                    {
+                        "type": "link",
+                        "url": context["pathto"](f"_sources/{pagename}.py", 1),
+                        "text": ".py",
+                        "tooltip": "Download script file",
+                        "icon": "fas fa-code",
+                        "label": "download-script-button",
+                    }
+                )
+
+
+def _copy_files(app: "Sphinx", exception: Exception | None) -> None:
+    if exception is not None or app.builder.format != "html":
+        return
+    import plotly
+
+    out = Path(app.outdir)
+    shutil.copyfile(
+        Path(plotly.__file__).parent / "package_data" / "plotly.min.js", out / "_static" / "plotly.min.js"
+    )
+    for page in app.env.found_docs:
+        script = Path(app.srcdir) / f"{page}.py"
+        if script.is_file():
+            shutil.copyfile(script, out / "_sources" / f"{page}.py")

@@ -20,6 +20,9 @@ Outcome = Literal["holds", "restricted", "refuted", "open"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+# "17 hold, 4 restricted"
+OUTCOME_VERBS = {"holds": "hold", "restricted": "restricted", "refuted": "refuted", "open": "open"}
+
 MIME_TYPE = "application/vnd.kexue.verdict+json"
 
 SYMBOLS: dict[Outcome, str] = {"holds": "✓", "restricted": "◐", "refuted": "✗", "open": "?"}

@@ -94,7 +94,7 @@ def _chapter_file(slug: str) -> Path | None:
 
 def _head(article: ledger.Article) -> str:
     counts = article.count()
-    found = ", ".join(f"{counts[o]} {o}" for o in ledger.OUTCOMES if counts[o])
+    found = ", ".join(f"{counts[o]} {ledger.OUTCOME_VERBS[o]}" for o in ledger.OUTCOMES if counts[o])
     data = "; ".join(f"{SOURCES[name].title} ({SOURCES[name].size})" for name in article.data)
     minutes = f"about {reading_minutes(article.slug)} minutes; " if _chapter_file(article.slug) else ""
     return "\n".join(

@@ -91,7 +91,12 @@ def band(
 
 
 def slider_figure(
-    frames: "Sequence[tuple[str, Sequence[go.Scatter]]]", start: int, prefix: str, alt: str, **layout: Any
+    frames: "Sequence[tuple[str, Sequence[go.Scatter]]]",
+    start: int,
+    prefix: str,
+    caption: str,
+    alt: str,
+    **layout: Any,
 ) -> "go.Figure":
     """An interactive figure whose slider runs through the frames; it opens on frame `start`.
 
@@ -99,6 +104,7 @@ def slider_figure(
         frames: a label for the slider and the traces, for each frame; all frames have the same traces.
         start: the frame that is shown first.
         prefix: what stands before the label, for example "K = ".
+        caption: stands below the figure in the book.
         alt: a description for those who do not see the figure.
         layout: Plotly's layout; the axes, for example.
     """
@@ -114,7 +120,7 @@ def slider_figure(
             "font": {"size": 13, "color": BLACK},
             "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
             "height": 460,
-            "meta": {"alt": alt},
+            "meta": {"alt": alt, "caption": caption},
             "sliders": [
                 {"active": start, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": 10}}
             ],
