@@ -16,7 +16,6 @@ NBVAL = -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout=600
 # Two cores: chapters side by side beat one chapter on two threads.
 WORKERS ?= auto
 
-export MPLBACKEND = agg
 export PYTHONUTF8 = 1
 export JUPYTER_PLATFORM_DIRS = 1
 ifneq ($(wildcard ../shared/data),)
@@ -61,7 +60,7 @@ notebooks: venv
 	@$(PY) -m pytest chapters $(NBVAL) -q -n $(WORKERS) --dist loadscope
 
 browser: html
-	@$(PY) -m pytest tests/test_book.py -q -rs --html-dir "$(HTML)"
+	@$(PY) -m pytest tests/test_book.py -q -rs -n $(WORKERS) --html-dir "$(HTML)"
 
 links: html
 	@chmod -R a+rX "$(HTML)"

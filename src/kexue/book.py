@@ -86,8 +86,6 @@ def setup(app: "Sphinx") -> dict[str, bool]:
     app.connect("config-inited", _configure)
     app.connect("html-page-context", _adjust_page, priority=900)  # after the theme's own handlers
     app.connect("build-finished", _copy_files)
-    app.add_css_file("kexue.css")
-    app.add_js_file("kexue.js", loading_method="defer")
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
