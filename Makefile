@@ -5,7 +5,8 @@ VENV ?= .venv
 OUT ?= .
 BUILD = $(OUT)/_build
 HTML = $(BUILD)/html
-# A page that gave a warning is not read again by the next build, which would then pass: start over.
+# Always from nothing (seconds): a second build would not read a page that gave a warning again, and pass.
+FRESH = rm -rf "$(HTML)" "$(BUILD)/.doctrees"
 SLUG ?=
 
 # Quoted wherever it is used: the folder may contain spaces.
@@ -34,19 +35,20 @@ venv: ## create or update .venv with all extras (PYTHON=python3.12 picks another
 
 book: venv writable ## execute every chapter on this machine and build the book from the results
 	@$(PY) tools/execute.py book "$(BUILD)/book"
-	@$(SPHINX) "$(BUILD)/book/source" --path-output "$(OUT)" --quiet || { rm -rf "$(BUILD)/.doctrees"; exit 1; }
+	@$(FRESH)
+	@$(SPHINX) "$(BUILD)/book/source" --path-output "$(OUT)" --quiet
 	@test -f "$(HTML)/index.html"
 	@echo "The book: open $(abspath $(HTML))/index.html"
 
 html: venv writable ## build the book from the committed outputs, in seconds
-	@$(SPHINX) . --path-output "$(OUT)" --quiet || { rm -rf "$(BUILD)/.doctrees"; exit 1; }
+	@$(FRESH)
+	@$(SPHINX) . --path-output "$(OUT)" --quiet
 	@test -f "$(HTML)/index.html"
 	@echo "The book: open $(abspath $(HTML))/index.html"
 
 test: ## prove it: unit tests, pairs, ledger, notebooks, strict build, browser, links
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory notebooks
-	@rm -rf "$(HTML)" "$(BUILD)/.doctrees"
 	@$(MAKE) --no-print-directory html
 	@$(MAKE) --no-print-directory links
 	@$(MAKE) --no-print-directory browser
@@ -59,10 +61,10 @@ unit: venv writable
 notebooks: venv
 	@$(PY) -m pytest chapters $(NBVAL) -q -n $(WORKERS) --dist loadscope
 
-browser: html
+browser: venv # the page must be there: make html
 	@$(PY) -m pytest tests/test_book.py -q -rs -n $(WORKERS) --html-dir "$(HTML)"
 
-links: html
+links: venv
 	@chmod -R a+rX "$(HTML)"
 	@"$(BIN)/linkchecker" --config tests/linkchecker.ini --no-status "$(HTML)/index.html"
 

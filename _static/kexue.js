@@ -13,7 +13,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const tables = [...document.querySelectorAll(".ledger-table table")];
   if (!tables.length) return;
   const rows = tables.flatMap((table) => [...table.tBodies[0].rows]);
-  const verdict = (row) => row.cells[2].textContent.trim().split(" ").pop();
+  const verdict = (row) => row.cells[2].textContent.trim().split(/\s/).pop();
   const names = ["all", ...new Set(rows.map(verdict))];
   const bar = document.createElement("div");
   bar.className = "ledger-filter";

@@ -145,8 +145,8 @@ def ledger_page(joined: dict[str, Any]) -> str:
             f"苏剑林, [《{article['title_zh']}》]({article['url']})",
             "",
             ":::{div} ledger-table",
-            "| row | what the article says | verdict | evidence |",
-            "|---|---|---|---|",
+            "| row | what the article says, and the evidence | verdict |",
+            "|---|---|---|",
             *(_table_row(slug, row) for row in article["rows"]),
             ":::",
         ]
@@ -177,15 +177,18 @@ def ledger_page(joined: dict[str, Any]) -> str:
 def _table_row(slug: str, row: dict[str, Any]) -> str:
     links = []
     if row["section"]:
-        links.append(f"[{row['section']}](chapters/{slug}.ipynb#{anchor(row['section'])})")
-    for test in row["tests"]:
-        name = test.partition("::")[2]
-        links.append(f"[`{name}`](evidence.md#{anchor(name)})")
-    # the code's place in the table must not be read as the end of a table cell
+        links.append(f"Section [{row['section']}](chapters/{slug}.ipynb#{anchor(row['section'])})")
+    tests = [test.partition("::")[2] for test in row["tests"]]
+    if tests:
+        links.append(
+            "tests "
+            + ", ".join(f"[{name.removeprefix('test_')}](evidence.md#{anchor(name)})" for name in tests)
+        )
+    # a bar would end the table's cell
     statement = row["statement"].replace("|", "\\|")
     symbol = ledger.SYMBOLS.get(row["verdict"], "")
     name = f'<span id="{row["id"].replace(".", "-")}"></span>**{row["id"]}**<br>{row["place"]}, {row["kind"]}'
-    return f"| {name} | {statement} | {symbol} {row['verdict']} | {'<br>'.join(links)} |"
+    return f"| {name} | {statement}<br><small>{'; '.join(links)}</small> | {symbol}&nbsp;{row['verdict']} |"
 
 
 def evidence_page(evidence: Evidence, root: Path = ROOT) -> str:
