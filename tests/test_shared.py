@@ -1,7 +1,6 @@
 """The shared modules: data, plotting, notebook, book; and the tools."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -109,6 +108,36 @@ def test_mean_interval_covers_as_often_as_it_says():
     assert 0.94 < np.mean((low <= 2) & (high >= 2)) < 0.96
 
 
+def test_overlap_widens_the_interval():
+    samples = np.arange(10.0)
+    mean, low, _ = plotting.mean_interval(samples)
+    _, wide, _ = plotting.mean_interval(samples, overlap=0.7)
+    assert (mean - wide) / (mean - low) == pytest.approx(np.sqrt((0.1 + 0.7) / 0.1))
+    with pytest.raises(ValueError, match=r"overlap must not be negative, got -0\.1"):
+        plotting.mean_interval(samples, overlap=-0.1)
+
+
+def test_simplex_slider_places_groups_in_the_triangle():
+    cloud = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1 / 3, 1 / 3, 1 / 3]])
+    figure = plotting.simplex_slider(
+        {"0": cloud, "1": cloud[::-1]},
+        group=[0, 1, 2, 2],
+        names=["a", "b", "c"],
+        start="1",
+        prefix="K = ",
+        caption="c",
+        alt="a",
+    )
+    assert figure.layout.sliders[0].active == 1
+    edge, first, second, third = figure.frames[0].data
+    assert len(edge.x) == 4
+    assert (first.name, second.name, third.name) == ("a", "b", "c")
+    assert (list(first.x), list(first.y)) == ([0], [0])
+    assert (list(second.x), list(second.y)) == ([1], [0])
+    assert list(third.x) == [0.5, 0.5]
+    assert list(third.y) == pytest.approx([3**0.5 / 2, 3**0.5 / 6], abs=1e-4)
+
+
 def test_mean_interval_needs_two_samples():
     with pytest.raises(ValueError, match="samples must hold at least 2 values along axis=-1, got 1"):
         plotting.mean_interval([[1.0], [2.0]])
@@ -197,12 +226,13 @@ def test_setup_seeds_and_shows_the_head(shown, monkeypatch):
 @pytest.mark.usefixtures("restored")
 def test_setup_honours_the_number_of_threads(shown, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    notebook.setup("smoothing")
+    notebook.setup("smoothing", threads=2)
     assert torch.get_num_threads() == 1
     monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    notebook.setup("smoothing")
+    notebook.setup("smoothing", threads=2)
     assert torch.get_num_threads() == 2
+    notebook.setup("smoothing")
+    assert torch.get_num_threads() == 1
 
 
 def test_head_and_card_do_without_the_chapters_file(shown, monkeypatch, tmp_path):

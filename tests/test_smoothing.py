@@ -418,7 +418,7 @@ def test_soft_top_k_resolves_what_is_far_below_the_rounding_error_of_k():
 
 
 def test_soft_top_k_of_all_is_one_with_zero_gradient():
-    x = rand(3, 4).requires_grad_()
+    x = torch.cat([rand(2, 4), torch.zeros(1, 4, dtype=F64)]).requires_grad_()
     p = soft_top_k(x, 4, 7.0)
     assert torch.equal(p, torch.ones(3, 4, dtype=F64))
     (gradient,) = torch.autograd.grad(p.sum(), x)
@@ -492,6 +492,13 @@ def test_soft_top_k_of_the_largest_floats_and_sharpnesses():
         assert torch.isfinite(p).all()
         assert torch.isfinite(gradient).all()
         assert float(p.detach().sum()) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("function", SCORES.values(), ids=SCORES)
+def test_each_vector_of_a_batch_is_on_its_own(function):
+    x = torch.stack([rand(5), rand(5, seed=1) + 3000, rand(5, seed=2) - 3000, rand(5, scale=500.0), torch.zeros(5)])
+    torch.testing.assert_close(function(x), torch.stack([function(row) for row in x]))
+    assert function(x[:0]).shape == function(x)[:0].shape  # an empty batch stays one
 
 
 def test_float32_keeps_the_digits_that_matter():

@@ -25,12 +25,13 @@ _WORDS_PER_MINUTE = 180  # technical prose; a formula or a line of code counts a
 _PACKAGES = ("kexue", "torch", "numpy", "matplotlib", "scikit-learn", "plotly")
 
 
-def setup(slug: str, seed: int = 0) -> torch.Generator:
+def setup(slug: str, seed: int = 0, threads: int = 1) -> torch.Generator:
     """Prepare a chapter and show its head: what it checks, how long it takes, what it needs.
 
     Seeds torch's global generator, demands deterministic algorithms, sets the style of the figures
-    and uses at most two threads (OMP_NUM_THREADS, where set). Returns a generator with the same seed
-    for the cells to draw from.
+    and the number of threads (at most OMP_NUM_THREADS, where that is set). Small tensors run as fast
+    on one thread, and much faster beside other programs. Returns a generator with the same seed for
+    the cells to draw from.
 
     Raises ValueError for a slug without a ledger.
     """
@@ -41,7 +42,7 @@ def setup(slug: str, seed: int = 0) -> torch.Generator:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs to be deterministic
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", min(2, os.cpu_count() or 1))))
+    torch.set_num_threads(min(threads, int(os.environ.get("OMP_NUM_THREADS", threads))))
     plotting.use_style()
     display(Markdown(_head(article)))
     return torch.Generator().manual_seed(seed)

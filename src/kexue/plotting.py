@@ -1,6 +1,6 @@
 """One look for all figures: readable in both themes and at phone width, safe for colour-blind readers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -66,32 +66,91 @@ def panels(count: int = 1, height: float = 3.2, width: float = 6.0) -> "tuple[Fi
 
 
 def mean_interval(
-    samples: ArrayLike, axis: int = -1, confidence: float = 0.95
+    samples: ArrayLike, axis: int = -1, confidence: float = 0.95, overlap: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean of independent samples and its Student-t confidence interval: (mean, low, high).
+    """Mean of samples and its Student-t confidence interval: (mean, low, high).
 
-    Raises ValueError for fewer than two samples.
+    The variance of the mean is (1/n + overlap) times that of a sample. For independent samples
+    `overlap` is 0. For scores on random splits of one data set it is the size of the test set over
+    that of the training set (Nadeau and Bengio 2003), since such scores are correlated.
+
+    Raises ValueError for fewer than two samples, or a negative overlap.
     """
     values = np.asarray(samples, dtype=float)
     n = values.shape[axis]
     if n < 2:
         raise ValueError(f"samples must hold at least 2 values along axis={axis}, got {n}")
+    if overlap < 0:
+        raise ValueError(f"overlap must not be negative, got {overlap}")
     mean = values.mean(axis)
-    half = stats.t.ppf((1 + confidence) / 2, n - 1) * values.std(axis, ddof=1) / np.sqrt(n)
+    deviation = values.std(axis, ddof=1) * np.sqrt(1 / n + overlap)
+    half = stats.t.ppf((1 + confidence) / 2, n - 1) * deviation
     return mean, mean - half, mean + half
 
 
 def band(
-    ax: "Axes", x: ArrayLike, samples: ArrayLike, label: str, color: str | None = None, **line: Any
+    ax: "Axes",
+    x: ArrayLike,
+    samples: ArrayLike,
+    label: str,
+    color: str | None = None,
+    overlap: float = 0.0,
+    **line: Any,
 ) -> None:
     """Draw the mean over the last axis of `samples` against x, with its 95 % confidence band."""
-    mean, low, high = mean_interval(samples)
+    mean, low, high = mean_interval(samples, overlap=overlap)
     (drawn,) = ax.plot(x, mean, label=label, color=color, **line)
     ax.fill_between(np.asarray(x), low, high, color=drawn.get_color(), alpha=0.25, linewidth=0)
 
 
+def simplex_slider(
+    clouds: Mapping[str, ArrayLike],
+    group: ArrayLike,
+    names: Sequence[str],
+    start: str,
+    prefix: str,
+    caption: str,
+    alt: str,
+) -> "go.Figure":
+    """An interactive triangle: points of the simplex that move with a slider.
+
+    Args:
+        clouds: by the slider's label, n points with three weights that sum to 1: (n, 3).
+        group: 0, 1 or 2 for each point: its colour and shape.
+        names: what the three groups are called.
+        start: the label that is shown first.
+        prefix: what stands before the label, for example "K = ".
+        caption: stands below the figure in the book.
+        alt: a description for those who do not see the figure.
+    """
+    corners = np.array([[0, 0], [1, 0], [0.5, np.sqrt(3) / 2]])
+    outline = corners[[0, 1, 2, 0]]
+    member = np.asarray(group)
+    edge: dict[str, Any] = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "showlegend": False}
+    edge |= {"x": outline[:, 0], "y": outline[:, 1], "line": {"color": BLACK}}
+    frames = []
+    for label, cloud in clouds.items():
+        place = (np.asarray(cloud) @ corners).round(4)
+        traces = [edge]
+        for i, (name, symbol) in enumerate(zip(names, ("circle", "square", "diamond"), strict=True)):
+            x, y = place[member == i].T
+            trace = {"type": "scatter", "mode": "markers", "hoverinfo": "skip", "name": name, "x": x, "y": y}
+            traces.append(trace | {"marker": {"size": 8, "color": COLOURS[i], "symbol": symbol}})
+        frames.append((label, traces))
+    return slider_figure(
+        frames,
+        start=list(clouds).index(start),
+        prefix=prefix,
+        caption=caption,
+        alt=alt,
+        xaxis={"visible": False},
+        yaxis={"visible": False, "scaleanchor": "x"},
+        legend={"orientation": "h", "y": 1.1},
+    )
+
+
 def slider_figure(
-    frames: "Sequence[tuple[str, Sequence[go.Scatter]]]",
+    frames: Sequence[tuple[str, Sequence[Mapping[str, Any]]]],
     start: int,
     prefix: str,
     caption: str,

@@ -123,9 +123,10 @@ def soft_onehot(x: Float[Tensor, "..."], k: float = 1.0, dim: int = -1) -> Float
 def soft_argmax(x: Float[Tensor, "..."], k: float = 1.0, dim: int = -1) -> Float[Tensor, "..."]:
     """Smooth position of the maximum, Σᵢ i·softmax(k·x)ᵢ with i = 0 … n−1 (smoothing.eq10).
 
-    It is the mean of a position drawn from softmax(k·x). It lies near the argmax only where that
-    distribution is nearly one-hot; between two distant peaks it names a position that belongs to
-    neither (smoothing.claim5). The article counts from 1: add 1 to compare.
+    It is the mean of a position drawn from softmax(k·x), and at most (n−1)·(1 − largest weight) away
+    from the argmax: near it where the distribution is nearly one-hot. Between two distant peaks it
+    names a position that belongs to neither (smoothing.claim5). The article counts from 1: add 1 to
+    compare.
 
     Args:
         x: scores, floating point, finite.
