@@ -26,6 +26,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = COLOURS = (
     "#222222",
 )
 
+_Mean = np.ndarray | np.floating[Any]
+
 _STYLE: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
@@ -67,7 +69,7 @@ def panels(count: int = 1, height: float = 3.2, width: float = 6.0) -> "tuple[Fi
 
 def mean_interval(
     samples: ArrayLike, axis: int = -1, confidence: float = 0.95, overlap: float = 0.0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[_Mean, _Mean, _Mean]:
     """Mean of samples and its Student-t confidence interval: (mean, low, high).
 
     The variance of the mean is (1/n + overlap) times that of a sample. For independent samples
