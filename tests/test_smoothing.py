@@ -496,7 +496,9 @@ def test_soft_top_k_of_the_largest_floats_and_sharpnesses():
 
 @pytest.mark.parametrize("function", SCORES.values(), ids=SCORES)
 def test_each_vector_of_a_batch_is_on_its_own(function):
-    x = torch.stack([rand(5), rand(5, seed=1) + 3000, rand(5, seed=2) - 3000, rand(5, scale=500.0), torch.zeros(5)])
+    x = torch.stack(
+        [rand(5), rand(5, seed=1) + 3000, rand(5, seed=2) - 3000, rand(5, scale=500.0), torch.zeros(5)]
+    )
     torch.testing.assert_close(function(x), torch.stack([function(row) for row in x]))
     assert function(x[:0]).shape == function(x)[:0].shape  # an empty batch stays one
 
