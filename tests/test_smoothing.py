@@ -414,7 +414,7 @@ def test_soft_top_k_misplaces_no_more_than_proved(n, sharpness, seed, data):
 def test_soft_top_k_resolves_what_is_far_below_the_rounding_error_of_k():
     # both sides of the constraint are about e^{-200}; the threshold must lie in the middle all the same
     p = soft_top_k(torch.tensor([400.0, 0, 0], dtype=F64), 1)
-    assert float(p[1]) == pytest.approx(math.exp(-200) / math.sqrt(2), rel=1e-9)
+    assert float(p[1]) == pytest.approx(math.exp(-200) / math.sqrt(2), rel=1e-9, abs=0)
 
 
 def test_soft_top_k_of_all_is_one_with_zero_gradient():
@@ -464,7 +464,7 @@ SCORES = {
 @pytest.mark.parametrize(
     "values", [[1e4, -1e4, 0, 1e4], [1e4] * 4, [-1e4, -1e4, -1e4, 0], [0.0, 0, 0, 1e-30]]
 )
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_large_and_tiny_scores_give_finite_values_and_gradients(function, values, dtype):
     x = torch.tensor(values, dtype=dtype, requires_grad=True)
     out = function(x)
@@ -474,19 +474,88 @@ def test_large_and_tiny_scores_give_finite_values_and_gradients(function, values
     assert torch.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("function", [smooth_max, soft_onehot, soft_argmax])
+@pytest.mark.parametrize(
+    ("dtype", "k", "tolerance"),
+    [(torch.float32, 1.2e-38, 1e-5), (torch.float64, 2.3e-308, 1e-12), (torch.float16, 1e-5, 1e-3)],
+)
+def test_a_range_that_overflows_the_difference_is_resolved(dtype, k, tolerance):
+    big = 0.6 * torch.finfo(dtype).max
+    x = torch.tensor([big, -big], dtype=dtype)
+    first = 1 / (1 + math.exp(-2 * k * float(x[0])))
+    assert 0.5 < first < 0.999
+    assert float(soft_onehot(x, k)[0]) == pytest.approx(first, abs=tolerance)
+    assert float(soft_argmax(x, k)) == pytest.approx(1 - first, abs=tolerance)
+    logit = k * float(x[0])  # σ(k(x₀ − λ)) with λ = 0 by symmetry
+    assert float(soft_top_k(x, 1, k)[0]) == pytest.approx(1 / (1 + math.exp(-logit)), abs=tolerance)
+
+
+@pytest.mark.parametrize("function", [soft_onehot, soft_argmax, smooth_max])
 def test_the_largest_floats_and_sharpnesses_do_not_overflow(function):
     x = torch.tensor([3e38, -3e38, 0.0], requires_grad=True)
-    for k in (1e-30, 1.0, 1e30):
+    for k in (1e-30, 1.0, 1e38):
         out = function(x, k)
         (gradient,) = torch.autograd.grad(out.sum(), x)
         assert torch.isfinite(out).all()
         assert torch.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("sharpness", [1.0, 1e3, 1e9, 1e20])
+def test_soft_top_k_gradient_survives_where_sigmoid_rounds_to_1(sharpness):
+    x = torch.tensor([35 / sharpness, 0.0], requires_grad=True)  # λ lies in the middle: a = ±17.5
+    p = soft_top_k(x, 1, sharpness)
+    (gradient,) = torch.autograd.grad(p[0], x)
+    w = 1 / (1 + math.exp(17.5)) * (1 / (1 + math.exp(-17.5)))
+    torch.testing.assert_close(gradient, sharpness * w / 2 * torch.tensor([1.0, -1.0]), rtol=1e-4, atol=0)
+    (total,) = torch.autograd.grad(soft_top_k(x, 1, sharpness).sum(), x)
+    assert float(total.abs().max()) < 1e-4 * sharpness * w
+
+
+def test_half_precision_is_computed_in_float32():
+    for dtype in (torch.float16, torch.bfloat16):
+        zeros, many = torch.zeros(3, dtype=dtype), torch.ones(70_000, dtype=dtype)
+        for function in BINARY:
+            assert function(zeros, torch.zeros(3, dtype=torch.long)) == 0  # eps does not vanish
+            assert function(many, torch.ones(70_000)) == 1  # sums do not overflow
+            assert function(zeros, torch.zeros(3)).dtype == dtype
+        assert soft_accuracy(torch.ones(70_000, 1, dtype=dtype), torch.zeros(70_000, dtype=torch.long)) == 1
+        x = torch.zeros(50_000, dtype=dtype)
+        assert float(smooth_max(x)) == pytest.approx(math.log(50_000), rel=5e-3)
+        assert float(soft_argmax(x)) == pytest.approx(24_999.5, rel=5e-3)
+        x[5] = 100
+        assert soft_argmax(x) == 5
+        y = rand(20).to(dtype)
+        for function in SCORES.values():
+            torch.testing.assert_close(function(y), function(y.float()).to(dtype), rtol=0, atol=0)
+
+
+def test_soft_k_max_reports_a_gradient_that_overflows():
+    x = (1e4 * (torch.arange(30) < 16)).float().requires_grad_()
+    p = soft_k_max(x, 20)
+    assert torch.isfinite(p).all()
+    with pytest.raises(
+        ValueError, match=r"gradient of soft_k_max .* overflows: it can grow like the scale of x"
+    ):
+        torch.autograd.grad(p[0], x)
+    exact = x.detach().double().requires_grad_()
+    (gradient,) = torch.autograd.grad(soft_k_max(exact, 20)[0], exact)
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.uint16])
+def test_classes_are_counted_in_full_for_narrow_targets(dtype):
+    probs = torch.eye(300)[[5, 7, 100]]
+    assert soft_accuracy(probs, torch.tensor([5, 7, 9]).to(dtype)) == pytest.approx(2 / 3)
+
+
+def test_numbers_of_numpy_are_numbers():
+    import numpy as np
+
+    assert torch.equal(smooth_max(X, np.float64(2)), smooth_max(X, 2.0))
+
+
 def test_soft_top_k_of_the_largest_floats_and_sharpnesses():
     x = torch.tensor([3e38, -3e38, 0.0, 1.0], requires_grad=True)
-    for sharpness in (1e-30, 1.0, 1e30):
+    for sharpness in (1e-30, 1.0, 1e38):
         p = soft_top_k(x, 2, sharpness)
         (gradient,) = torch.autograd.grad(p[0] - p[1], x)
         assert torch.isfinite(p).all()
@@ -540,13 +609,19 @@ BAD = [
         for f, rest in ((smooth_max, ()), (soft_onehot, ()), (soft_argmax, ()), (soft_k_max, (1,)), (soft_top_k, (1,)))
         for bad, error, match in (
             ([1.0], TypeError, r"x must be a torch.Tensor, got list"),
-            (torch.tensor([1, 2]), TypeError, r"x must have a floating-point dtype, got torch.int64"),
+            (torch.tensor([1, 2]), TypeError, r"x must have a floating-point dtype of 16 to 64 bits, got torch.int64"),
             (torch.tensor([1.0, NAN]), ValueError, r"x must be finite, got nan"),
             (torch.tensor([1.0, -math.inf]), ValueError, r"x must be finite, got -inf"),
             (torch.zeros(0), ValueError, r"x must not be empty along dim=-1, got shape \(0,\)"),
             (torch.tensor(1.0), ValueError, r"dim must be an axis of x, whose shape is \(\), got -1"),
+            (torch.tensor([1.0]).to_sparse(), TypeError, r"x must be a dense tensor, got layout torch.sparse_coo"),
+            (torch.tensor([1.0]).to(torch.float8_e5m2), TypeError, r"x must have .*, got torch.float8_e5m2"),
+            (torch.tensor([1j]), TypeError, r"x must have .*, got torch.complex64"),
         )
     ),
+    (smooth_max, (X,), {"dim": None}, TypeError, r"dim must be an int, got NoneType"),
+    (smooth_max, (torch.zeros(10_000),), {"k": 1.2e-38}, ValueError, r"result must fit into torch.float32, but log\(n\)/k is too large for k = 1.2e-38"),
+    (soft_argmax, (torch.zeros(140_000).half(),), {}, ValueError, r"result must fit into torch.float16, but x has 140000 positions"),
     *((f, (X, *rest), {"dim": 1}, ValueError, r"dim must be .* \(3,\), got 1") for f, rest in ((smooth_max, ()), (soft_onehot, ()), (soft_argmax, ()), (soft_k_max, (1,)), (soft_top_k, (1,)))),
     (smooth_max, (X,), {"dim": -2}, ValueError, r"dim must be .*, got -2"),
     # sharpness
@@ -554,10 +629,10 @@ BAD = [
         (f, args, {name: bad}, error, rf"{name} must be {text}, got {got}")
         for f, args, name in ((smooth_max, (X,), "k"), (soft_onehot, (X,), "k"), (soft_argmax, (X,), "k"), (soft_top_k, (X, 1), "sharpness"), (soft_f1, (P, T), "eps"), (soft_recall, (P, T), "eps"), (soft_precision, (P, T), "eps"))
         for bad, error, text, got in (
-            (0, ValueError, "positive and finite", "0"),
-            (-1.5, ValueError, "positive and finite", "-1.5"),
-            (math.inf, ValueError, "positive and finite", "inf"),
-            (NAN, ValueError, "positive and finite", "nan"),
+            *(
+                (bad, ValueError, r"positive and finite, within \[1\.2e-38, 3\.4e\+38\]", got)
+                for bad, got in ((0, "0"), (-1.5, "-1.5"), (math.inf, "inf"), (NAN, "nan"), (1e-50, "1e-50"), (10**400, "1000"))
+            ),
             ("1", TypeError, "a number", "str"),
             (True, TypeError, "a number", "bool"),
         )
@@ -582,7 +657,7 @@ BAD = [
             (wrap(torch.tensor([0.5, 1.25])), ValueError, r"probs must lie in \[0, 1\], got 1.25"),
             (wrap(torch.tensor([-0.25, 1.0])), ValueError, r"probs must lie in \[0, 1\], got -0.25"),
             (wrap(torch.tensor([NAN, 1.0])), ValueError, r"probs must lie in \[0, 1\], got nan"),
-            (wrap(torch.tensor([0, 1])), TypeError, r"probs must have a floating-point dtype, got torch.int64"),
+            (wrap(torch.tensor([0, 1])), TypeError, r"probs must have a floating-point dtype of 16 to 64 bits, got torch.int64"),
             ([0.5, 0.5], TypeError, r"probs must be a torch.Tensor, got list"),
         )
     ),
@@ -594,6 +669,7 @@ BAD = [
             ([0, 1], TypeError, r"target must be a torch.Tensor, got list"),
             (torch.tensor([0, 2]), ValueError, r"target must be 0 or 1, got 2"),
             (torch.tensor([0.0, 0.5]), ValueError, r"target must be 0 or 1, got 0.5"),
+            (torch.tensor([0, 1j]), TypeError, r"target must have a real dtype, got torch.complex64"),
             (torch.tensor([0]), ValueError, r"target must have the shape of probs, \(2,\), got \(1,\)"),
         )
     ),
@@ -620,6 +696,13 @@ BAD = [
 def test_bad_input_is_named(function, args, kwargs, error, match):
     with pytest.raises(error, match=match):
         function(*args, **kwargs)
+
+
+def test_shapes_are_checked_while_testing():
+    from jaxtyping import TypeCheckError
+
+    with pytest.raises(TypeCheckError):
+        soft_f1(torch.rand(3), torch.rand(4))
 
 
 # --- The verifiers can fail --------------------------------------------------------------------

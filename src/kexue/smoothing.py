@@ -5,10 +5,12 @@ The ids in brackets (smoothing.eq2) are rows of the ledger.
 
 Every function checks its input and raises
 `TypeError` for something that is not a floating-point tensor (or, for counts, not an int) and
-`ValueError` for a value outside the domain; the message names the argument and the value.
+`ValueError` for a value outside the domain; the message names the argument and the value. Half
+precision is computed in float32 and rounded at the end.
 """
 
 import math
+import numbers
 
 import torch
 from jaxtyping import Float, Integer, Shaped
@@ -18,16 +20,26 @@ from torch.nn.functional import logsigmoid
 
 # --- Checks of the input -----------------------------------------------------------------------
 
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-def _check_floating(name: str, value: object) -> None:
+
+def _check_tensor(name: str, value: object) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
-    if not value.is_floating_point():
-        raise TypeError(f"{name} must have a floating-point dtype, got {value.dtype}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
+
+
+def _check_floating(name: str, value: Tensor) -> None:
+    _check_tensor(name, value)
+    if value.dtype not in _DTYPES:
+        raise TypeError(f"{name} must have a floating-point dtype of 16 to 64 bits, got {value.dtype}")
 
 
 def _check_scores(x: Tensor, dim: int) -> None:
     _check_floating("x", x)
+    if not isinstance(dim, int) or isinstance(dim, bool):
+        raise TypeError(f"dim must be an int, got {type(dim).__name__}")
     if not -x.ndim <= dim < x.ndim:
         raise ValueError(f"dim must be an axis of x, whose shape is {tuple(x.shape)}, got {dim}")
     if x.shape[dim] == 0:
@@ -37,11 +49,14 @@ def _check_scores(x: Tensor, dim: int) -> None:
         raise ValueError(f"x must be finite, got {x.detach()[~finite][0].item()}")
 
 
-def _check_sharpness(name: str, value: float) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
+def _check_positive(name: str, value: float, x: Tensor) -> None:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be positive and finite, got {value}")
+    limits = torch.finfo(_working(x).dtype)
+    if not limits.tiny <= value <= limits.max:
+        raise ValueError(
+            f"{name} must be positive and finite, within [{limits.tiny:.2g}, {limits.max:.2g}], got {value}"
+        )
 
 
 def _check_count(k: int, n: int) -> None:
@@ -60,8 +75,9 @@ def _check_probs(probs: Tensor) -> None:
 
 def _check_binary(probs: Tensor, target: Tensor, eps: float) -> None:
     _check_probs(probs)
-    if not isinstance(target, Tensor):
-        raise TypeError(f"target must be a torch.Tensor, got {type(target).__name__}")
+    _check_tensor("target", target)
+    if target.is_complex():
+        raise TypeError(f"target must have a real dtype, got {target.dtype}")
     if probs.shape != target.shape:
         raise ValueError(
             f"target must have the shape of probs, {tuple(probs.shape)}, got {tuple(target.shape)}"
@@ -71,7 +87,24 @@ def _check_binary(probs: Tensor, target: Tensor, eps: float) -> None:
     other = (target != 0) & (target != 1)
     if other.any():
         raise ValueError(f"target must be 0 or 1, got {target[other][0].item()}")
-    _check_sharpness("eps", eps)
+    _check_positive("eps", eps, probs)
+
+
+def _working(x: Tensor) -> Tensor:
+    """x in the dtype to compute in: half precision is too coarse and too narrow."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _sharpen(x: Tensor, top: Tensor, k: float) -> Tensor:
+    """k·(x − top), where no intermediate result overflows that matters to a softmax."""
+    return k * (x - top) if k >= 1 else k * x - k * top
+
+
+def _finite(result: Tensor, dtype: torch.dtype, why: str) -> Tensor:
+    result = result.to(dtype)
+    if not torch.isfinite(result).all():
+        raise ValueError(f"the result must fit into {dtype}, but {why}")
+    return result
 
 
 # --- max and argmax ----------------------------------------------------------------------------
@@ -90,14 +123,17 @@ def smooth_max(x: Float[Tensor, "..."], k: float = 1.0, dim: int = -1) -> Float[
 
     Raises:
         TypeError: x is not a floating-point tensor, or k is not a number.
-        ValueError: k ≤ 0 or not finite; x empty along `dim`, or not finite; `dim` not an axis of x.
+        ValueError: k not positive and finite; x empty along `dim`, or not finite; `dim` not an axis of x;
+            log(n)/k so large that the result overflows.
     """
     _check_scores(x, dim)
-    _check_sharpness("k", k)
+    _check_positive("k", k, x)
+    scores = _working(x)
     # Adding and subtracting a constant changes neither value nor gradient; with the maximum as the
     # constant, every exponent is ≤ 0.
-    top = x.detach().amax(dim, keepdim=True)
-    return torch.logsumexp(k * (x - top), dim) / k + top.squeeze(dim)
+    top = scores.detach().amax(dim, keepdim=True)
+    result = torch.logsumexp(_sharpen(scores, top, k), dim) / k + top.squeeze(dim)
+    return _finite(result, x.dtype, f"log(n)/k is too large for k = {k}")
 
 
 def soft_onehot(x: Float[Tensor, "..."], k: float = 1.0, dim: int = -1) -> Float[Tensor, "..."]:
@@ -113,11 +149,12 @@ def soft_onehot(x: Float[Tensor, "..."], k: float = 1.0, dim: int = -1) -> Float
 
     Raises:
         TypeError: x is not a floating-point tensor, or k is not a number.
-        ValueError: k ≤ 0 or not finite; x empty along `dim`, or not finite; `dim` not an axis of x.
+        ValueError: k not positive and finite; x empty along `dim`, or not finite; `dim` not an axis of x.
     """
     _check_scores(x, dim)
-    _check_sharpness("k", k)
-    return torch.softmax(k * (x - x.detach().amax(dim, keepdim=True)), dim)
+    _check_positive("k", k, x)
+    scores = _working(x)
+    return torch.softmax(_sharpen(scores, scores.detach().amax(dim, keepdim=True), k), dim).to(x.dtype)
 
 
 def soft_argmax(x: Float[Tensor, "..."], k: float = 1.0, dim: int = -1) -> Float[Tensor, "..."]:
@@ -135,11 +172,13 @@ def soft_argmax(x: Float[Tensor, "..."], k: float = 1.0, dim: int = -1) -> Float
 
     Raises:
         TypeError: x is not a floating-point tensor, or k is not a number.
-        ValueError: k ≤ 0 or not finite; x empty along `dim`, or not finite; `dim` not an axis of x.
+        ValueError: k not positive and finite; x empty along `dim`, or not finite; `dim` not an axis of x.
     """
-    weights = soft_onehot(x, k, dim)
-    positions = torch.arange(x.shape[dim], dtype=x.dtype, device=x.device)
-    return torch.tensordot(weights, positions, dims=([dim], [0]))
+    _check_scores(x, dim)
+    weights = soft_onehot(_working(x), k, dim)
+    positions = torch.arange(x.shape[dim], dtype=weights.dtype, device=x.device)
+    result = torch.tensordot(weights, positions, dims=([dim], [0]))
+    return _finite(result, x.dtype, f"x has {x.shape[dim]} positions along dim={dim}")
 
 
 # --- Accuracy, recall, precision, F1 -----------------------------------------------------------
@@ -163,10 +202,10 @@ def soft_accuracy(
             that do not match.
     """
     _check_probs(probs)
-    if not isinstance(target, Tensor):
-        raise TypeError(f"target must be a torch.Tensor, got {type(target).__name__}")
+    _check_tensor("target", target)
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise TypeError(f"target must have an integer dtype, got {target.dtype}")
+    target = target.long()  # narrow dtypes cannot hold the number of classes
     if probs.ndim < 2 or probs.shape[:-1] != target.shape:
         raise ValueError(
             f"probs must have the shape of target, {tuple(target.shape)}, and an axis of classes, "
@@ -181,7 +220,8 @@ def soft_accuracy(
             f"target must lie in 0 … {classes - 1}, the classes of probs, got {target[outside][0].item()}"
         )
     # smoothing.eq13: ⟨1_target, p⟩, averaged
-    return probs.gather(-1, target.long().unsqueeze(-1)).squeeze(-1).mean(-1)
+    hits = _working(probs).gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    return hits.mean(-1).to(probs.dtype)
 
 
 def soft_recall(
@@ -196,12 +236,13 @@ def soft_recall(
 
     Raises:
         TypeError: probs is not a floating-point tensor, or target not a tensor.
-        ValueError: probabilities outside [0, 1], labels other than 0 and 1, no samples, eps ≤ 0,
+        ValueError: probabilities outside [0, 1], labels other than 0 and 1, no samples, eps not positive,
             or shapes that do not match.
     """
     _check_binary(probs, target, eps)
-    target = target.to(probs.dtype)
-    return (target * probs).sum(-1) / (target.sum(-1) + eps)
+    p = _working(probs)
+    t = target.to(p.dtype)
+    return ((t * p).sum(-1) / (t.sum(-1) + eps)).to(probs.dtype)
 
 
 def soft_precision(
@@ -216,12 +257,13 @@ def soft_precision(
 
     Raises:
         TypeError: probs is not a floating-point tensor, or target not a tensor.
-        ValueError: probabilities outside [0, 1], labels other than 0 and 1, no samples, eps ≤ 0,
+        ValueError: probabilities outside [0, 1], labels other than 0 and 1, no samples, eps not positive,
             or shapes that do not match.
     """
     _check_binary(probs, target, eps)
-    target = target.to(probs.dtype)
-    return (target * probs).sum(-1) / (probs.sum(-1) + eps)
+    p = _working(probs)
+    t = target.to(p.dtype)
+    return ((t * p).sum(-1) / (p.sum(-1) + eps)).to(probs.dtype)
 
 
 def soft_f1(
@@ -240,12 +282,13 @@ def soft_f1(
 
     Raises:
         TypeError: probs is not a floating-point tensor, or target not a tensor.
-        ValueError: probabilities outside [0, 1], labels other than 0 and 1, no samples, eps ≤ 0,
+        ValueError: probabilities outside [0, 1], labels other than 0 and 1, no samples, eps not positive,
             or shapes that do not match.
     """
     _check_binary(probs, target, eps)
-    target = target.to(probs.dtype)
-    return 2 * (target * probs).sum(-1) / ((target + probs).sum(-1) + eps)
+    p = _working(probs)
+    t = target.to(p.dtype)
+    return (2 * (t * p).sum(-1) / ((t + p).sum(-1) + eps)).to(probs.dtype)
 
 
 # --- The k best --------------------------------------------------------------------------------
@@ -267,17 +310,30 @@ def soft_k_max(x: Float[Tensor, "..."], k: int, dim: int = -1) -> Float[Tensor, 
 
     Raises:
         TypeError: x is not a floating-point tensor, or k is not an int.
-        ValueError: k outside 1 … n; x empty along `dim`, or not finite; `dim` not an axis of x.
+        ValueError: k outside 1 … n; x empty along `dim`, or not finite; `dim` not an axis of x;
+            in the backward pass, a gradient that overflows: near ties it can grow like the scale of
+            x to the power k.
     """
     _check_scores(x, dim)
     _check_count(k, x.shape[dim])
-    x = x - x.amin(dim, keepdim=True)
-    if not torch.isfinite(x).all():
-        raise ValueError(f"x must span less than {torch.finfo(x.dtype).max:g}, the range of {x.dtype}")
-    p = torch.zeros_like(x)
+    scores = _working(x)
+    scores = scores - scores.amin(dim, keepdim=True)
+    if not torch.isfinite(scores).all():
+        raise ValueError(f"x must span less than {torch.finfo(scores.dtype).max:g}, the range of its dtype")
+    if scores.requires_grad:
+        scores.register_hook(_check_gradient)
+    p = torch.zeros_like(scores)
     for _ in range(k):
-        p = p + torch.softmax((1 - p) * x, dim)
-    return p
+        p = p + torch.softmax((1 - p) * scores, dim)
+    return p.to(x.dtype)
+
+
+def _check_gradient(gradient: Tensor | None) -> None:
+    if gradient is not None and not torch.isfinite(gradient).all():
+        raise ValueError(
+            "the gradient of soft_k_max with respect to x overflows: it can grow like the scale of x to "
+            "the power k. Scale x down, use float64, or use soft_top_k"
+        )
 
 
 def soft_top_k(
@@ -298,23 +354,23 @@ def soft_top_k(
 
     Raises:
         TypeError: x is not a floating-point tensor, k not an int, or sharpness not a number.
-        ValueError: k outside 1 … n; sharpness ≤ 0 or not finite; x empty along `dim`, or not
+        ValueError: k outside 1 … n; sharpness not positive and finite; x empty along `dim`, or not
             finite; `dim` not an axis of x.
     """
     _check_scores(x, dim)
     _check_count(k, x.shape[dim])
-    _check_sharpness("sharpness", sharpness)
+    _check_positive("sharpness", sharpness, x)
     if k == x.shape[dim]:
         return torch.ones_like(x) + 0 * x  # λ = −∞; the second term keeps the (zero) gradient
-    scores = x.movedim(dim, -1)
-    if x.dtype in (torch.float16, torch.bfloat16):  # too coarse to solve in
-        scores = scores.float()
+    scores = _working(x).movedim(dim, -1)
     # A common shift moves λ along and leaves p alone; with the k-th largest at 0, the scores near
     # the threshold keep all their digits after the multiplication.
-    limit = torch.finfo(scores.dtype).max / 8
     kth = scores.detach().topk(k).values[..., -1:]
-    logits = (sharpness * (scores - kth)).clamp(-limit, limit)  # σ is exactly 0 or 1 out there
-    return torch.sigmoid(_SubtractThreshold.apply(logits, k)).movedim(-1, dim).to(x.dtype)
+    limit = torch.finfo(scores.dtype).max / 8
+    logits = _sharpen(scores, kth, sharpness).clamp(-limit, limit)  # σ is exactly 0 or 1 out there
+    # σ as exp(log σ): its derivative is σ(a)·σ(−a), where σ(a)·(1 − σ(a)) would round to 0 for a > 17
+    p = torch.exp(logsigmoid(_SubtractThreshold.apply(logits, k)))
+    return p.movedim(-1, dim).to(x.dtype)
 
 
 class _SubtractThreshold(torch.autograd.Function):
@@ -341,8 +397,9 @@ def _threshold(z: Tensor, k: int) -> Tensor:
     """The λ with Σᵢ σ(zᵢ − λ) = k, for 1 ≤ k < n, by Newton's method inside a bracket.
 
     Σp = k says that what the k largest lack, Σ σ(λ − z), is what the others have, Σ σ(z − λ).
-    The difference of the logarithms of these two sums rises in λ with a slope between 0 and 2, and
-    resolves λ also where both sums are far below the rounding error of k.
+    The difference of the logarithms of these two sums rises in λ with a slope between 1/2 and 2, and
+    resolves λ also where both sums are far below the rounding error of k. A slope that can change
+    by 4 does not prove that Newton's steps converge; the bracket does.
     """
     z = z.sort(-1, descending=True).values
     top, rest = z[..., :k], z[..., k:]
