@@ -9,10 +9,11 @@ HTML = $(BUILD)/html
 FRESH = rm -rf "$(HTML)" "$(BUILD)/.doctrees"
 SLUG ?=
 
-# Quoted wherever it is used: the folder may contain spaces.
-BIN = $(if $(wildcard $(VENV)/Scripts),$(VENV)/Scripts,$(VENV)/bin)
-PY = "$(BIN)/python"
-SPHINX = "$(BIN)/jupyter-book" build -W -n --keep-going
+# Quoted wherever they are used: folders may contain spaces. Programs are started through Python, since
+# the scripts in bin/ name the place where they were installed.
+PY = "$(VENV)/bin/python"
+SPHINX = $(PY) -c "from jupyter_book.cli.main import main; main()" build -W -n --keep-going
+ABSOLUTE_PY = "$$(cd "$(VENV)/bin" && pwd)/python"
 NBVAL = -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with tests/nbval_sanitize.cfg
 # Two cores: chapters side by side beat one chapter on two threads.
 WORKERS ?= auto
@@ -23,6 +24,7 @@ ifneq ($(wildcard ../shared/data),)
 export KEXUE_DATA ?= $(abspath ../shared/data)
 endif
 
+.NOTPARALLEL: # all of them write to _build
 .DEFAULT_GOAL := help
 .PHONY: help venv book html test test-hard unit notebooks browser links check format lab run sync ledger bench mutants replay clean writable
 
@@ -31,20 +33,20 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 venv: ## create or update .venv with all extras (PYTHON=python3.12 picks another Python)
-	@$(PYTHON) tools/install.py "$(VENV)"
+	@ASKED_PYTHON="$(if $(findstring command line,$(origin PYTHON)),$(PYTHON))" $(PYTHON) tools/install.py "$(VENV)"
 
 book: venv writable ## execute every chapter on this machine and build the book from the results
 	@$(PY) tools/execute.py book "$(BUILD)/book"
 	@$(FRESH)
 	@$(SPHINX) "$(BUILD)/book/source" --path-output "$(OUT)" --quiet
 	@test -f "$(HTML)/index.html"
-	@echo "The book: open $(abspath $(HTML))/index.html"
+	@echo "The book: open $$(cd "$(HTML)" && pwd)/index.html"
 
 html: venv writable ## build the book from the committed outputs, in seconds
 	@$(FRESH)
 	@$(SPHINX) . --path-output "$(OUT)" --quiet
 	@test -f "$(HTML)/index.html"
-	@echo "The book: open $(abspath $(HTML))/index.html"
+	@echo "The book: open $$(cd "$(HTML)" && pwd)/index.html"
 
 test: ## prove it: unit tests, pairs, ledger, notebooks, strict build, browser, links
 	@$(MAKE) --no-print-directory unit
@@ -65,10 +67,12 @@ browser: venv # the page must be there: make html
 	@$(PY) -m pytest tests/test_book.py -q -rs -n $(WORKERS) --html-dir "$(HTML)"
 
 links: venv
-	@chmod -R a+rX "$(HTML)"
-	@"$(BIN)/linkchecker" --config tests/linkchecker.ini --no-status "$(HTML)/index.html"
+	@# as root, linkchecker becomes nobody, who may not be able to read this folder
+	@copy=$$(mktemp -d) && cp -R "$(HTML)" "$$copy/html" && chmod -R a+rX "$$copy" && \
+	  $(PY) -m linkcheck --config tests/linkchecker.ini --no-status "$$copy/html/index.html"; \
+	  status=$$?; rm -rf "$$copy"; exit $$status
 
-test-hard: ## the same with one thread, without AVX-512, three times in a row
+test-hard: venv ## the same with one thread, without AVX-512, three times in a row
 	@for round in 1 2 3; do echo "Round $$round of 3"; \
 	  OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell MKL_ENABLE_INSTRUCTIONS=AVX2 \
 	  NPY_DISABLE_CPU_FEATURES="$$($(PY) tools/avx512.py)" $(MAKE) --no-print-directory test || exit 1; done
@@ -85,14 +89,14 @@ format: venv
 	@$(PY) -m ruff check --fix --quiet .
 
 lab: venv ## open the chapters in Jupyter
-	@cd chapters && "$(abspath $(BIN))/python" -m jupyterlab
+	@python=$(ABSOLUTE_PY); cd chapters && "$$python" -m jupyterlab
 
 run: venv ## execute one chapter from its .py and write its outputs back: make run SLUG=smoothing
 	@test -n "$(SLUG)" || { echo "Say which: make run SLUG=smoothing"; exit 2; }
 	@$(PY) tools/execute.py run "$(SLUG)"
 
 sync: venv ## bring each .py and .ipynb in step, the newer one wins
-	@cd chapters && "$(abspath $(BIN))/python" -m jupytext --sync *.py
+	@python=$(ABSOLUTE_PY); cd chapters && "$$python" -m jupytext --sync *.py
 
 ledger: venv writable ## write the ledger's pages from the tests that pass and the committed outputs
 	@$(PY) -m pytest tests -m "verifies" -q -n $(WORKERS) --dist loadscope --ignore tests/test_book.py --evidence "$(BUILD)/evidence.json"

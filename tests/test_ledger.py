@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import ledger_page
@@ -123,6 +125,24 @@ def test_no_gap_when_all_is_there(small_book):
         (toml_row("claim1", "claim"), {}, TEST.format(name="claim1"), "needs a verdict cell"),
         (toml_row("eq1"), {"a.eq1": "holds", "a.eq9": "holds"}, "", "no row for a.eq9"),
         (toml_row("eq1"), {"a.eq1": "holds"}, TEST.format(name="eq9"), "verifies a.eq9, which has no row"),
+        (
+            toml_row("eq1", expected="restricted", why="w"),
+            {"a.eq1": "holds"},
+            "",
+            "to be restricted, but is holds",
+        ),
+        (
+            toml_row("eq1", expected="restricted", why="w"),
+            {},
+            TEST.format(name="eq1"),
+            "needs a verdict cell",
+        ),
+        (
+            toml_row("eq1"),
+            {},
+            "import pytest\n\n@pytest.mark.gpu\n@pytest.mark.verifies('a.eq1')\ndef test_eq1():\n    pass\n",
+            "a.eq1 has no evidence",
+        ),
     ],
 )
 def test_gaps_are_noticed(small_book, rows, verdicts, tests, message):
@@ -165,6 +185,91 @@ def test_two_verdicts_on_one_row_are_an_error(small_book, tmp_path):
         ledger_page.verdicts(path)
 
 
+@pytest.fixture
+def command_line(small_book, monkeypatch):
+    """Runs tools/ledger_page.py on a small book: (arguments) -> exit status."""
+
+    def run(root: Path, *arguments: str) -> int:
+        monkeypatch.setattr(ledger_page, "ROOT", root)
+        for function in ("slugs", "marked_tests", "join", "gaps", "evidence_page", "pages"):
+            inner = getattr(ledger_page, function)
+            defaults = tuple(root if value == ROOT else value for value in inner.__defaults__ or ())
+            monkeypatch.setattr(inner, "__defaults__", defaults)
+        monkeypatch.setattr("sys.argv", ["ledger_page.py", *arguments])
+        return ledger_page.main()
+
+    return run
+
+
+def test_command_line_writes_and_checks(small_book, command_line, tmp_path, capsys):
+    root = small_book(toml_row("eq1"), {}, TEST.format(name="eq1"))
+    assert command_line(root, "check") == 1
+    assert "ledger.md is out of date: run `make ledger`" in capsys.readouterr().err
+    assert command_line(root, "write") == 0
+    assert command_line(root, "check") == 0
+    assert "1 rows, each with evidence" in capsys.readouterr().out
+    (root / "none.json").write_text("{}")  # no test passed
+    assert command_line(root, "check", "--evidence", str(root / "none.json")) == 1
+    assert "a.eq1 has no evidence" in capsys.readouterr().err
+
+
+RECORDED = """
+import pytest
+def mark(*ids): return pytest.mark.verifies(*ids)
+
+@mark("a.eq1", "a.eq2")
+def test_passes(): pass
+
+@mark("a.eq3")
+def test_fails(): raise AssertionError
+
+@mark("a.eq4")
+@pytest.mark.skip
+def test_is_skipped(): pass
+
+@mark("a.eq5")
+@pytest.mark.parametrize("case", [1, 2])
+def test_fails_in_one_case(case): assert case == 1
+
+@mark("a.eq6")
+@pytest.mark.parametrize("case", [1, 2])
+def test_passes_in_both_cases(case): pass
+
+@mark("a.eq2")
+@pytest.mark.gpu
+def test_needs_a_gpu(): import torch; assert torch.cuda.is_available()
+"""
+
+
+@pytest.mark.house
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_evidence_is_what_passed(tmp_path, workers):
+    test = tmp_path / "test_recorded.py"
+    test.write_text(RECORDED)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-c",
+        "pyproject.toml",
+        "--rootdir",
+        str(tmp_path),
+        "-p",
+        "conftest",
+    ]
+    command += ["-n", workers, "--evidence", str(tmp_path / "evidence.json"), str(test)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    evidence = json.loads((tmp_path / "evidence.json").read_text())
+    names = {row: [name.rpartition("::")[2] for name in tests] for row, tests in evidence.items()}
+    if torch.cuda.is_available():
+        names["a.eq2"].remove("test_needs_a_gpu")
+    assert names == {
+        "a.eq1": ["test_passes"],
+        "a.eq2": ["test_passes"],
+        "a.eq6": ["test_passes_in_both_cases"],
+    }
+
+
 # --- Verdicts ----------------------------------------------------------------------------------
 
 
@@ -200,6 +305,25 @@ def test_a_verdict_that_differs_from_its_row_stops_with_a_readable_message():
     assert "smoothing.eq2 came out as 'refuted', but its row in the ledger says 'holds'" in message
     assert "error = 0.1235" in message
     assert "ledger/smoothing.toml" in message
+
+
+@pytest.mark.parametrize("expected", ledger.OUTCOMES)
+@pytest.mark.parametrize(
+    ("holds", "restricted", "outcome"),
+    [(True, False, "holds"), (False, True, "restricted"), (False, False, "refuted"), (None, False, "open")],
+)
+def test_every_difference_stops_the_chapter(monkeypatch, capsys, expected, holds, restricted, outcome):
+    monkeypatch.setattr(
+        ledger, "row", lambda _: Row("a.eq1", "claim", "here", "it is so", expected, why="why")
+    )
+    if outcome == expected:
+        verdict("a.eq1", holds, restricted=restricted)
+        assert capsys.readouterr().out.startswith(f"a.eq1: {outcome}")
+    else:
+        with pytest.raises(
+            VerdictError, match=f"came out as '{outcome}', but its row in the ledger says '{expected}'"
+        ):
+            verdict("a.eq1", holds, restricted=restricted)
 
 
 def test_unknown_rows_are_named():

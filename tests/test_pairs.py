@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import execute
 import jupytext
 import nbformat
 import pytest
@@ -49,16 +50,31 @@ def problems(notebook: Path) -> list[str]:
 def literal_verdicts(script: str) -> list[int]:
     """Lines on which `verdict` is given a constant instead of something computed."""
     code = "\n".join(
-        "" if line.lstrip().startswith("%") else line for line in script.splitlines()
+        "" if line.startswith("%") else line for line in script.splitlines()
     )  # magics are no Python
+    tree = ast.parse(code)
+    constants = {  # names that are only ever bound to constants
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and not computed(node.value, set())
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
     lines = []
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "verdict":
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "verdict":
             values = [*node.args[1:2], *(k.value for k in node.keywords if k.arg in ("holds", "restricted"))]
-            names = [n for v in values for n in ast.walk(v) if isinstance(n, ast.Name | ast.Call)]
-            if not values or not names:
+            if not values or not all(computed(value, constants) for value in values):
                 lines.append(node.lineno)
     return lines
+
+
+def computed(value: ast.expr, constants: set[str]) -> bool:
+    """Whether an expression depends on anything but constants; None (undecided) may be literal."""
+    if isinstance(value, ast.Constant) and value.value is None:
+        return True
+    names = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
+    return bool(names - constants - {"bool", "not", "all", "any"})
 
 
 @pytest.mark.parametrize("stem", STEMS)
@@ -148,6 +164,11 @@ def test_a_gpu_cell_without_its_other_tags_is_caught(tmp_path):
         ("verdict('a.eq1', True)", True),
         ("verdict('a.eq1', holds=False, restricted=True)", True),
         ("verdict('a.eq1', holds=not False)", True),
+        ("verdict('a.eq1', holds=bool(1))", True),
+        ("verdict('a.eq1', holds=error < 1, restricted=True)", True),
+        ("ledger.verdict('a.eq1', True)", True),
+        ("ok = True\nverdict('a.eq1', holds=ok)", True),
+        ("ok = error < 1\nverdict('a.eq1', holds=ok)", False),
         ("verdict('a.eq1', holds=error < 1)", False),
         ("verdict('a.eq1', holds=None, restricted=check(x))", False),
     ],
@@ -162,6 +183,12 @@ VERDICT = """
 from kexue.ledger import Row, _show
 row = Row("a.eq1", "identity", "eq. (1)", "$a = a$", "{expected}", why="a reason")
 _show(row, row.expected, {{"error": {measured}}})
+"""
+
+
+PLOTLY = """
+from IPython.display import display
+display({"application/vnd.plotly.v1+json": {"data": [{"x": [1, 2]}], "layout": {}}}, raw=True)
 """
 
 
@@ -185,8 +212,6 @@ def nbval(path: Path) -> str:
 @pytest.fixture(scope="module")
 def nbval_report(tmp_path_factory) -> str:
     """What nbval says of one notebook with a cell for each mechanism."""
-    import execute
-
     folder = tmp_path_factory.mktemp("nbval")
     sources = [
         "print('same')",
@@ -194,12 +219,13 @@ def nbval_report(tmp_path_factory) -> str:
         VERDICT.format(expected="restricted", measured=0.25),
         VERDICT.format(expected="restricted", measured=0.25),
         "import warnings; warnings.warn('new', stacklevel=1)",
+        PLOTLY,
         "raise RuntimeError('must not run without a GPU')",
     ]
     gpu = {"tags": ["gpu", "skip-execution", "nbval-ignore-output"]}
     cells = [new_code_cell(s, metadata=gpu if "GPU" in s else {}) for s in sources]
     path = write_pair(folder, *cells)
-    nb = execute.execute(path, threads=1)
+    nb = execute.execute("sample", nbformat.read(path, as_version=4), threads=1)
     assert nb.cells[-1].execution_count is None  # the build and nbclient leave GPU cells alone
     nb.cells[2].outputs[0].text = "committed\n"
     measured = nb.cells[3].outputs[0].data  # other numbers, same verdict
@@ -208,6 +234,7 @@ def nbval_report(tmp_path_factory) -> str:
     changed = nb.cells[4].outputs[0].data  # same numbers, other verdict
     changed["text/html"] = changed["text/html"].replace("restricted", "holds")
     nb.cells[5].outputs = []
+    nb.cells[6].outputs[0].data["application/vnd.plotly.v1+json"]["data"][0]["x"] = [0.1, 0.2]
     nbformat.write(nb, path)
     return nbval(path)
 
@@ -221,8 +248,8 @@ def outcome(report: str, cell: int) -> str:
 @pytest.mark.house
 @pytest.mark.parametrize(
     ("cell", "expected"),
-    [(0, "PASSED"), (1, "FAILED"), (2, "PASSED"), (3, "FAILED"), (4, "FAILED")],
-    ids=["same output", "changed output", "other measured values", "changed verdict", "new warning"],
+    [(0, "PASSED"), (1, "FAILED"), (2, "PASSED"), (3, "FAILED"), (4, "FAILED"), (5, "PASSED")],
+    ids=["same", "changed output", "other values", "changed verdict", "new warning", "other coordinates"],
 )
 def test_nbval_compares(nbval_report, cell, expected):
     assert outcome(nbval_report, cell) == expected
@@ -233,9 +260,9 @@ def test_a_gpu_cell_is_skipped_without_cuda_and_run_with_it(nbval_report):
     import torch
 
     if torch.cuda.is_available():
-        assert outcome(nbval_report, 5) == "FAILED"  # it ran, and raised
+        assert outcome(nbval_report, 6) == "FAILED"  # it ran, and raised
     else:
-        assert outcome(nbval_report, 5) == "SKIPPED"
+        assert outcome(nbval_report, 6) == "SKIPPED"
         assert "needs a CUDA device" in nbval_report
 
 

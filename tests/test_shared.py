@@ -266,7 +266,7 @@ def test_source_shows_the_code_and_one_line_of_docstring(shown):
     notebook.source(smooth_max, soft_f1)
     (text,) = shown
     assert text.count("```python\n# src/kexue/smoothing.py\n") == 2
-    assert "return torch.logsumexp(k * (x - top), dim) / k + top.squeeze(dim)" in text
+    assert "result = torch.logsumexp(_sharpen(scores, top, k), dim) / k + top.squeeze(dim)" in text
     assert '"""Smooth maximum, (1/k)·log Σᵢ exp(k·xᵢ), along `dim`."""' in text
     assert "Raises" not in text
 
@@ -328,6 +328,7 @@ def test_the_extension_in_a_small_sphinx_project(tmp_path):
         nbformat.v4.new_output("display_data", data={book.PLOTLY_MIME: json.loads(slider().to_json())})
     ]
     nbformat.write(new_notebook(cells=[new_markdown_cell("# Plot"), cell]), source / "plot.ipynb")
+    (source / "plot.py").write_text("figure\n")
     app = Sphinx(
         str(source), str(source), str(tmp_path / "html"), str(tmp_path / "trees"), "html", status=None
     )
@@ -337,6 +338,8 @@ def test_the_extension_in_a_small_sphinx_project(tmp_path):
     page = (tmp_path / "html" / "plot.html").read_text()
     assert "kexue-interactive" in page
     assert "THEBE_JS_URL" not in page
+    assert "_sources/plot.py" in page
+    assert (tmp_path / "html" / "_sources" / "plot.py").read_text() == "figure\n"
     assert (tmp_path / "html" / "_static" / "plotly.min.js").stat().st_size > 1e6
 
 
@@ -357,6 +360,8 @@ def workshop(tmp_path, monkeypatch):
         "references.bib",
     ):
         (tmp_path / name).write_text(name)
+    (tmp_path / "ledger" / "a.toml").write_text("rows")
+    (tmp_path / "src" / "kexue" / "a.py").write_text("code")
     (tmp_path / "chapters" / "jupytext.toml").write_text((ROOT / "chapters" / "jupytext.toml").read_text())
     monkeypatch.setattr(execute, "ROOT", tmp_path)
     monkeypatch.setattr(execute, "CHAPTERS", tmp_path / "chapters")
@@ -372,54 +377,164 @@ def workshop(tmp_path, monkeypatch):
     return add
 
 
+def executed_text(tmp_path: Path, name: str) -> str:
+    nb = nbformat.read(tmp_path / "build" / "source" / "chapters" / f"{name}.ipynb", as_version=4)
+    return nb.cells[-1].outputs[0].text
+
+
 @pytest.mark.house
 def test_book_executes_once_and_continues_after_a_failure(workshop, tmp_path, capsys):
-    good = workshop("good", "print(6 * 7)")
+    good = workshop("good", "from pathlib import Path", "print(6 * 7, Path.cwd().name)")
     workshop("bad", "raise RuntimeError('out of tea')")
+    workshop("dead", "import os\nos._exit(1)")
+    (tmp_path / "chapters" / "scratch.ipynb").write_text("a learner's own notebook")
     before = good.read_bytes()
     assert execute.book(tmp_path / "build") == 1
     captured = capsys.readouterr()
+    assert "bad: " in captured.err
     assert "out of tea" in captured.err
-    assert "1 of 2 chapters failed" in captured.err
+    assert "dead: Kernel died" in captured.err
+    assert "2 of 3 chapters failed" in captured.err
+    assert not (tmp_path / "build" / "executed" / "bad.sha256").exists()
     workshop("bad", "print('mended')")
+    workshop("dead", "print('alive')")
     assert execute.book(tmp_path / "build") == 0
     report = capsys.readouterr().out
     assert re.search(r"good +up to date", report)
     assert re.search(r"bad +1 cells in \d+ s", report)
-    built = nbformat.read(tmp_path / "build" / "source" / "chapters" / "good.ipynb", as_version=4)
-    assert built.cells[0].outputs[0].text == "42\n"
+    assert executed_text(tmp_path, "good") == "42 chapters\n"
+    assert executed_text(tmp_path, "bad") == "mended\n"
     assert (tmp_path / "build" / "source" / "intro.md").read_text() == "intro.md"
     assert good.read_bytes() == before  # committed files are not touched
-    (tmp_path / "src" / "kexue" / "new.py").write_text("1")  # the package changed
-    assert execute.fingerprint(good) != (tmp_path / "build" / "executed" / "good.sha256").read_text()
+    script = good.with_suffix(".py")  # what counts is the script
+    script.write_text(script.read_text().replace("6 * 7", "6 * 8"))
+    assert execute.book(tmp_path / "build") == 0
+    assert executed_text(tmp_path, "good") == "48 chapters\n"
+
+
+def test_fingerprint_follows_everything_that_matters(workshop, tmp_path):
+    workshop("one", "1")
+    seen = {execute.fingerprint("one")}
+    for name in ("chapters/one.py", "src/kexue/a.py", "ledger/a.toml", "constraints.txt"):
+        with open(tmp_path / name, "a") as file:
+            file.write("# more")
+        seen.add(execute.fingerprint("one"))
+    assert len(seen) == 5
+
+
+def test_an_interrupted_chapter_leaves_no_stamp(workshop, tmp_path, monkeypatch):
+    workshop("one", "1")
+    monkeypatch.setattr(execute, "execute", lambda slug, nb, *_: nb)
+    monkeypatch.setattr(nbformat, "write", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        execute._chapter("one", tmp_path, 1, 0)
+    assert not (tmp_path / "one.sha256").exists()
 
 
 @pytest.mark.house
-def test_run_writes_outputs_back_and_keeps_ids(workshop, tmp_path, capsys):
-    path = workshop("one", "x = 1", "print(x)")
+def test_run_writes_outputs_back_and_keeps_ids(workshop, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    path = workshop("one", "x = 1", "x", "x", "import os\nprint(x, os.environ['OMP_NUM_THREADS'])")
     ids = [cell.id for cell in nbformat.read(path, as_version=4).cells]
     script = path.with_suffix(".py")
-    script.write_text(script.read_text().replace("print(x)", "print(x + 1)"))
+    script.write_text(script.read_text().replace("print(x,", "print(x + 1,"))
     assert execute.run("one") == 0
     nb = nbformat.read(path, as_version=4)
-    assert nb.cells[1].outputs[0].text == "2\n"
-    assert nb.cells[0].id == ids[0]
+    assert nb.cells[3].outputs[0].text == "2 3\n"
+    assert [cell.id for cell in nb.cells[:3]] == ids[:3]  # also of equal cells
+    assert len({cell.id for cell in nb.cells}) == 4
     assert "jupytext" not in nb.metadata
+    assert "execution" not in nb.cells[0].metadata  # no times of day
     assert execute.run("none") == 2
     assert "SLUG must be one of one; got 'none'" in capsys.readouterr().err
-    script.write_text(script.read_text().replace("print(x + 1)", "print(y)"))
+    script.write_text(script.read_text().replace("print(x + 1,", "print(y,"))
     assert execute.run("one") == 1
     assert "NameError" in capsys.readouterr().err
-    assert not list((tmp_path / "chapters").glob("*.tmp.*"))
+    monkeypatch.setattr(execute, "TIMEOUT", 1)
+    script.write_text("# %%\nimport time\ntime.sleep(60)\n")
+    assert execute.run("one") == 1
+    assert "timed out" in capsys.readouterr().err
 
 
-def test_install_says_what_is_wrong(monkeypatch):
+@pytest.fixture
+def installer(tmp_path, monkeypatch):
+    """tools/install.py without pip: records the commands; `answers` gives their exit codes."""
+    calls, answers = [], {}
+
+    def call(command, **_):
+        calls.append(" ".join(command))
+        return next((code for part, code in answers.items() if part in calls[-1]), 0)
+
+    monkeypatch.setattr(install.subprocess, "call", call)
+    monkeypatch.setattr(install.subprocess, "check_output", lambda *_, **__: b"3.11\n")
+    monkeypatch.setattr(install.sys, "version_info", (3, 11, 4))
+    monkeypatch.delenv("ASKED_PYTHON", raising=False)
+    return tmp_path / "venv", calls, answers
+
+
+def test_install_only_when_something_changed(installer, monkeypatch):
+    folder, calls, _ = installer
+    assert install.main(str(folder)) == 0
+    assert any("pip install" in call and "--constraint constraints.txt" in call for call in calls)
+    calls.clear()
+    monkeypatch.setattr(install.sys, "version_info", (3, 9, 1))  # what is installed does not care
+    assert install.main(str(folder)) == 0
+    assert calls == []
+    monkeypatch.setenv("ASKED_PYTHON", "python3.9")
+    assert "holds Python 3.11. To change it, remove the folder" in install.main(str(folder))
+    monkeypatch.delenv("ASKED_PYTHON")
+    monkeypatch.setattr(install.sys, "version_info", (3, 11, 4))
+    monkeypatch.setattr(install, "fingerprint", lambda version: version + " other")
+    assert install.main(str(folder)) == 0
+    assert any("pip install" in call for call in calls)
+
+
+def test_install_depends_on_place_and_versions(monkeypatch, tmp_path):
+    (tmp_path / "pyproject.toml").write_text("a")
+    (tmp_path / "constraints.txt").write_text("b")
+    seen = {install.fingerprint("3.11"), install.fingerprint("3.12")}
+    monkeypatch.setattr(install, "ROOT", str(tmp_path))
+    seen.add(install.fingerprint("3.11"))
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_text("c")
+        seen.add(install.fingerprint("3.11"))
+    assert len(seen) == 5
+
+
+def test_install_without_a_network(installer):
+    folder, _, answers = installer
+    answers.update({"pip install": 1, "import kexue": 0})
+    assert install.main(str(folder)) == 0  # goes on with what is there
+    answers["import kexue"] = 1
+    assert "Without a network, nothing can" in install.main(str(folder))
+    assert not (folder / install.STAMP).exists()  # the next call tries again
+
+
+def test_install_repairs_a_half_made_environment(installer):
+    folder, calls, answers = installer
+    python = Path(install.python_of(str(folder)))
+    python.parent.mkdir(parents=True)
+    python.write_text("")
+    answers["pip --version"] = 1
+    assert install.main(str(folder)) == 0
+    assert any("venv --clear" in call for call in calls)
+    answers["venv --clear"] = 1
+    (folder / install.STAMP).unlink()
+    assert "python3-venv" in install.main(str(folder))
+
+
+def test_install_says_what_is_wrong(installer, monkeypatch):
+    folder, calls, _ = installer
     assert install.supported() == ((3, 11), (3, 14))
-
     monkeypatch.setattr(install.sys, "version_info", (3, 9, 1))
-    assert "needs Python 3.11 to 3.13" in install.main("nowhere")
+    assert "needs Python 3.11 to 3.13" in install.main(str(folder))
+    monkeypatch.setattr(install.sys, "version_info", (3, 14, 0))
+    assert "needs Python 3.11 to 3.13" in install.main(str(folder))
     monkeypatch.setattr(install.sys, "version_info", (3, 12, 1))
-    monkeypatch.setattr(
-        install.os, "makedirs", lambda *a, **k: (_ for _ in ()).throw(PermissionError("read-only"))
-    )
-    assert "Name a folder that can be written" in install.main("nowhere/else")
+
+    def refuse(*_, **__):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(install.os, "makedirs", refuse)
+    assert "OUT=$HOME/kexue" in install.main(str(folder))
+    assert calls == []

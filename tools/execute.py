@@ -4,7 +4,7 @@
     python tools/execute.py run SLUG    one chapter; its outputs go into chapters/SLUG.ipynb
 
 `book` runs the chapters in parallel and keeps what is up to date, so that it goes on where it was
-interrupted. It does not touch committed files.
+interrupted. It does not touch committed files. What is executed is the script, chapters/SLUG.py.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellControlSignal, CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,43 +37,67 @@ class ChapterError(Exception):
     """A chapter stopped; the message says where and why."""
 
 
-def fingerprint(notebook: Path) -> str:
-    """Changes when the chapter, the package, the ledger or the locked versions do."""
+def slugs() -> list[str]:
+    """The chapters that there are; a learner's own notebooks in the folder are none."""
+    return sorted(path.stem for path in CHAPTERS.glob("*.py"))
+
+
+def fingerprint(slug: str) -> str:
+    """Changes when the chapter, the package, the ledger, the locked versions or Python do."""
     digest = hashlib.sha256(sys.version.encode())
     files = [*ROOT.glob("src/kexue/*.py"), *ROOT.glob("ledger/*.toml"), ROOT / "constraints.txt"]
-    for file in [notebook.with_suffix(".py"), *sorted(files)]:
+    for file in [CHAPTERS / f"{slug}.py", *sorted(files)]:
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
-def execute(notebook: Path, threads: int, position: int = 0) -> nbformat.NotebookNode:
+def read_script(slug: str) -> nbformat.NotebookNode:
+    """The script as a notebook without outputs. A cell that its pair holds as well keeps its id."""
+    nb = jupytext.read(CHAPTERS / f"{slug}.py", as_version=4)
+    pair = CHAPTERS / f"{slug}.ipynb"
+    if pair.is_file():
+        ids: dict[str, list[str]] = {}
+        for cell in jupytext.read(pair).cells:
+            ids.setdefault(cell.source, []).append(cell.id)
+        for cell in nb.cells:
+            if known := ids.get(cell.source):
+                cell["id"] = known.pop(0)
+    nb.metadata.pop("jupytext", None)
+    return nb
+
+
+def script_of(nb: nbformat.NotebookNode) -> str:
+    """The text of a notebook's paired .py, under the filters of chapters/jupytext.toml."""
+    nb = copy.deepcopy(nb)
+    nb.metadata["jupytext"] = tomllib.loads((CHAPTERS / "jupytext.toml").read_text("utf-8"))
+    text = jupytext.writes(nb, fmt="py:percent")
+    # the filters are those of the folder and need not stand in each file
+    return re.sub(r"#   jupytext:\n(#     .*\n)+", "", text, count=1)
+
+
+def execute(slug: str, nb: nbformat.NotebookNode, threads: int, position: int = 0) -> nbformat.NotebookNode:
     """The notebook with fresh outputs. Cells tagged skip-execution (those for a GPU) are left alone.
 
-    Raises ChapterError when a cell fails.
+    Raises ChapterError when a cell fails, takes too long, or ends the kernel.
     """
-    nb = jupytext.read(notebook)
+    nb = copy.deepcopy(nb)
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     with tqdm(
-        total=len(nb.cells),
-        desc=f"{notebook.stem:<12}",
-        unit="cell",
-        position=position,
-        leave=False,
-        disable=None,
+        total=len(nb.cells), desc=f"{slug:<12}", unit="cell", position=position, leave=False, disable=None
     ) as bar:
         client = NotebookClient(
             nb,
             timeout=TIMEOUT,
             kernel_name="python3",
-            resources={"metadata": {"path": str(notebook.parent)}},
+            resources={"metadata": {"path": str(CHAPTERS)}},
             record_timing=False,
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
             on_cell_complete=lambda **_: bar.update(),
         )
         try:
             client.execute(env=environment)
-        except CellExecutionError as error:
-            raise ChapterError(f"{notebook.stem}: {error}") from error
+        except (CellExecutionError, CellTimeoutError, DeadKernelError, CellControlSignal) as error:
+            raise ChapterError(f"{slug}: {error}") from error
     return nb
 
 
@@ -82,41 +106,47 @@ def book(directory: Path) -> int:
     source, store = directory / "source", directory / "executed"
     copy_sources(source)
     store.mkdir(parents=True, exist_ok=True)
-    notebooks = sorted(CHAPTERS.glob("*.ipynb"))
-    workers = max(1, min(len(notebooks), os.cpu_count() or 1))
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    with ThreadPoolExecutor(workers) as pool:
-        failed = [
-            message
-            for message in pool.map(
-                lambda job: _chapter(job[1], store, threads, job[0] % workers), enumerate(notebooks)
-            )
-            if message
-        ]
+    cores = os.cpu_count() or 1
+    workers = max(1, min(len(slugs()), cores))
+    pool = ThreadPoolExecutor(workers)
+    jobs = {
+        slug: pool.submit(_chapter, slug, store, max(1, cores // workers), i % workers)
+        for i, slug in enumerate(slugs())
+    }
+    try:
+        failed = [message for job in jobs.values() if (message := job.result())]
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
+        print(
+            "\nInterrupted. What was finished is kept: the same command goes on from there.", file=sys.stderr
+        )
+        sys.stderr.flush()
+        os._exit(130)  # the kernels see that their parent is gone and end
+    pool.shutdown()
     for message in failed:
         print(f"\n{message}", file=sys.stderr)
     if failed:
-        print(f"\n{len(failed)} of {len(notebooks)} chapters failed; see above.", file=sys.stderr)
+        print(f"\n{len(failed)} of {len(jobs)} chapters failed; see above.", file=sys.stderr)
         return 1
-    for notebook in notebooks:
-        shutil.copyfile(store / notebook.name, source / "chapters" / notebook.name)
+    for slug in jobs:
+        shutil.copyfile(store / f"{slug}.ipynb", source / "chapters" / f"{slug}.ipynb")
     return 0
 
 
-def _chapter(notebook: Path, store: Path, threads: int, position: int) -> str:
-    target, stamp = store / notebook.name, store / f"{notebook.stem}.sha256"
-    key = fingerprint(notebook)
+def _chapter(slug: str, store: Path, threads: int, position: int) -> str:
+    target, stamp = store / f"{slug}.ipynb", store / f"{slug}.sha256"
+    key = fingerprint(slug)
     if target.is_file() and stamp.is_file() and stamp.read_text() == key:
-        tqdm.write(f"{notebook.stem:<12} up to date")
+        tqdm.write(f"{slug:<12} up to date")
         return ""
     start = time.perf_counter()
     try:
-        nb = execute(notebook, threads, position)
+        nb = execute(slug, read_script(slug), threads, position)
     except ChapterError as error:
         return str(error)
     nbformat.write(nb, target)
     stamp.write_text(key)  # last, so that an interruption leaves no stamp
-    tqdm.write(f"{notebook.stem:<12} {len(nb.cells)} cells in {time.perf_counter() - start:.0f} s")
+    tqdm.write(f"{slug:<12} {len(nb.cells)} cells in {time.perf_counter() - start:.0f} s")
     return ""
 
 
@@ -137,48 +167,20 @@ def copy_sources(target: Path) -> None:
                 shutil.copyfile(path, target / path.name)
 
 
-def script_of(nb: nbformat.NotebookNode) -> str:
-    """The text of a notebook's paired .py, under the filters of chapters/jupytext.toml."""
-    nb = copy.deepcopy(nb)
-    nb.metadata["jupytext"] = tomllib.loads((CHAPTERS / "jupytext.toml").read_text("utf-8"))
-    del nb.metadata["jupytext"]["formats"]
-    text = jupytext.writes(nb, fmt="py:percent")
-    # the filters are those of the folder and need not stand in each file
-    return re.sub(r"#   jupytext:\n(#     .*\n)+", "", text, count=1)
-
-
 def run(slug: str) -> int:
     """Execute one chapter from its .py, write its outputs back, and both in their canonical form."""
-    script, notebook = CHAPTERS / f"{slug}.py", CHAPTERS / f"{slug}.ipynb"
-    if not script.is_file():
-        known = ", ".join(sorted(path.stem for path in CHAPTERS.glob("*.py")))
-        print(f"SLUG must be one of {known}; got {slug!r}", file=sys.stderr)
+    if slug not in slugs():
+        print(f"SLUG must be one of {', '.join(slugs())}; got {slug!r}", file=sys.stderr)
         return 2
-    old = jupytext.read(notebook) if notebook.is_file() else None
-    nb = jupytext.read(script, as_version=4)
-    if old is not None:  # keep the ids of cells that did not change: small diffs
-        ids = {cell.source: cell.id for cell in reversed(old.cells)}
-        used: set[str] = set()
-        for cell in nb.cells:
-            if (known_id := ids.get(cell.source)) and known_id not in used:
-                cell["id"] = known_id
-            used.add(cell.id)
-    fresh = notebook.with_suffix(".tmp.ipynb")
+    start = time.perf_counter()
     try:
-        nbformat.write(nb, fresh)
-        start = time.perf_counter()
-        done = execute(fresh, threads=os.cpu_count() or 1)
+        done = execute(slug, read_script(slug), threads=os.cpu_count() or 1)
     except ChapterError as error:
         print(error, file=sys.stderr)
         return 1
-    finally:
-        fresh.unlink(missing_ok=True)
-    done.metadata.pop("jupytext", None)
-    nbformat.write(done, notebook)
-    script.write_text(script_of(done), "utf-8")
-    print(
-        f"{slug}: {len(done.cells)} cells in {time.perf_counter() - start:.0f} s, written to {notebook.name}"
-    )
+    nbformat.write(done, CHAPTERS / f"{slug}.ipynb")
+    (CHAPTERS / f"{slug}.py").write_text(script_of(done), "utf-8")
+    print(f"{slug}: {len(done.cells)} cells in {time.perf_counter() - start:.0f} s, written to {slug}.ipynb")
     return 0
 
 
