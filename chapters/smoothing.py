@@ -96,7 +96,7 @@ plt.show()
 # the second largest is $\Delta$ below, the sum is at most $e^{Km}(1+(n-1)e^{-K\Delta})$, and with
 # $\log(1+a)\le a$ the error is at most $\frac{n-1}Ke^{-K\Delta}$, which falls exponentially in $K$. The limit
 # {eq}`smoothing-eq1` follows. This is the whole implementation; subtracting the maximum first keeps the
-# exponentials from overflowing and changes nothing else:
+# exponentials from overflowing and changes nothing else (`_sharpen` is $K(x-\max x)$):
 
 # %%
 source(smooth_max)
@@ -1202,14 +1202,14 @@ display(Markdown("\n".join(lines)))
 tie = soft_k_max(1000 * torch.tensor([1, 1, 0.9, 0], dtype=torch.float64), 2)
 print("1000 · (1, 1, 0.9, 0):", [round(v, 3) for v in tie.tolist()])
 
-u2 = torch.linspace(
-    0.1, 0.9, 100, dtype=torch.float64
-)  # x = 25·(1, u₂, 0), k = 2
-p = soft_k_max(25 * torch.stack([torch.ones(100), u2, torch.zeros(100)], -1), 2)
-print("p₁ > 1 exactly if x₁ > 2x₂:", torch.equal(p[:, 0] > 1, u2 < 0.5))
+u2 = torch.linspace(0.1, 0.9, 100, dtype=torch.float64)
+u2 = u2[(u2 - 0.5).abs() > 0.04]  # too near for the leading order
+x = 25 * torch.stack([torch.ones_like(u2), u2, torch.zeros_like(u2)], -1)
+p = soft_k_max(x, 2)
 print(
-    "p₂ > 1 exactly if x₁ − x₂ < x₂ − x₃:", torch.equal(p[:, 1] > 1, u2 > 0.5)
+    "25 · (1, u₂, 0): p₁ > 1 iff x₁ > 2x₂:", torch.equal(p[:, 0] > 1, u2 < 0.5)
 )
+print("p₂ > 1 iff x₁ − x₂ < x₂ − x₃:", torch.equal(p[:, 1] > 1, u2 > 0.5))
 
 # %% [markdown]
 # Both conditions become exact as the scale grows. How often does it happen, on random scores? The map counts
