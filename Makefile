@@ -61,7 +61,7 @@ unit: venv writable
 	@$(PY) tools/ledger_page.py check --evidence "$(BUILD)/evidence.json"
 
 notebooks: venv
-	@$(PY) -m pytest chapters $(NBVAL) -q -n $(WORKERS) --dist loadscope
+	@$(PY) -m pytest $(patsubst %.py,%.ipynb,$(wildcard chapters/*.py)) $(NBVAL) -q -n $(WORKERS) --dist loadscope
 
 browser: venv # the page must be there: make html
 	@$(PY) -m pytest tests/test_book.py -q -rs -n $(WORKERS) --html-dir "$(HTML)"

@@ -167,6 +167,9 @@ def test_errata_list_what_is_restricted(small_book):
         (toml_row("eq1", kind="guess"), "kind of a.eq1 must be one of .*, got 'guess'"),
         (toml_row("eq1", expected="maybe"), "expected of a.eq1 must be one of .*, got 'maybe'"),
         (toml_row("eq1", expected="refuted"), "a.eq1 is refuted: its row must say why"),
+        (toml_row("eq1") + "expect='holds'", "a.toml, row a.eq1: .*unexpected keyword argument 'expect'"),
+        ("[[row]]\nid='a.eq1'", "a.toml, row a.eq1: .*missing .* 'kind'"),
+        (toml_row("eq1").replace("a.eq1", "ab.eq1"), "ids must start with 'a.', got \\['ab.eq1'\\]"),
     ],
 )
 def test_malformed_rows_are_named(small_book, rows, message):
@@ -336,6 +339,16 @@ def test_unknown_rows_are_named():
 def test_measured_values_must_be_finite():
     with pytest.raises(ValueError, match=r"measured\['error'\] must be finite, got nan"):
         verdict("smoothing.eq2", holds=torch.tensor(True), measured={"error": torch.tensor(float("nan"))})
+
+
+def test_measured_values_must_be_single_numbers():
+    with pytest.raises(TypeError, match=r"measured\['error'\] must be a single number, got tensor"):
+        verdict("smoothing.eq2", holds=torch.tensor(True), measured={"error": torch.ones(2)})
+
+
+def test_whole_numbers_are_shown_in_full(capsys):
+    verdict("smoothing.eq2", holds=torch.tensor(True), measured={"n": np.int64(123456), "x": 123456.7})
+    assert capsys.readouterr().out == "smoothing.eq2: holds {'n': 123456, 'x': 123500.0}\n"
 
 
 def test_a_verdict_outside_jupyter_prints(capsys):

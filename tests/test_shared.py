@@ -89,6 +89,20 @@ def test_bad_fractions_are_named(fractions):
         data.stratified_split(torch.arange(4), fractions, torch.Generator())
 
 
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    "label", [torch.zeros(0, dtype=torch.long), torch.tensor([0.0, 1.0]), torch.zeros(2, 2).long()]
+)
+def test_bad_labels_are_named(label):
+    with pytest.raises(ValueError, match="label must be a vector of integers, got torch"):
+        data.stratified_split(label, (0.5,), torch.Generator())
+
+
+def test_fractions_take_all_in_spite_of_rounding():
+    parts = data.stratified_split(torch.zeros(10, dtype=torch.long), (0.1, 0.2, 0.7), torch.Generator())
+    assert [len(part) for part in parts] == [1, 2, 7]
+
+
 # --- Plotting ----------------------------------------------------------------------------------
 
 
@@ -106,6 +120,14 @@ def test_mean_interval_covers_as_often_as_it_says():
     samples = np.random.default_rng(1).normal(2.0, 3.0, size=(4000, 5))
     _, low, high = plotting.mean_interval(samples)
     assert 0.94 < np.mean((low <= 2) & (high >= 2)) < 0.96
+
+
+def test_bad_samples_and_confidence_are_named():
+    with pytest.raises(ValueError, match="samples must be finite, got nan"):
+        plotting.mean_interval([1.0, np.nan])
+    for confidence in (0.0, 1.0, 1.5):
+        with pytest.raises(ValueError, match=f"confidence must lie between 0 and 1, got {confidence}"):
+            plotting.mean_interval([1.0, 2.0], confidence=confidence)
 
 
 def test_overlap_widens_the_interval():

@@ -64,8 +64,13 @@ def stratified_split(
     fractions that sum to 1 takes what is left.
 
     Raises:
-        ValueError: a fraction outside (0, 1), or fractions that sum to more than 1.
+        ValueError: labels that are no vector of integers, a fraction outside (0, 1), or fractions that
+            sum to more than 1.
     """
+    if label.is_floating_point() or label.ndim != 1 or len(label) == 0:
+        raise ValueError(
+            f"label must be a vector of integers, got {label.dtype} of shape {tuple(label.shape)}"
+        )
     if not fractions or not all(0 < f < 1 for f in fractions) or sum(fractions) > 1 + 1e-9:
         raise ValueError(f"fractions must lie in (0, 1) and sum to at most 1, got {fractions}")
     parts: list[list[Tensor]] = [[] for _ in fractions]

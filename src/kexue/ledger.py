@@ -7,6 +7,7 @@ test carries `@pytest.mark.verifies("<id>")`. `make ledger` joins the three into
 
 import html
 import math
+import numbers
 import re
 import tomllib
 from collections.abc import Mapping
@@ -94,7 +95,7 @@ def load(slug: str, folder: Path | None = None) -> Article:
         known = sorted(file.stem for file in path.parent.glob("*.toml"))
         raise ValueError(f"slug must be one of {known}, got {slug!r}")
     data = tomllib.loads(path.read_text("utf-8"))
-    rows = tuple(Row(**row) for row in data.pop("row"))
+    rows = tuple(_row(path.name, entry) for entry in data.pop("row", []))
     ids = [row.id for row in rows]
     if len(ids) != len(set(ids)):
         raise ValueError(
@@ -102,8 +103,19 @@ def load(slug: str, folder: Path | None = None) -> Article:
         )
     if foreign := [i for i in ids if not i.startswith(f"{slug}.")]:
         raise ValueError(f"{path.name}: ids must start with '{slug}.', got {foreign}")
-    data["prerequisites"], data["data"] = tuple(data["prerequisites"]), tuple(data["data"])
-    return Article(slug=slug, rows=rows, **data)
+    for name in ("prerequisites", "data"):
+        data[name] = tuple(data.get(name, ()))
+    try:
+        return Article(slug=slug, rows=rows, **data)
+    except TypeError as error:  # a field is missing or unknown
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def _row(file: str, entry: dict[str, Any]) -> Row:
+    try:
+        return Row(**entry)
+    except TypeError as error:
+        raise ValueError(f"{file}, row {entry.get('id', '?')}: {error}") from error
 
 
 def row(row_id: str) -> Row:
@@ -169,8 +181,12 @@ def _truth(name: str, value: object) -> bool:
 
 
 def _plain(name: str, value: SupportsFloat | str) -> float | int | str:
-    if isinstance(value, str | int):
+    if isinstance(value, str):
         return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if getattr(value, "ndim", 0) > 0:
+        raise TypeError(f"measured[{name!r}] must be a single number, got {value!r}")
     number = float(value.detach() if hasattr(value, "detach") else value)  # a tensor may carry a gradient
     if not math.isfinite(number):
         raise ValueError(f"measured[{name!r}] must be finite, got {number}")

@@ -76,12 +76,17 @@ def mean_interval(
     `overlap` is 0. For scores on random splits of one data set it is the size of the test set over
     that of the training set (Nadeau and Bengio 2003), since such scores are correlated.
 
-    Raises ValueError for fewer than two samples, or a negative overlap.
+    Raises ValueError for fewer than two samples, samples that are not finite, a confidence outside
+    (0, 1), or a negative overlap.
     """
     values = np.asarray(samples, dtype=float)
     n = values.shape[axis]
     if n < 2:
         raise ValueError(f"samples must hold at least 2 values along axis={axis}, got {n}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"samples must be finite, got {values[~np.isfinite(values)][0]}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     if overlap < 0:
         raise ValueError(f"overlap must not be negative, got {overlap}")
     mean = values.mean(axis)
