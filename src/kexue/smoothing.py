@@ -73,7 +73,8 @@ def _check_probs(probs: Tensor) -> None:
         raise ValueError(f"probs must lie in [0, 1], got {probs.detach()[outside][0].item()}")
 
 
-def _check_binary(probs: Tensor, target: Tensor, eps: float) -> None:
+def _binary(probs: Tensor, target: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Probabilities and labels, checked, in the dtype to compute in."""
     _check_probs(probs)
     _check_tensor("target", target)
     if target.is_complex():
@@ -88,6 +89,8 @@ def _check_binary(probs: Tensor, target: Tensor, eps: float) -> None:
     if other.any():
         raise ValueError(f"target must be 0 or 1, got {target[other][0].item()}")
     _check_positive("eps", eps, probs)
+    p = _working(probs)
+    return p, target.to(p.dtype)
 
 
 def _working(x: Tensor) -> Tensor:
@@ -239,9 +242,7 @@ def soft_recall(
         ValueError: probabilities outside [0, 1], labels other than 0 and 1, no samples, eps not positive,
             or shapes that do not match.
     """
-    _check_binary(probs, target, eps)
-    p = _working(probs)
-    t = target.to(p.dtype)
+    p, t = _binary(probs, target, eps)
     return ((t * p).sum(-1) / (t.sum(-1) + eps)).to(probs.dtype)
 
 
@@ -260,9 +261,7 @@ def soft_precision(
         ValueError: probabilities outside [0, 1], labels other than 0 and 1, no samples, eps not positive,
             or shapes that do not match.
     """
-    _check_binary(probs, target, eps)
-    p = _working(probs)
-    t = target.to(p.dtype)
+    p, t = _binary(probs, target, eps)
     return ((t * p).sum(-1) / (p.sum(-1) + eps)).to(probs.dtype)
 
 
@@ -285,9 +284,7 @@ def soft_f1(
         ValueError: probabilities outside [0, 1], labels other than 0 and 1, no samples, eps not positive,
             or shapes that do not match.
     """
-    _check_binary(probs, target, eps)
-    p = _working(probs)
-    t = target.to(p.dtype)
+    p, t = _binary(probs, target, eps)
     return (2 * (t * p).sum(-1) / ((t + p).sum(-1) + eps)).to(probs.dtype)
 
 
