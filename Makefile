@@ -35,14 +35,14 @@ help: ## show this list
 venv: ## create or update .venv with all extras (PYTHON=python3.12 picks another Python)
 	@ASKED_PYTHON="$(if $(findstring command line,$(origin PYTHON)),$(PYTHON))" $(PYTHON) tools/install.py "$(VENV)"
 
-book: venv writable ## execute every chapter on this machine and build the book from the results
+book: writable venv ## execute every chapter on this machine and build the book from the results
 	@$(PY) tools/execute.py book "$(BUILD)/book"
 	@$(FRESH)
 	@$(SPHINX) "$(BUILD)/book/source" --path-output "$(OUT)" --quiet
 	@test -f "$(HTML)/index.html"
 	@echo "The book: open $$(cd "$(HTML)" && pwd)/index.html"
 
-html: venv writable ## build the book from the committed outputs, in seconds
+html: writable venv ## build the book from the committed outputs, in seconds
 	@$(FRESH)
 	@$(SPHINX) . --path-output "$(OUT)" --quiet
 	@test -f "$(HTML)/index.html"
@@ -56,7 +56,7 @@ test: ## prove it: unit tests, pairs, ledger, notebooks, strict build, browser, 
 	@$(MAKE) --no-print-directory browser
 	@echo "All tests passed."
 
-unit: venv writable
+unit: writable venv
 	@$(PY) -m pytest tests --ignore tests/test_book.py -q -n $(WORKERS) --dist loadscope --cov --cov-report=term --evidence "$(BUILD)/evidence.json"
 	@$(PY) tools/ledger_page.py check --evidence "$(BUILD)/evidence.json"
 
@@ -98,7 +98,7 @@ run: venv ## execute one chapter from its .py and write its outputs back: make r
 sync: venv ## bring each .py and .ipynb in step, the newer one wins
 	@python=$(ABSOLUTE_PY); cd chapters && "$$python" -m jupytext --sync *.py
 
-ledger: venv writable ## write the ledger's pages from the tests that pass and the committed outputs
+ledger: writable venv ## write the ledger's pages from the tests that pass and the committed outputs
 	@$(PY) -m pytest tests -m "verifies" -q -n $(WORKERS) --dist loadscope --ignore tests/test_book.py --evidence "$(BUILD)/evidence.json"
 	@$(PY) tools/ledger_page.py write --evidence "$(BUILD)/evidence.json"
 

@@ -14,8 +14,10 @@ BROWSER = next(filter(None, map(shutil.which, (os.environ.get("CHROMIUM", ""), *
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
 
-if BROWSER is None and not os.environ.get("CI"):
-    pytest.skip("no Chromium found: install one, or name it in CHROMIUM", allow_module_level=True)
+pytestmark = pytest.mark.skipif(
+    BROWSER is None and not os.environ.get("CI"),
+    reason="no Chromium found: install one, or name it in CHROMIUM",
+)
 
 PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1280, "height": 900}
