@@ -31,6 +31,12 @@ def test_importing_kexue_alone_imports_no_torch():
     assert done.stdout.strip() == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
+def test_the_citation_names_the_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert re.search(rf"^version: {re.escape(version)}$", (ROOT / "CITATION.cff").read_text(), re.M)
+    assert f"## {version}" in (ROOT / "changelog.md").read_text()
+
+
 def test_the_address_stands_in_one_place():
     address = book.repository(ROOT)
     for path in (ROOT / "chapters").glob("*.py"):
