@@ -120,6 +120,7 @@ flat = smooth_max(
 )  # the upper end: all equal
 upper_reached = torch.isclose(flat, torch.tensor(np.log(10) / 7))
 
+# %%
 largest = errors.amax(-1)
 verdict(
     "smoothing.eq1",
@@ -204,6 +205,8 @@ all_equal = torch.allclose(error[0], torch.tensor(np.log(1000)))
 absorbed = (smooth_max(30 * x) - 30 * first).abs().amax() <= np.log(
     1000
 )  # K·max
+
+# %%
 verdict(
     "smoothing.eq3",
     holds=error[1].amax() < 0.1,
@@ -281,6 +284,7 @@ verdict(
     measured={f"mean error at K = {k}": m for k, m in zip(errors, means)},
 )
 
+# %%
 three = [
     sympy.exp(s - lse) - sympy.exp(s) / sum(map(sympy.exp, symbols))
     for s in symbols
@@ -387,6 +391,8 @@ bump = torch.tensor(
     [0, 1, 2, 1, 0], dtype=torch.float64
 )  # symmetric, far from one-hot
 symmetric = torch.isclose(1 + soft_argmax(bump), torch.tensor(3.0).double())
+
+# %%
 verdict(
     "smoothing.claim5",
     holds=(first - 4).abs() < 0.1 and abs(second[0] - 1) < 0.1,
@@ -584,12 +590,15 @@ theirs = torch.tensor(
     ]
 )
 differences = (ours - theirs).abs().amax(-1)
+
+# %%
 verdict(
     "smoothing.recall",
     holds=(differences[:2] < 1e-7).all(),
     measured={"sets": 200, "largest difference": differences[:2].max()},
 )
 
+# %%
 p = torch.rand(200, 30, generator=rng, dtype=torch.float64, requires_grad=True)
 (gradient,) = torch.autograd.grad(soft_f1(p, labels).sum(), p)
 derived = (2 * labels - soft_f1(p, labels)[:, None]) / (labels + p).sum(
@@ -613,6 +622,7 @@ eight = (digits.label == 8).double()
 features = torch.cat([pixels.double(), torch.ones(len(pixels), 1).double()], 1)
 
 
+# %%
 def test_scores(ridge):
     """Logits of the test half, from a logistic regression on the training half."""
     weights = torch.zeros(65, dtype=torch.float64, requires_grad=True)
@@ -634,11 +644,13 @@ def test_scores(ridge):
     return (features[test] @ weights).detach()
 
 
+# %%
 score, truth = test_scores(ridge=1e-3), eight[test]
 accuracy = ((score > 0) == truth.bool()).double().mean()
 print(
     f"{len(test)} digits, {int(truth.sum())} of them eights; accuracy {accuracy:.2f}"
 )
+
 # %% [markdown]
 # Its F1 depends on the threshold; its smooth F1 is one number. Sharpening the probabilities to
 # $\sigma(Kz)$ ($z$ the logit) leaves every decision at threshold one half as it is, and moves the smooth F1 towards
@@ -661,6 +673,8 @@ freer_gap = soft_f1((freer > 0).double(), truth) - soft_f1(
     torch.sigmoid(freer), truth
 )
 gaps = (sharpened - at_half).abs()
+
+# %%
 verdict(
     "smoothing.claim6",
     holds=(hard_f1 - full_f1).abs().max() < 0.02,
@@ -736,6 +750,7 @@ no_positive = torch.stack(
     [(truth[orders[:, :b]].sum(-1) == 0).double().mean() for b in sizes]
 )
 
+# %%
 bias = mean - full_f1
 lacking = (
     no_positive * full_f1 / bias.abs().clamp(min=1e-12)
@@ -831,6 +846,7 @@ is_digit = torch.nn.functional.one_hot(
 ).float()  # (image, digit)
 
 
+# %%
 def networks(x, w1, b1, w2, b2):
     """Ten networks for each split, side by side: (split, n, 64) -> (split, digit, n)."""
     hidden = torch.relu(x @ w1 + b1).unflatten(-1, (10, HIDDEN))
@@ -879,6 +895,7 @@ def scores(part, w, threshold=0.5):
     return soft_f1((probs > threshold).float(), is_digit[parts[part]].mT)
 
 
+# %% tags=["nbval-ignore-output"]
 results = {  # (arm, rate, split, digit)
     part: torch.stack([scores(part, w) for _, w in trained.values()]).unflatten(
         0, (3, -1)
@@ -993,6 +1010,8 @@ gains = {
 assert abs(gains[ARMS[0]][0]) < 0.01  # "hardly beats cross-entropy"
 astray = dict(zip(ARMS, (results["test"] < 0.5).sum((1, 2, 3)).tolist()))
 at_chosen = {arm: int((final[arm] < 0.5).sum()) for arm in ARMS}
+
+# %%
 verdict(
     "smoothing.claim3",
     holds=astray[ARMS[1]] > 2 * astray[ARMS[2]] and bool(gains[ARMS[1]][1] > 0),
@@ -1114,6 +1133,7 @@ predicted_tied = torch.tensor(
     [1 + 1 / 5] * 2 + [1 / 5 + 1 / 3] * 3, dtype=torch.float64
 )
 
+# %%
 x = torch.randn(200, 12, generator=rng, dtype=torch.float64)
 sums = torch.stack(
     [
@@ -1128,6 +1148,8 @@ as_proved = (
     and sums.abs().max() < 1e-9
 )
 indicator = soft_k_max(300 * u, 5)  # for k = n this should be all ones
+
+# %%
 verdict(
     "smoothing.alg1",
     holds=(indicator - 1).abs().max() < 0.01,
@@ -1177,6 +1199,7 @@ def top_set_lost(p, x, k):
     ).amax(-1)
 
 
+# %%
 normal = torch.randn(20000, 20, generator=rng, dtype=torch.float64)
 normal = normal.sort(-1, descending=True).values - normal.amin(-1, keepdim=True)
 agreement = {}  # by scale: precision and recall of the first, accuracy of the second
@@ -1349,6 +1372,7 @@ print(
     bool((largest[:, 0] >= largest[:, 1]).all()),
 )
 
+# %%
 x, p = (
     5 * torch.tensor([4.0, 3, 1, 0], dtype=torch.float64),
     torch.zeros(4).double(),
