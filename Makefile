@@ -103,11 +103,11 @@ ledger: writable venv ## write the ledger's pages from the tests that pass and t
 	@$(PY) tools/ledger_page.py write --evidence "$(BUILD)/evidence.json"
 
 bench: venv ## speed beside the peers, as ratios within one run
-	@$(PY) -m pytest benchmarks -q --benchmark-columns=median,iqr,rounds --benchmark-group-by=group --benchmark-sort=median
+	@$(PY) -m pytest benchmarks -q --benchmark-columns=median,iqr,rounds --benchmark-group-by=group --benchmark-sort=mean
 
-mutants: venv ## mutation tests of src/kexue
+mutants: venv ## mutation tests of src/kexue, or of one module: make mutants SLUG=smoothing
 	@rm -rf mutants
-	@OMP_NUM_THREADS=1 $(PY) -m mutmut run
+	@OMP_NUM_THREADS=1 $(PY) -m mutmut run $(if $(SLUG),"kexue.$(SLUG)*")
 	@$(PY) -m mutmut results
 
 replay: venv ## run the first steps of every recorded run again and compare
