@@ -192,7 +192,7 @@ def test_style_is_opaque_and_panels_are_narrow():
         assert mpl.rcParams["image.cmap"] == "cividis"
         figure, axes = plotting.panels(3, height=2)
         assert len(axes) == 3
-        assert tuple(figure.get_size_inches()) == (6, 6)
+        assert tuple(figure.get_size_inches()) == pytest.approx((5.2, 6))
         mpl.pyplot.close(figure)
 
 
