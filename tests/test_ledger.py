@@ -72,7 +72,7 @@ def small_book(tmp_path):
     def build(rows: str, verdicts: dict[str, str], tests: str = "") -> Path:
         for folder in ("ledger", "chapters", "tests"):
             (tmp_path / folder).mkdir(exist_ok=True)
-        head = "title='T'\ntitle_zh='题'\ngloss='g'\ndate='2019'\nurl='u'\npart='p'\nsummary='s'\n"
+        head = "title='T'\ntitle_zh='题'\ngloss='g'\ndate='2019'\nurl='u'\n"
         head += "prerequisites=[]\ndata=[]\n"
         (tmp_path / "ledger" / "a.toml").write_text(head + rows, "utf-8")
         (tmp_path / "_toc.yml").write_text("      - file: chapters/a\n      - file: ledger\n")

@@ -70,8 +70,6 @@ class Article:
     gloss: str
     date: str
     url: str
-    part: str
-    summary: str
     prerequisites: tuple[str, ...]
     data: tuple[str, ...]
     rows: tuple[Row, ...]
