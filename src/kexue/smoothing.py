@@ -10,7 +10,6 @@ precision is computed in float32 and rounded at the end.
 """
 
 import math
-import numbers
 
 import torch
 from jaxtyping import Float, Integer, Shaped
@@ -18,56 +17,21 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn.functional import logsigmoid
 
+from kexue import checks
+
 # --- Checks of the input -----------------------------------------------------------------------
-
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-def _check_tensor(name: str, value: object) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
-    if value.layout != torch.strided:
-        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
-
-
-def _check_floating(name: str, value: Tensor) -> None:
-    _check_tensor(name, value)
-    if value.dtype not in _DTYPES:
-        raise TypeError(f"{name} must have a floating-point dtype of 16 to 64 bits, got {value.dtype}")
 
 
 def _check_scores(x: Tensor, dim: int) -> None:
-    _check_floating("x", x)
-    if not isinstance(dim, int) or isinstance(dim, bool):
-        raise TypeError(f"dim must be an int, got {type(dim).__name__}")
-    if not -x.ndim <= dim < x.ndim:
-        raise ValueError(f"dim must be an axis of x, whose shape is {tuple(x.shape)}, got {dim}")
-    if x.shape[dim] == 0:
-        raise ValueError(f"x must not be empty along dim={dim}, got shape {tuple(x.shape)}")
+    checks.floating("x", x)
+    checks.axis("x", x, dim)
     finite = torch.isfinite(x)
     if not finite.all():
         raise ValueError(f"x must be finite, got {x.detach()[~finite][0].item()}")
 
 
-def _check_positive(name: str, value: float, x: Tensor) -> None:
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    limits = torch.finfo(_working(x).dtype)
-    if not limits.tiny <= value <= limits.max:
-        raise ValueError(
-            f"{name} must be positive and finite, within [{limits.tiny:.2g}, {limits.max:.2g}], got {value}"
-        )
-
-
-def _check_count(k: int, n: int) -> None:
-    if not isinstance(k, int) or isinstance(k, bool):
-        raise TypeError(f"k must be an int, got {type(k).__name__}")
-    if not 1 <= k <= n:
-        raise ValueError(f"k must be between 1 and n = {n}, the length of x along dim, got {k}")
-
-
 def _check_probs(probs: Tensor) -> None:
-    _check_floating("probs", probs)
+    checks.floating("probs", probs)
     outside = ~((probs >= 0) & (probs <= 1))  # the negation catches NaN as well
     if outside.any():
         raise ValueError(f"probs must lie in [0, 1], got {probs.detach()[outside][0].item()}")
@@ -76,7 +40,7 @@ def _check_probs(probs: Tensor) -> None:
 def _binary(probs: Tensor, target: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Probabilities and labels, checked, in the dtype to compute in."""
     _check_probs(probs)
-    _check_tensor("target", target)
+    checks.tensor("target", target)
     if target.is_complex():
         raise TypeError(f"target must have a real dtype, got {target.dtype}")
     if probs.shape != target.shape:
@@ -88,14 +52,9 @@ def _binary(probs: Tensor, target: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     other = (target != 0) & (target != 1)
     if other.any():
         raise ValueError(f"target must be 0 or 1, got {target[other][0].item()}")
-    _check_positive("eps", eps, probs)
-    p = _working(probs)
+    checks.positive("eps", eps, probs)
+    p = checks.working(probs)
     return p, target.to(p.dtype)
-
-
-def _working(x: Tensor) -> Tensor:
-    """x in the dtype to compute in: half precision is too coarse and too narrow."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _sharpen(x: Tensor, top: Tensor, k: float) -> Tensor:
@@ -130,8 +89,8 @@ def smooth_max(x: Float[Tensor, "..."], k: float = 1.0, dim: int = -1) -> Float[
             log(n)/k so large that the result overflows.
     """
     _check_scores(x, dim)
-    _check_positive("k", k, x)
-    scores = _working(x)
+    checks.positive("k", k, x)
+    scores = checks.working(x)
     # Adding and subtracting a constant changes neither value nor gradient; with the maximum as the
     # constant, every exponent is ≤ 0.
     top = scores.detach().amax(dim, keepdim=True)
@@ -155,8 +114,8 @@ def soft_onehot(x: Float[Tensor, "..."], k: float = 1.0, dim: int = -1) -> Float
         ValueError: k not positive and finite; x empty along `dim`, or not finite; `dim` not an axis of x.
     """
     _check_scores(x, dim)
-    _check_positive("k", k, x)
-    scores = _working(x)
+    checks.positive("k", k, x)
+    scores = checks.working(x)
     return torch.softmax(_sharpen(scores, scores.detach().amax(dim, keepdim=True), k), dim).to(x.dtype)
 
 
@@ -178,7 +137,7 @@ def soft_argmax(x: Float[Tensor, "..."], k: float = 1.0, dim: int = -1) -> Float
         ValueError: k not positive and finite; x empty along `dim`, or not finite; `dim` not an axis of x.
     """
     _check_scores(x, dim)
-    weights = soft_onehot(_working(x), k, dim)
+    weights = soft_onehot(checks.working(x), k, dim)
     positions = torch.arange(x.shape[dim], dtype=weights.dtype, device=x.device)
     result = torch.tensordot(weights, positions, dims=([dim], [0]))
     return _finite(result, x.dtype, f"x has {x.shape[dim]} positions along dim={dim}")
@@ -205,7 +164,7 @@ def soft_accuracy(
             that do not match.
     """
     _check_probs(probs)
-    _check_tensor("target", target)
+    checks.tensor("target", target)
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise TypeError(f"target must have an integer dtype, got {target.dtype}")
     target = target.long()  # narrow dtypes cannot hold the number of classes
@@ -223,7 +182,7 @@ def soft_accuracy(
             f"target must lie in 0 … {classes - 1}, the classes of probs, got {target[outside][0].item()}"
         )
     # smoothing.eq13: ⟨1_target, p⟩, averaged
-    hits = _working(probs).gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    hits = checks.working(probs).gather(-1, target.unsqueeze(-1)).squeeze(-1)
     return hits.mean(-1).to(probs.dtype)
 
 
@@ -312,8 +271,8 @@ def soft_k_max(x: Float[Tensor, "..."], k: int, dim: int = -1) -> Float[Tensor, 
             x to the power k.
     """
     _check_scores(x, dim)
-    _check_count(k, x.shape[dim])
-    scores = _working(x)
+    checks.count("k", k, 1, x.shape[dim], f"n = {x.shape[dim]}, the length of x along dim")
+    scores = checks.working(x)
     scores = scores - scores.amin(dim, keepdim=True)
     if not torch.isfinite(scores).all():
         raise ValueError(f"x must span less than {torch.finfo(scores.dtype).max:g}, the range of its dtype")
@@ -355,11 +314,11 @@ def soft_top_k(
             finite; `dim` not an axis of x.
     """
     _check_scores(x, dim)
-    _check_count(k, x.shape[dim])
-    _check_positive("sharpness", sharpness, x)
+    checks.count("k", k, 1, x.shape[dim], f"n = {x.shape[dim]}, the length of x along dim")
+    checks.positive("sharpness", sharpness, x)
     if k == x.shape[dim]:
         return torch.ones_like(x) + 0 * x  # λ = −∞; the second term keeps the (zero) gradient
-    scores = _working(x).movedim(dim, -1)
+    scores = checks.working(x).movedim(dim, -1)
     # A common shift moves λ along and leaves p alone; with the k-th largest at 0, the scores near
     # the threshold keep all their digits after the multiplication.
     kth = scores.detach().topk(k).values[..., -1:]
