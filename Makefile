@@ -111,8 +111,7 @@ mutants: venv ## mutation tests of src/kexue, or of one module: make mutants SLU
 	@$(PY) -m mutmut results
 
 replay: venv ## run the first steps of every recorded run again and compare
-	@if ls runs/*/*/config.json >/dev/null 2>&1; then $(PY) -m pytest tests/test_replay.py -q; \
-	  else echo "No recorded runs yet: nothing to replay."; fi
+	@$(PY) tools/replay.py
 
 clean: ## remove what was built (not .venv)
 	rm -rf "$(BUILD)" mutants .coverage .mypy_cache .ruff_cache .hypothesis .benchmarks

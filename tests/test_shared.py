@@ -1,9 +1,15 @@
 """The shared modules: data, plotting, notebook, book; and the tools."""
 
+import dataclasses
+import functools
+import gzip
+import hashlib
+import http.server
 import json
 import re
 import subprocess
 import sys
+import threading
 import tomllib
 from pathlib import Path
 
@@ -75,6 +81,87 @@ def test_digits():
     assert (float(digits.pixels.min()), float(digits.pixels.max())) == (0, 1)
     assert digits.label.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert digits.source.licence == "CC BY 4.0"
+
+
+def test_mnist():
+    digits = data.mnist()
+    assert digits.pixels.shape == (5000, 28, 28)
+    assert digits.pixels.dtype == torch.float32
+    assert (float(digits.pixels.min()), float(digits.pixels.max())) == (0, 1)
+    assert digits.label.bincount().tolist() == [500] * 10
+    # A one is a stroke, a zero a ring: the right label with the right picture, the right way up.
+    mean = [digits.pixels[digits.label == d].mean(0) for d in (0, 1)]
+    assert mean[0][14, 14] < 0.2 < 0.8 < mean[1][14, 14]
+    assert mean[0][14, 8] > mean[1][14, 8]
+
+
+def idx(array: np.ndarray) -> bytes:
+    """The format of MNIST's files: a header of 4 bytes and one number of 4 bytes for each axis."""
+    head = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return gzip.compress(head + array.astype(np.uint8).tobytes())
+
+
+@pytest.fixture
+def small_mnist(tmp_path, monkeypatch):
+    """KEXUE_DATA with files in MNIST's format, whose hashes are registered."""
+    generator = np.random.default_rng(0)
+    (tmp_path / "mnist").mkdir()
+    arrays = {}
+    for part, n in (("train", 6), ("t10k", 3)):
+        arrays[part] = generator.integers(256, size=(n, 28, 28)), generator.integers(10, size=n)
+        for kind, array in zip(("images-idx3", "labels-idx1"), arrays[part], strict=True):
+            name = f"mnist/{part}-{kind}-ubyte.gz"
+            (tmp_path / name).write_bytes(idx(array))
+            digest = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+            monkeypatch.setitem(data.FILES, name, dataclasses.replace(data.FILES[name], sha256=digest))
+    monkeypatch.setenv("KEXUE_DATA", str(tmp_path))
+    return tmp_path, arrays
+
+
+def test_mnist_full_reads_the_files_of_kexue_data(small_mnist):
+    _, arrays = small_mnist
+    for images, (pixels, label) in zip(data.mnist_full(), arrays.values(), strict=True):
+        torch.testing.assert_close(images.pixels, torch.tensor(pixels / 255, dtype=torch.float32))
+        assert images.label.tolist() == label.tolist()
+
+
+def test_another_file_in_kexue_data_is_named(small_mnist):
+    folder, _ = small_mnist
+    (folder / "mnist/train-images-idx3-ubyte.gz").write_bytes(b"another")
+    with pytest.raises(
+        ValueError, match=r"train-images-idx3-ubyte\.gz must have the SHA-256 .*, but it differs"
+    ):
+        data.mnist_full()
+
+
+def test_a_file_that_cannot_be_had_is_named_with_size_and_address(tmp_path, monkeypatch):
+    monkeypatch.setenv("KEXUE_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    name = "mnist/t10k-labels-idx1-ubyte.gz"
+    nowhere = dataclasses.replace(data.FILES[name], url="http://127.0.0.1:9/nothing.gz")
+    monkeypatch.setitem(data.FILES, name, nowhere)
+    with pytest.raises(
+        FileNotFoundError, match=r"t10k-labels-idx1-ubyte\.gz \(5 kB\) .* http://127\.0\.0\.1:9/nothing"
+    ):
+        data.fetch(name)
+    with pytest.raises(ValueError, match=r"name must be one of .*, got 'mnist/x'"):
+        data.fetch("mnist/x")
+
+
+def test_a_file_is_downloaded_once_and_checked(small_mnist, tmp_path, monkeypatch):
+    folder, _ = small_mnist
+    name = "mnist/t10k-labels-idx1-ubyte.gz"
+    monkeypatch.delenv("KEXUE_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/{name}"
+        monkeypatch.setitem(data.FILES, name, dataclasses.replace(data.FILES[name], url=url))
+        path = data.fetch(name)
+        server.shutdown()
+    assert path.read_bytes() == (folder / name).read_bytes()
+    assert data.fetch(name) == path  # the server is gone
 
 
 def test_stratified_split_is_disjoint_and_keeps_the_shares():

@@ -384,10 +384,11 @@ def vae_loss(
         estimator: one of the five.
         tau: temperature, for the first two.
 
-    Raises ValueError for an unknown estimator or a number of samples that does not fit.
+    Raises ValueError for an unknown estimator, a number of samples that does not fit, or a bad tau.
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}")
+    checks.positive("tau", tau, noise)
     samples = 2 if estimator == "rloo" else 1
     if len(noise) != samples:
         raise ValueError(f"noise must hold {samples} samples for {estimator!r}, got {len(noise)}")

@@ -30,14 +30,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 FIRST = 20  # that many steps are recorded one by one: what `replay` runs again
 
@@ -54,7 +51,7 @@ def runs_folder() -> Path:
 
 
 def generator(seed: int, *key: int) -> torch.Generator:
-    """A generator that depends on the seed and the key alone; different keys, independent streams."""
+    """A generator that depends on the seed and the key alone; zeros at the end of a key do not count."""
     state = np.random.SeedSequence((seed, *key)).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))
 
@@ -93,10 +90,8 @@ class Step:
         return whole.chunk(self.processes, dim)[self.process].to(self.device)
 
 
-class Loss(Protocol):
-    """The loss of a step, and what else to record: means over this process's share of the batch."""
-
-    def __call__(self, model: nn.Module, step: Step) -> tuple[Tensor, Mapping[str, Tensor | float]]: ...
+# The loss of a step, and what else to record: means over this process's share of the batch.
+Loss = Callable[[nn.Module, Step], tuple[Tensor, Mapping[str, Tensor | float]]]
 
 
 # --- The loop ----------------------------------------------------------------------------------
@@ -115,7 +110,7 @@ def train(
     finish: Callable[[nn.Module], Metrics] | None = None,
     schedule: Callable[[int], float] | None = None,
     max_norm: float | None = None,
-    mixed_precision: str = "no",
+    bf16: bool = False,
     keep_weights: bool = False,
     stop_after: int | None = None,
 ) -> dict[str, Any]:
@@ -135,7 +130,7 @@ def train(
         finish: metrics of the trained model, for the summary.
         schedule: factor of the learning rate at each step, from 0.
         max_norm: gradients are scaled down to this norm.
-        mixed_precision: "no" or "bf16".
+        bf16: compute the loss under autocast to bfloat16.
         keep_weights: write the weights in half precision.
         stop_after: leave after this step, unfinished, with a checkpoint: for `replay` and tests.
 
@@ -146,12 +141,13 @@ def train(
     Raises:
         ValueError: the folder holds another configuration; steps or every not positive.
     """
-    from accelerate import Accelerator  # belongs to the extra "book"
-    from accelerate.utils import tqdm
+    # Here, since chapters import this module: accelerate imports what warns in a notebook.
+    from accelerate import Accelerator
+    from tqdm import tqdm
 
     if steps < 1 or every < 1:
         raise ValueError(f"steps and every must be positive, got {steps} and {every}")
-    accelerator = Accelerator(mixed_precision=mixed_precision)
+    accelerator = Accelerator()
     record = _Record(folder, config, accelerator)
     if record.summary is not None:
         return record.summary
@@ -162,7 +158,8 @@ def train(
     done = record.resume()
     began, spent = time.perf_counter(), record.seconds
     window: dict[str, list[float]] = defaultdict(list)
-    bar = tqdm(initial=done, total=steps, desc=str(folder), leave=False, disable=not sys.stderr.isatty())
+    quiet = not (accelerator.is_main_process and sys.stderr.isatty())
+    bar = tqdm(initial=done, total=steps, desc=str(folder), leave=False, disable=quiet)
     for index in range(done, steps):
         if index == stop_after:
             break
@@ -171,7 +168,7 @@ def train(
         )
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * (schedule(index) if schedule else 1.0)
-        with accelerator.autocast():
+        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
             value, extra = loss(model, step)
         accelerator.backward(value)
         if max_norm is not None:
@@ -208,7 +205,7 @@ def train(
 
 
 def _evaluated(
-    evaluate: Callable[[nn.Module], Metrics] | None, model: nn.Module, accelerator: "Accelerator"
+    evaluate: Callable[[nn.Module], Metrics] | None, model: nn.Module, accelerator: Any
 ) -> Metrics:
     if evaluate is None or not accelerator.is_main_process:
         return {}
@@ -222,7 +219,7 @@ def _evaluated(
 class _Record:
     """Writes the files of a run, in the main process only, and finds where an earlier call stopped."""
 
-    def __init__(self, folder: Path, config: Any, accelerator: "Accelerator") -> None:
+    def __init__(self, folder: Path, config: Any, accelerator: Any) -> None:
         self.folder, self.accelerator = folder, accelerator
         self.rows: list[dict[str, float]] = []
         self.seconds = 0.0
@@ -317,7 +314,7 @@ def _save_weights(model: nn.Module, path: Path) -> None:
     )
 
 
-def _environment(accelerator: "Accelerator") -> dict[str, Any]:
+def _environment(accelerator: Any) -> dict[str, Any]:
     device = accelerator.device
     return {
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -329,7 +326,6 @@ def _environment(accelerator: "Accelerator") -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
-        "mixed precision": accelerator.mixed_precision,
     }
 
 

@@ -1,0 +1,410 @@
+"""The training loop and recorded runs: resuming, killing, two processes, replaying, tampering."""
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import replay
+import torch
+from torch import nn
+
+from kexue import training
+from kexue.training import Run, Step, recorded, train
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "experiments" / "gumbel_vae.py"
+
+
+@dataclass(frozen=True)
+class Settings:
+    seed: int = 0
+    rate: float = 0.05
+
+
+def fit(folder: Path, settings: Settings = Settings(), steps=60, **options):
+    """Fit a line to noisy points; the smallest experiment there is."""
+    torch.manual_seed(settings.seed)
+    model = nn.Linear(3, 1)
+    x = torch.randn(40, 3, generator=training.generator(99))
+    y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
+
+    def loss(model, step):
+        index = step.batch(40, 8)
+        noise = 0.1 * torch.randn(8, 1, generator=step.generator())
+        error = model(step.share(x[index])) - step.share(y[index] + noise)
+        return error.square().mean(), {"mae": error.abs().mean()}
+
+    summary = train(
+        model,
+        loss,
+        torch.optim.Adam(model.parameters(), settings.rate),
+        config=settings,
+        folder=folder,
+        steps=steps,
+        **{"every": 25, "evaluate": lambda m: {"valid": float((m(x) - y).square().mean())}, **options},
+    )
+    return model, summary
+
+
+# --- Steps -------------------------------------------------------------------------------------
+
+
+def test_batches_are_epochs_in_a_new_order_each():
+    steps = [Step(i, seed=3).batch(10, 3) for i in range(6)]
+    first, second = torch.cat(steps[:3]), torch.cat(steps[3:])
+    assert len(first.unique()) == len(second.unique()) == 9
+    assert not torch.equal(first, second)
+    assert torch.equal(steps[4], Step(4, seed=3).batch(10, 3))
+    assert not torch.equal(steps[0], Step(0, seed=4).batch(10, 3))
+
+
+@pytest.mark.parametrize("size", [0, 11, -1])
+def test_bad_batches_are_named(size):
+    with pytest.raises(
+        ValueError, match=f"batch_size must be between 1 and the size of the data, 10, got {size}"
+    ):
+        Step(0, 0).batch(10, size)
+
+
+def test_shares_make_up_the_batch():
+    whole = torch.arange(12).view(2, 6)
+    shares = [Step(0, 0, process, 3).share(whole, dim=1) for process in range(3)]
+    assert torch.equal(torch.cat(shares, 1), whole)
+    with pytest.raises(ValueError, match="the batch must divide by 4 processes, got 6"):
+        Step(0, 0, 0, 4).share(whole, dim=1)
+
+
+def test_generators_depend_on_seed_and_key():
+    draws = [
+        torch.rand(3, generator=training.generator(*key)) for key in ((0,), (1,), (1, 1), (0, 1), (0, 0, 1))
+    ]
+    assert len({tuple(d.tolist()) for d in draws}) == 5
+    assert torch.equal(draws[3], torch.rand(3, generator=training.generator(0, 1)))
+    assert torch.equal(Step(7, 1).generator().get_state(), Step(7, 1, 1, 2).generator().get_state())
+
+
+# --- The loop ----------------------------------------------------------------------------------
+
+
+def test_a_run_trains_and_records(tmp_path):
+    model, summary = fit(tmp_path, finish=lambda m: {"test": 7.0}, keep_weights=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "config.json",
+        "environment.json",
+        "metrics.csv",
+        "summary.json",
+        "weights.safetensors",
+    ]
+    run = Run(tmp_path)
+    assert run.config == {"seed": 0, "rate": 0.05}
+    assert run.summary == summary
+    assert summary["steps"] == 60
+    assert summary["test"] == 7
+    assert run.metrics["step"].tolist() == [*range(1, 21), 25, 50, 60]
+    assert run.metrics["span"].tolist() == [1] * 20 + [25, 25, 10]
+    assert run.metrics["loss"][-1] < 0.2 * run.metrics["loss"][0]
+    assert np.isnan(run.metrics["valid"][:20]).all()
+    assert summary["valid"] == run.metrics["valid"][-1]
+    steps, valid = run.curve("valid")
+    assert steps.tolist() == [25, 50, 60]
+    assert valid[-1] < valid[0]
+    assert run.environment["sha256"] == {
+        name: training.sha256(tmp_path / name)
+        for name in ("config.json", "metrics.csv", "weights.safetensors")
+    }
+    assert run.environment["processes"] == 1
+    copy = nn.Linear(3, 1)
+    run.load_weights(copy)
+    torch.testing.assert_close(copy.weight, model.weight, atol=1e-3, rtol=1e-3)
+    assert copy.weight.dtype == torch.float32
+
+
+def test_the_means_are_means_of_the_steps(tmp_path):
+    fit(tmp_path / "a", steps=20, every=20)
+    metrics = Run(tmp_path / "a").metrics
+    for name in ("loss", "mae"):
+        assert metrics[name][-1] == pytest.approx(metrics[name][:20].mean(), rel=1e-5)
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    _, first = fit(tmp_path)
+    before = (tmp_path / "metrics.csv").stat().st_mtime_ns
+    _, second = fit(tmp_path)
+    assert first == second
+    assert (tmp_path / "metrics.csv").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("stop", [10, 25, 49, 59])
+def test_a_run_that_stopped_goes_on_to_the_same_end(tmp_path, stop):
+    fit(tmp_path / "whole", keep_weights=True)
+    _, partial = fit(tmp_path / "parts", stop_after=stop)
+    assert partial == {"stopped after step": stop}
+    assert not (tmp_path / "parts" / "summary.json").exists()
+    fit(tmp_path / "parts", keep_weights=True)
+    for name in ("metrics.csv", "summary.json", "config.json", "weights.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
+    assert not list((tmp_path / "parts").glob("checkpoint-*"))
+
+
+def test_a_checkpoint_that_was_cut_off_is_not_used(tmp_path):
+    fit(tmp_path / "whole")
+    fit(tmp_path / "parts", stop_after=30)
+    (tmp_path / "parts" / "checkpoint-partial").mkdir()
+    (tmp_path / "parts" / "checkpoint-partial" / "model.safetensors").write_text("half of it")
+    fit(tmp_path / "parts")
+    assert (tmp_path / "whole" / "metrics.csv").read_bytes() == (
+        tmp_path / "parts" / "metrics.csv"
+    ).read_bytes()
+
+
+def test_a_folder_holds_one_configuration(tmp_path):
+    fit(tmp_path)
+    with pytest.raises(ValueError, match=r"holds a run with other settings \(rate\)"):
+        fit(tmp_path, Settings(rate=0.1))
+
+
+def test_seeds_differ(tmp_path):
+    _, first = fit(tmp_path / "a")
+    _, second = fit(tmp_path / "b", Settings(seed=1))
+    assert first["loss"] != second["loss"]
+
+
+def test_schedule_and_clipping(tmp_path):
+    still, _ = fit(tmp_path / "a", schedule=lambda step: 0.0)
+    torch.manual_seed(0)
+    torch.testing.assert_close(still.weight, nn.Linear(3, 1).weight)
+    seen = []
+    fit(tmp_path / "b", schedule=lambda step: seen.append(step) or 1.0, stop_after=5)
+    assert seen == list(range(5))
+    # Without Adam's normalisation a clipped step is as short as the norm says.
+    model = nn.Linear(1, 1, bias=False)
+    start = model.weight.detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), 1.0)
+    loss = lambda model, step: (1000 * model(torch.ones(1, 1)).sum(), {})  # noqa: E731
+    train(model, loss, optimizer, config=Settings(), folder=tmp_path / "c", steps=3, every=3, max_norm=0.01)
+    assert float((start - model.weight).detach()) == pytest.approx(0.03, rel=1e-3)
+
+
+def test_bf16_runs(tmp_path):
+    seen = []
+
+    def loss(model, step):
+        out = model(torch.ones(2, 3))
+        seen.append(out.dtype)
+        return out.float().square().mean(), {}
+
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    options = {"config": Settings(), "folder": tmp_path, "steps": 2, "every": 2}
+    train(model, loss, optimizer, bf16=True, **options)
+    assert model.weight.dtype == torch.float32
+    assert seen == [torch.bfloat16] * 2
+
+
+def test_a_run_that_diverges_says_so(tmp_path):
+    model = nn.Linear(1, 1)
+    loss = lambda model, step: (model(torch.ones(1, 1)).sum() / (step.index != 30), {})  # noqa: E731
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    summary = train(model, loss, optimizer, config=Settings(), folder=tmp_path, steps=50, every=10)
+    assert summary == {"diverged after step": 31}
+    assert Run(tmp_path).metrics["step"][-1] == 30
+
+
+@pytest.mark.parametrize(("steps", "every"), [(0, 5), (5, 0), (-1, 5)])
+def test_bad_lengths_are_named(tmp_path, steps, every):
+    with pytest.raises(ValueError, match=f"steps and every must be positive, got {steps} and {every}"):
+        fit(tmp_path, steps=steps, every=every)
+
+
+def test_recorded_runs_are_found(tmp_path):
+    for trial in ("0", "1"):
+        fit(tmp_path / "line" / trial, Settings(seed=int(trial)))
+    fit(tmp_path / "line" / "2", Settings(seed=2), stop_after=30)  # not finished
+    runs = recorded("line", tmp_path)
+    assert list(runs) == ["0", "1"]
+    assert runs["1"].name == "line/1"
+    assert runs["1"].config["seed"] == 1
+    with pytest.raises(ValueError, match=r"name must be one of the recorded runs, \['line'\], got 'curve'"):
+        recorded("curve", tmp_path)
+
+
+# --- An experiment, as a user starts it --------------------------------------------------------
+
+SMALL = [
+    "--scale",
+    "live",
+    "--num-latents",
+    "4",
+    "--num-classes",
+    "3",
+    "--channels",
+    "2",
+    "3",
+    "--hidden",
+    "8",
+]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+
+
+def start(*arguments: str | Path) -> subprocess.Popen:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.house
+def test_a_run_that_was_killed_ends_in_the_same_summary(tmp_path):
+    options = [*SMALL, "--steps", "200", "--every", "10"]
+    whole = start(*options, "--folder", tmp_path / "whole")
+    assert whole.wait() == 0, whole.stderr.read()
+    killed = start(*options, "--folder", tmp_path / "killed")
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob("checkpoint-*[0-9]")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "summary.json").exists()
+    again = start(*options, "--folder", tmp_path / "killed")
+    out, err = again.communicate()
+    assert again.returncode == 0, err
+    for name in ("summary.json", "metrics.csv"):
+        assert (tmp_path / "whole" / name).read_text() == (tmp_path / "killed" / name).read_text()
+    assert json.loads(out) == json.loads((tmp_path / "whole" / "summary.json").read_text())
+
+
+@pytest.mark.house
+@pytest.mark.parametrize("estimator", ["gumbel", "rloo"])
+def test_two_processes_follow_the_curve_of_one(tmp_path, estimator):
+    options = [*SMALL, "--estimator", estimator, "--learning-rate", "1e-2", "--steps", "60", "--every", "1"]
+    one = start(*options, "--folder", tmp_path / "one")
+    # Not `accelerate launch --cpu --num_processes 2`: accelerate 1.15 starts one process for it, and says nothing.
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [sys.executable, *launch, str(SCRIPT), *options, "--folder", str(tmp_path / "two")]
+    two = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert two.returncode == 0, two.stderr
+    assert one.wait() == 0, one.stderr.read()
+    runs = [Run(tmp_path / name) for name in ("one", "two")]
+    assert [run.environment["processes"] for run in runs] == [1, 2]
+    curves = [run.curve("loss")[1] for run in runs]
+    assert len(curves[0]) == len(curves[1]) >= 40
+    first = [run.metrics["loss"][run.metrics["step"] <= 60] for run in runs]
+    np.testing.assert_allclose(*first, rtol=2e-5)
+    assert first[0][-1] < 0.9 * first[0][0]
+    # The curve is not trivially the same: another seed gives another.
+    other = start(*options, "--seed", "1", "--folder", tmp_path / "other")
+    assert other.wait() == 0
+    assert not np.allclose(Run(tmp_path / "other").metrics["loss"], first[0], rtol=1e-3)
+
+
+@pytest.mark.house
+def test_the_command_line_explains_itself():
+    for arguments, code, text in (
+        (["--help"], 0, "--learning-rate"),
+        (["--estimator", "magic"], 2, "magic"),
+        (["--record", "x", "--seed", "3"], 2, "--record goes alone"),
+        (["--scale", "huge"], 2, "invalid choice"),
+    ):
+        process = start(*arguments)
+        out, err = process.communicate()
+        assert process.returncode == code
+        assert text in out + err
+
+
+# --- Recorded runs -----------------------------------------------------------------------------
+
+
+def test_every_declared_run_is_recorded_and_nothing_else():
+    names = {run.name for run in map(Run, (path.parent for path in ROOT.glob("runs/*/*/config.json")))}
+    assert names == set(replay.declared())
+
+
+def test_every_recorded_run_is_whole():
+    for name, (_, config) in replay.declared().items():
+        run = Run(ROOT / "runs" / name)
+        assert run.config == json.loads(json.dumps(dataclasses.asdict(config))), name
+        for file, digest in run.environment["sha256"].items():
+            assert training.sha256(run.folder / file) == digest, f"{name}/{file}"
+        assert run.summary.get("steps", math.nan) == config.steps or "diverged after step" in run.summary
+        weights = run.folder / "weights.safetensors"
+        assert config.keep_weights == weights.exists()
+        assert not weights.exists() or weights.stat().st_size < 6e6
+    assert sum(path.stat().st_size for path in ROOT.glob("runs/**/*") if path.is_file()) < 40e6
+
+
+NAME = "gumbel_vae_sweep/gumbel-lr0.003-tau0.2"
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """A copy of a recorded run, and what `replay` says of it."""
+    folder = tmp_path / NAME
+    shutil.copytree(ROOT / "runs" / NAME, folder)
+    return folder, lambda: replay.problems(folder, *replay.declared()[NAME])
+
+
+def test_an_untouched_run_replays(copied):
+    assert copied[1]() == []
+
+
+def edit(path: Path, change) -> None:
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(change(lines)))
+
+
+def another_digit(line: str) -> str:
+    values = line.split(",")
+    values[2] = f"{1.01 * float(values[2]):.7g}"
+    return ",".join(values)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: [*lines[:5], another_digit(lines[5]), *lines[6:]],
+        lambda lines: [*lines[:-2], another_digit(lines[-2]), lines[-1]],
+        lambda lines: [*lines[:-1], another_digit(lines[-1])],
+        lambda lines: lines[:-1],
+    ],
+    ids=["a first step", "a later row", "the last row", "a row less"],
+)
+def test_an_edited_metrics_csv_is_noticed(copied, change):
+    folder, found = copied
+    edit(folder / "metrics.csv", change)
+    assert any("metrics.csv is not the file that was recorded" in problem for problem in found())
+
+
+def test_an_edit_of_the_first_steps_is_noticed_even_with_a_new_hash(copied):
+    folder, found = copied
+    edit(folder / "metrics.csv", lambda lines: [*lines[:5], another_digit(lines[5]), *lines[6:]])
+    path = folder / "environment.json"
+    path.write_text(
+        json.dumps(
+            Run(folder).environment | {"sha256": {"metrics.csv": training.sha256(folder / "metrics.csv")}}
+        )
+    )
+    assert any("loss at step 5 is recorded as" in problem for problem in found())
+
+
+def test_other_edits_are_noticed(copied):
+    folder, found = copied
+    path = folder / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "loss": 1.0}))
+    assert any("summary.json is not the end of metrics.csv" in problem for problem in found())
+    edit(folder / "config.json", lambda lines: [line.replace("3000", "3001") for line in lines])
+    assert any("config.json is not what the script declares" in problem for problem in found())
+    path.unlink()
+    assert any("no summary.json" in problem for problem in found())

@@ -1,0 +1,108 @@
+"""Recorded runs, looked at again: their files, their configuration, and their first steps.
+
+python tools/replay.py              every run in runs/ and every run that a script declares
+python tools/replay.py gumbel_vae*  those whose name matches
+"""
+
+import argparse
+import dataclasses
+import fnmatch
+import importlib.util
+import json
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from kexue.training import FIRST, Run, sha256
+
+ROOT = Path(__file__).parents[1]
+
+# Another processor, or another number of threads, rounds differently, and training amplifies that.
+RELATIVE, ABSOLUTE = 2e-3, 1e-4
+
+
+@cache
+def experiment(path: Path) -> ModuleType:
+    """A script of experiments/, imported."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # where dataclasses look for their module
+    spec.loader.exec_module(module)
+    return module
+
+
+def declared(root: Path = ROOT) -> dict[str, tuple[ModuleType, Any]]:
+    """Every run that a script of experiments/ declares, by name: the script and the configuration."""
+    return {
+        name: (module, config)
+        for module in map(experiment, sorted((root / "experiments").glob("*.py")))
+        for name, config in module.RECORDINGS.items()
+    }
+
+
+def problems(folder: Path, module: ModuleType, config: Any) -> list[str]:
+    """What is wrong with a recorded run; nothing, if it can be believed.
+
+    Its files must be those that were hashed, its configuration the declared one, its summary the
+    end of its metrics, and its first steps, run again, must give the recorded numbers.
+    """
+    run = Run(folder)
+    missing = [n for n in ("config", "environment", "summary") if not (folder / f"{n}.json").is_file()]
+    if missing:
+        return [f"{run.name}: no {', '.join(missing)}.json"]
+    found = [
+        f"{run.name}: {name} is not the file that was recorded"
+        for name, digest in run.environment["sha256"].items()
+        if not (folder / name).is_file() or sha256(folder / name) != digest
+    ]
+    if run.config != json.loads(json.dumps(dataclasses.asdict(config))):
+        return [*found, f"{run.name}: config.json is not what the script declares"]
+    last = {name: values[-1] for name, values in run.metrics.items() if name in run.summary}
+    # `finish` may measure again, more precisely, what `evaluate` had measured.
+    if "diverged after step" not in run.summary and not np.isclose(
+        last["loss"], run.summary["loss"], rtol=1e-6
+    ):
+        found.append(f"{run.name}: summary.json is not the end of metrics.csv")
+    with tempfile.TemporaryDirectory() as temporary:
+        module.run(config, Path(temporary), stop_after=FIRST)
+        again = Run(Path(temporary)).metrics
+    single = run.metrics["span"] == 1
+    for name, values in again.items():
+        kept = run.metrics[name][single][:FIRST]
+        if len(kept) != len(values):
+            found.append(f"{run.name}: {len(kept)} first steps instead of {len(values)}")
+            break
+        apart = ~np.isclose(kept, values, rtol=RELATIVE, atol=ABSOLUTE, equal_nan=True)
+        if apart.any():
+            i = int(apart.argmax())
+            found.append(f"{run.name}: {name} at step {i + 1} is recorded as {kept[i]}, but is {values[i]}")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pattern", nargs="?", default="*")
+    pattern = parser.parse_args().pattern
+    from tqdm import tqdm
+
+    runs = declared()
+    recorded = {f"{p.parent.parent.name}/{p.parent.name}" for p in ROOT.glob("runs/*/*/config.json")}
+    found = [f"{name}: no script declares this run" for name in sorted(recorded - set(runs))]
+    chosen = [name for name in runs if fnmatch.fnmatch(name, pattern)]
+    for name in tqdm(chosen, leave=False, disable=not sys.stderr.isatty()):
+        found += problems(ROOT / "runs" / name, *runs[name])
+    print("\n".join(found) or f"{len(chosen)} recorded runs replayed: the same.")
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
