@@ -1,6 +1,7 @@
 """Mathematics of kexue.gumbel: distributions, closed forms, brute force, gradients, bad input."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 from torch.autograd import gradcheck
-from torch.distributions import Bernoulli, Categorical, MultivariateNormal, Normal, Uniform
+from torch.distributions import (
+    AffineTransform,
+    Bernoulli,
+    Categorical,
+    MultivariateNormal,
+    Normal,
+    TransformedDistribution,
+    Uniform,
+)
 from torch.nn.functional import one_hot
 
 from kexue import gumbel
@@ -132,6 +141,12 @@ def test_bad_noise_is_named():
         gumbel_noise((2,), dtype=torch.int64)
     with pytest.raises(ValueError, match=r"shape must not have negative sizes, got \(2, -1\)"):
         gumbel_noise((2, -1))
+    for shape in (3, (2.0,), "3"):
+        with pytest.raises(TypeError, match="shape must be a tuple of ints, got"):
+            gumbel_noise(shape)
+    for sample in (lambda g: gumbel_noise((2,), g), lambda g: gumbel_max(torch.zeros(2), g)):
+        with pytest.raises(TypeError, match=r"generator must be a torch\.Generator or None, got int"):
+            sample(0)
 
 
 # --- Gumbel-Max --------------------------------------------------------------------------------
@@ -154,6 +169,14 @@ def test_gumbel_max_is_the_formula_of_the_article():
     assert torch.equal(gumbel_max(logits, gen(2)), article)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype):
+    logits = torch.randn(5000, 7, generator=gen(1)).to(dtype)
+    assert torch.equal(gumbel_max(logits, gen(2)), gumbel_max(logits.float(), gen(2)))
+    soft = gumbel_softmax(logits.float(), 0.3, generator=gen(2))
+    assert torch.equal(gumbel_softmax(logits, 0.3, generator=gen(2)), soft.to(dtype))
+
+
 def test_gumbel_max_ignores_a_constant_and_half_precision_has_no_ties():
     logits = torch.randn(1000, 7, generator=gen(1), dtype=F64)
     assert torch.equal(gumbel_max(logits, gen(2)), gumbel_max(logits + 100, gen(2)))
@@ -163,11 +186,19 @@ def test_gumbel_max_ignores_a_constant_and_half_precision_has_no_ties():
     assert gumbel_max(torch.zeros(1), gen()) == 0
 
 
+@pytest.mark.parametrize("level", [0.0, 1e4, 1e8, 1e20, -1e20])
+def test_large_constants_do_not_swallow_the_noise(level):
+    logits = torch.full((100_000, 2), level)
+    assert p_value(gumbel_max(logits, gen()), [0.5, 0.5]) > 1e-3
+    assert gumbel_softmax(logits, generator=gen())[:, 0].std() > 0.2
+
+
 BAD_LOGITS = [
     (torch.zeros(3, 0), ValueError, "logits must not be empty along dim=-1"),
     (torch.tensor([0.0, math.nan]), ValueError, "logits must be finite or −∞, got nan"),
     (torch.tensor([0.0, math.inf]), ValueError, "logits must be finite or −∞, got inf"),
     (torch.full((2, 2), -math.inf), ValueError, "at least one class possible"),
+    (torch.tensor([[0.0, 1.0], [-math.inf, -math.inf]]), ValueError, "at least one class possible"),
     (torch.zeros(3, dtype=torch.int64), TypeError, "logits must have a floating-point dtype"),
     ([0.0, 1.0], TypeError, "logits must be a torch.Tensor, got list"),
     (torch.tensor(1.0), ValueError, "dim must be an axis of logits"),
@@ -291,6 +322,12 @@ def test_hard_samples_are_one_hot_to_the_bit_with_the_gradient_of_the_soft_ones(
     torch.testing.assert_close(*gradients)
 
 
+def test_the_winner_is_that_of_the_noisy_logits_even_where_softmax_is_flat():
+    logits = torch.randn(500, 6, generator=gen(1))
+    hard = gumbel_softmax(logits, 1e30, hard=True, generator=gen(2))
+    assert torch.equal(hard.argmax(-1), gumbel_max(logits, gen(2)))
+
+
 def test_straight_through_has_one_value_and_the_other_gradient():
     soft = torch.randn(50, generator=gen(), requires_grad=True)
     hard = torch.randn(50, generator=gen(1), requires_grad=True)
@@ -317,6 +354,22 @@ def test_no_temperature_gives_nan(dtype, tau):
     assert soft[0, 2] == 0
     (gradient,) = torch.autograd.grad(soft[:, 0].sum(), logits)
     assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.unchecked
+def test_bad_shapes_and_axes_of_samples_are_named():
+    with pytest.raises(ValueError, match=r"hard must have the shape of soft, \(3,\), got \(2, 3\)"):
+        straight_through(torch.zeros(2, 3), torch.zeros(3))
+    with pytest.raises(TypeError, match="dim must be an int, got bool"):
+        gumbel_softmax(torch.zeros(2, 2), dim=True)
+
+
+@pytest.mark.unchecked
+def test_any_real_number_is_a_temperature():
+    logits = torch.randn(5, generator=gen())
+    half = gumbel_softmax(logits, 0.5, generator=gen(1))
+    assert torch.equal(gumbel_softmax(logits, Fraction(1, 2), generator=gen(1)), half)
+    assert torch.isfinite(gumbel_softmax(logits, 10**30, generator=gen(1))).all()
 
 
 @pytest.mark.unchecked
@@ -495,6 +548,48 @@ def test_parameters_of_any_shape_and_events():
     )["probs"]
     assert found.shape == (50_000, 2, 2)
     assert within(found, torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_gradients_are_found_where_gradients_are_off(context):
+    with context():
+        for estimator in (score_function_grad, reparam_grad):
+            torch.manual_seed(0)
+            found = estimator(lambda z: z, Normal, {"loc": torch.tensor(0.5), "scale": 1.0}, 20_000)
+            assert within(found["loc"], 1.0)
+
+
+def test_a_distribution_with_a_memory_has_the_right_score():
+    def shifted(loc, scale):
+        return TransformedDistribution(Normal(0.0 * loc, 1.0), AffineTransform(loc, scale, cache_size=1))
+
+    torch.manual_seed(0)
+    found = score_function_grad(torch.square, shifted, {"loc": 0.5, "scale": 1.0}, 200_000)
+    assert within(stacked(found), torch.tensor([1.0, 2.0]))
+
+
+@pytest.mark.parametrize("estimator", [score_function_grad, reparam_grad])
+def test_a_distribution_that_mixes_the_samples_is_named(estimator):
+    for dist in (
+        lambda loc: Normal(loc / loc.norm(), 1.0),
+        lambda loc: Normal(torch.softmax(loc, 0), 1.0),
+        lambda loc: Normal(loc.sum(), 1.0),
+    ):
+        with pytest.raises(ValueError, match="dist must treat the first axis of its parameters as a batch"):
+            estimator(
+                lambda z: z.reshape(len(z), -1).sum(-1) if z.ndim else z,
+                dist,
+                {"loc": torch.tensor([0.5, 1.0])},
+                7,
+            )
+
+
+def test_leave_one_out_in_half_precision_does_not_overflow():
+    torch.manual_seed(0)
+    params = {"loc": torch.tensor(0.0, dtype=torch.float16), "scale": torch.tensor(1.0, dtype=torch.float16)}
+    found = score_function_grad(lambda z: z + 5, Normal, params, 50_000, "leave-one-out")
+    assert torch.isfinite(found["loc"]).all()
+    assert within(found["loc"], 1.0, errors=6)
 
 
 def test_a_parameter_that_does_not_matter_has_gradient_zero():
@@ -703,6 +798,19 @@ def test_elbo_against_enumeration():
     assert bound < log_p
     estimates = evaluate_elbo(model, x.expand(20_000, -1, -1), gen(), samples=2)
     assert within(estimates, bound.detach())
+    assert not estimates.requires_grad
+
+
+def test_the_bound_is_evaluated_with_one_hot_codes(monkeypatch):
+    model, x, seen = tiny_vae(), tiny_image().expand(50, -1, -1), []
+    decode = model.decode
+    monkeypatch.setattr(model, "decode", lambda z: seen.append(z) or decode(z))
+    evaluate_elbo(model, x, gen(), samples=3)
+    codes = torch.cat(seen)
+    assert codes.shape == (150, 2, 3)
+    assert set(codes.unique().tolist()) == {0.0, 1.0}
+    assert (codes.sum(-1) == 1).all()
+    assert len(codes.flatten(1).unique(dim=0)) > 1
 
 
 def test_the_divergence_is_whole():
@@ -711,6 +819,12 @@ def test_the_divergence_is_whole():
     assert elbo(x, far, torch.zeros(2, 5, 7)).tolist() == pytest.approx([0, 0], abs=1e-5)
     certain = 1000 * one_hot(torch.zeros(2, 5, dtype=torch.long), 7).float()
     assert elbo(x, far, certain).tolist() == pytest.approx([-5 * math.log(7)] * 2)
+    impossible = torch.zeros(2, 5, 7)
+    impossible[..., 3:] = -math.inf
+    impossible.requires_grad_()
+    bound = elbo(x, far, impossible)
+    assert bound.tolist() == pytest.approx([-5 * math.log(7 / 3)] * 2)
+    assert torch.isfinite(torch.autograd.grad(bound.sum(), impossible)[0]).all()
 
 
 def loss_gradient(model, estimator, tau=1.0, copies=40_000, seed=0):
@@ -734,6 +848,32 @@ def test_score_function_losses_have_the_gradient_of_the_elbo(estimator):
     truth = -torch.cat([g.flatten() for g in torch.autograd.grad(bound, layers)])
     assert truth[:24].norm() > 0.1
     assert within(loss_gradient(model, estimator), truth, errors=5)
+
+
+@pytest.mark.parametrize("estimator", ["score", "score_baseline", "rloo"])
+def test_score_function_losses_are_the_formula(estimator):
+    model, samples = tiny_vae(), 2 if estimator == "rloo" else 1
+    x = torch.randint(2, (5, 4, 4), generator=gen(8)).double()
+    noise = gumbel_noise((samples, 5, 2, 3), gen(), F64)
+    loss, _ = vae_loss(model, x, noise, estimator)
+    logits = model.encode(x)
+    log_q = logits.log_softmax(-1)
+    z = one_hot((logits + noise).argmax(-1), 3).double()  # (samples, 5, 2, 3)
+    pixels = model.decode(z.flatten(0, 1)).unflatten(0, (samples, 5))
+    f = (x * pixels - torch.nn.functional.softplus(pixels)).sum((-2, -1))
+    weight = f.detach().clone()
+    if estimator == "score_baseline":
+        weight -= torch.stack([torch.cat([f[:, :i], f[:, i + 1 :]], 1).mean(1) for i in range(5)], 1).detach()
+    if estimator == "rloo":
+        weight -= weight.flip(0)
+    kl = (log_q.exp() * (log_q + math.log(3))).sum((-2, -1))
+    expected = -(f - kl + weight * (z * log_q).sum((-2, -1))).mean()
+    torch.testing.assert_close(loss, expected)
+    layers = list(model.parameters())
+    for found, right in zip(
+        torch.autograd.grad(loss, layers), torch.autograd.grad(expected, layers), strict=True
+    ):
+        torch.testing.assert_close(found, right)
 
 
 def test_the_relaxed_losses_have_a_gradient_that_is_near_in_the_cold():
@@ -779,6 +919,18 @@ def test_the_vae_of_the_article():
         (32, 64 * 7 * 7),
         (320, 32),
     ]
+    assert [type(layer).__name__ for layer in model.decoder] == [
+        "Linear",
+        "ReLU",
+        "Linear",
+        "ReLU",
+        "Unflatten",
+        "ConvTranspose2d",
+        "ReLU",
+        "ConvTranspose2d",
+    ]
+    # The code's entries go to the decoder variable by variable.
+    torch.testing.assert_close(model.decode(z), model.decoder(z.reshape(3, 320)).squeeze(1))
 
 
 @pytest.mark.unchecked
@@ -793,14 +945,36 @@ def test_bad_arguments_of_the_vae_are_named():
     x = torch.zeros(2, 4, 4)
     with pytest.raises(ValueError, match=r"x must be 0 or 1, got 0\.5"):
         elbo(x + 0.5, x, torch.zeros(2, 5, 7))
-    with pytest.raises(ValueError, match="must have fitting shapes"):
-        elbo(x, x[:1], torch.zeros(2, 5, 7))
+    for shapes in (
+        ((2, 4, 4), (1, 4, 4), (2, 5, 7)),
+        ((2, 1, 4, 4), (2, 4, 4), (2, 5, 7)),
+        ((2, 4, 4), (2, 4, 4), (2, 7)),
+    ):
+        with pytest.raises(ValueError, match="must have fitting shapes of 3 axes"):
+            elbo(*map(torch.zeros, shapes))
+    with pytest.raises(ValueError, match="logits must be finite or −∞, got nan"):
+        elbo(x, x, torch.full((2, 5, 7), math.nan))
+    with pytest.raises(TypeError, match="x must have a floating-point dtype"):
+        elbo(x.long(), x, torch.zeros(2, 5, 7))
+    with pytest.raises(ValueError, match=r"channels must be two numbers, got \(1, 2, 3\)"):
+        CategoricalVAE(channels=(1, 2, 3))
+    with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
+        evaluate_elbo(tiny_vae(), x.double(), gen(), samples=0)
     with pytest.raises(ValueError, match=r"estimator must be one of .*, got 'magic'"):
         vae_loss(tiny_vae(), x, torch.zeros(1, 2, 2, 3), "magic")
     with pytest.raises(ValueError, match="noise must hold 2 samples for 'rloo', got 1"):
         vae_loss(tiny_vae(), x, torch.zeros(1, 2, 2, 3), "rloo")
     with pytest.raises(ValueError, match="tau must be positive and finite"):
         vae_loss(tiny_vae(), x.double(), torch.zeros(1, 2, 2, 3), "gumbel", 0.0)
+    for shape in ((1, 1, 2, 3), (1, 2, 1, 3), (1, 2, 2, 1), (1, 2, 3)):
+        with pytest.raises(ValueError, match=r"noise must have the shape \(1, 2, 2, 3\), got"):
+            vae_loss(tiny_vae(), x.double(), torch.zeros(shape, dtype=F64))
+    with pytest.raises(ValueError, match=r"x must be 0 or 1, got 7\.0"):
+        vae_loss(tiny_vae(), x.double() + 7, torch.zeros(1, 2, 2, 3))
+    with pytest.raises(ValueError, match="x must hold enough images for 'score_baseline', got 1"):
+        vae_loss(tiny_vae(), x[:1].double(), torch.zeros(1, 1, 2, 3), "score_baseline")
+    with pytest.raises(TypeError, match="noise must have a floating-point dtype"):
+        vae_loss(tiny_vae(), x.double(), torch.zeros(1, 2, 2, 3, dtype=torch.long))
 
 
 # --- Faults ------------------------------------------------------------------------------------

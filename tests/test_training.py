@@ -119,8 +119,8 @@ def test_a_run_trains_and_records(tmp_path):
     assert steps.tolist() == [25, 50, 60]
     assert valid[-1] < valid[0]
     assert run.environment["sha256"] == {
-        name: training.sha256(tmp_path / name)
-        for name in ("config.json", "metrics.csv", "weights.safetensors")
+        name: training.sha256((tmp_path / name).read_bytes())
+        for name in ("config.json", "metrics.csv", "weights.safetensors", "summary.json")
     }
     assert run.environment["processes"] == 1
     copy = nn.Linear(3, 1)
@@ -179,6 +179,72 @@ def test_seeds_differ(tmp_path):
     assert first["loss"] != second["loss"]
 
 
+def test_a_checkpoint_is_whole_or_not_there(tmp_path, monkeypatch):
+    """A kill while the second checkpoint is written leaves the first."""
+    from accelerate import Accelerator
+
+    fit(tmp_path / "whole")
+    save = Accelerator.save_state
+
+    def killed(self, folder, *arguments):
+        save(self, folder, *arguments)
+        if list((tmp_path / "parts").glob("checkpoint-*[0-9]")):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Accelerator, "save_state", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / "parts")
+    assert [p.name for p in (tmp_path / "parts").glob("checkpoint-*[0-9]")] == ["checkpoint-000000025"]
+    fit(tmp_path / "parts")
+    assert (tmp_path / "whole" / "metrics.csv").read_bytes() == (
+        tmp_path / "parts" / "metrics.csv"
+    ).read_bytes()
+
+
+def test_the_last_checkpoint_counts_and_older_ones_go(tmp_path):
+    fit(tmp_path / "whole")
+    fit(tmp_path / "parts", stop_after=30)
+    (old,) = (tmp_path / "parts").glob("checkpoint-*")
+    shutil.copytree(old, tmp_path / "kept")
+    fit(tmp_path / "parts", stop_after=55)
+    (new,) = (tmp_path / "parts").glob("checkpoint-*")
+    assert (old.name, new.name) == ("checkpoint-000000025", "checkpoint-000000050")
+    progress = json.loads((new / "progress.json").read_text())
+    (new / "progress.json").write_text(json.dumps({**progress, "seconds": 1000.0}))
+    shutil.copytree(tmp_path / "kept", old)  # as a kill between writing and deleting leaves it
+    fit(tmp_path / "parts")
+    assert (tmp_path / "whole" / "metrics.csv").read_bytes() == (
+        tmp_path / "parts" / "metrics.csv"
+    ).read_bytes()
+    assert Run(tmp_path / "parts").environment["seconds"] >= 1000
+
+
+def test_metrics_are_measured_in_evaluation_mode(tmp_path):
+    seen, modes = [], []
+
+    def measure(model):
+        seen.append((model.training, torch.is_grad_enabled()))
+        return {"m": 1.0}
+
+    model = nn.Linear(1, 1)
+    loss = lambda model, step: modes.append(model.training) or (model(torch.ones(1, 1)).sum(), {})  # noqa: E731
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    train(
+        model,
+        loss,
+        optimizer,
+        config=Settings(),
+        folder=tmp_path,
+        steps=4,
+        every=2,
+        evaluate=measure,
+        finish=measure,
+    )
+    assert seen == [(False, False)] * 3
+    assert modes == [True] * 4
+
+
 def test_schedule_and_clipping(tmp_path):
     still, _ = fit(tmp_path / "a", schedule=lambda step: 0.0)
     torch.manual_seed(0)
@@ -186,6 +252,13 @@ def test_schedule_and_clipping(tmp_path):
     seen = []
     fit(tmp_path / "b", schedule=lambda step: seen.append(step) or 1.0, stop_after=5)
     assert seen == list(range(5))
+    # A constant factor is a constant rate: it does not compound.
+    slow = nn.Linear(1, 1, bias=False)
+    before = slow.weight.detach().clone()
+    unit = lambda model, step: (model(torch.ones(1, 1)).sum(), {})  # noqa: E731
+    options = {"config": Settings(), "folder": tmp_path / "d", "steps": 4, "every": 4}
+    train(slow, unit, torch.optim.SGD(slow.parameters(), 1.0), schedule=lambda step: 0.5, **options)
+    assert float((before - slow.weight).detach()) == pytest.approx(2.0)
     # Without Adam's normalisation a clipped step is as short as the norm says.
     model = nn.Linear(1, 1, bias=False)
     start = model.weight.detach().clone()
@@ -218,6 +291,130 @@ def test_a_run_that_diverges_says_so(tmp_path):
     summary = train(model, loss, optimizer, config=Settings(), folder=tmp_path, steps=50, every=10)
     assert summary == {"diverged after step": 31}
     assert Run(tmp_path).metrics["step"][-1] == 30
+
+
+def test_short_runs_are_recorded_and_their_curves_whole(tmp_path):
+    for steps, every, expected in (
+        (5, 1, range(1, 6)),
+        (10, 3, (3, 6, 9, 10)),
+        (21, 20, (20, 21)),
+        (3, 50, (3,)),
+    ):
+        fit(tmp_path / f"{steps}-{every}", steps=steps, every=every)
+        run = Run(tmp_path / f"{steps}-{every}")
+        assert run.curve("valid")[0].tolist() == list(expected)
+        assert len(replay.first_steps(run.metrics, "loss")) == min(steps, 20)
+    assert not (tmp_path / "5-1" / "weights.safetensors").exists()
+
+
+def test_weights_are_kept_in_half_precision_and_counters_as_they_are(tmp_path):
+    class Counting(nn.Linear):
+        def __init__(self):
+            super().__init__(3, 1)
+            self.register_buffer("count", torch.tensor(70_001))
+
+    model = Counting()
+    training._save_weights(model, tmp_path / "weights.safetensors")
+    from safetensors.torch import load_file
+
+    kept = load_file(tmp_path / "weights.safetensors")
+    assert {name: v.dtype for name, v in kept.items()} == {
+        "weight": torch.float16,
+        "bias": torch.float16,
+        "count": torch.int64,
+    }
+    copy = Counting()
+    copy.count.zero_()
+    Run(tmp_path).load_weights(copy)
+    assert copy.count == 70_001
+    model.weight.data[0, 0] = 1e6
+    with pytest.raises(ValueError, match="weights must fit into half precision, but weight does not"):
+        training._save_weights(model, tmp_path / "weights.safetensors")
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    ("result", "error", "message"),
+    [
+        (torch.zeros(()), TypeError, "loss must give a tensor and a mapping of metrics, got Tensor"),
+        ((torch.zeros(2), {}), TypeError, r"loss must give a tensor of shape \(\), got \(2,\)"),
+        ((torch.zeros(()), [1.0]), TypeError, "loss must give a mapping of metrics, got list"),
+        (
+            (torch.zeros(()), {"a": torch.zeros(2)}),
+            TypeError,
+            "loss must give single numbers, got a = tensor",
+        ),
+        (
+            (torch.zeros(()), {"loss": 1.0}),
+            ValueError,
+            r"loss must give metrics other than .*, got \['loss'\]",
+        ),
+    ],
+)
+def test_bad_losses_are_named(tmp_path, result, error, message):
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with pytest.raises(error, match=message):
+        train(model, lambda m, s: result, optimizer, config=Settings(), folder=tmp_path, steps=2, every=1)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    ("measured", "error", "message"),
+    [
+        (3.0, TypeError, "evaluate must give a mapping of metrics, got float"),
+        ({"a": None}, TypeError, "evaluate must give single numbers, got a = None"),
+        ({"step": 3}, ValueError, r"evaluate must give metrics other than .*, got \['step'\]"),
+        ({"a": math.nan}, ValueError, "metrics must be finite, got a = nan"),
+    ],
+)
+def test_bad_metrics_are_named(tmp_path, measured, error, message):
+    with pytest.raises(error, match=message):
+        fit(tmp_path, evaluate=lambda model: measured, steps=2, every=1)
+
+
+@pytest.mark.unchecked
+def test_other_bad_arguments_are_named(tmp_path):
+    for config in ({"seed": 0}, object(), Settings):
+        with pytest.raises(TypeError, match="config must be a dataclass with an int seed, got"):
+            fit(tmp_path, config) if dataclasses.is_dataclass(config) and not isinstance(
+                config, type
+            ) else train(
+                nn.Linear(1, 1),
+                None,
+                torch.optim.SGD([torch.zeros(1, requires_grad=True)]),
+                config=config,
+                folder=tmp_path,
+                steps=1,
+                every=1,
+            )
+    for name, value in (("stop_after", 0), ("max_norm", -1.0), ("max_norm", math.nan)):
+        with pytest.raises(ValueError, match=f"{name} must be positive, got {value}"):
+            fit(tmp_path / name, **{name: value})
+
+
+def test_a_run_keeps_its_length(tmp_path):
+    fit(tmp_path / "a", stop_after=30)
+    with pytest.raises(ValueError, match=r"holds steps, every = \[60, 25\], got \[50, 25\]"):
+        fit(tmp_path / "a", steps=50)
+    fit(tmp_path / "b")
+    with pytest.raises(ValueError, match=r"holds a run of 60 steps, got steps = 70"):
+        fit(tmp_path / "b", steps=70)
+
+
+def test_only_the_main_process_writes(tmp_path):
+    class Other:
+        is_main_process = False
+
+        def wait_for_everyone(self):
+            pass
+
+    record = training._Record(tmp_path / "x", Settings(), 5, 5, Other())
+    record.add(1, 1, {"loss": 1.0})
+    record.write_metrics()
+    record.finish({"steps": 5}, nn.Linear(1, 1))
+    assert not (tmp_path / "x").exists()
+    assert training._evaluated(lambda model: {"a": 1.0}, nn.Linear(1, 1), Other()) == {}
 
 
 @pytest.mark.parametrize(("steps", "every"), [(0, 5), (5, 0), (-1, 5)])
@@ -324,6 +521,34 @@ def test_the_command_line_explains_itself():
         assert text in out + err
 
 
+def test_the_command_line_chooses_runs_and_folders(monkeypatch, tmp_path, capsys):
+    ran = []
+    runs = {f"a/{i}": Settings(seed=i) for i in range(3)} | {"b/0": Settings()}
+    scales = {"live": Settings(), "run": Settings(rate=0.1), "gpu": Settings(rate=0.2)}
+
+    def call(*arguments):
+        ran.clear()
+        monkeypatch.setattr(sys, "argv", ["x.py", *arguments])
+        training.command_line(
+            "x", scales, runs, lambda config, folder: ran.append((config, folder)) or {"steps": 1}
+        )
+        return ran
+
+    assert call() == [(Settings(rate=0.1), Path("_build/runs/x-run/0"))]
+    assert call("--scale", "gpu", "--seed", "4") == [(Settings(4, 0.2), Path("_build/runs/x-gpu/4"))]
+    assert call("--rate", "0.7", "--folder", str(tmp_path)) == [(Settings(rate=0.7), tmp_path)]
+    assert call("--record", "a/*") == [(Settings(i), ROOT / "runs" / "a" / str(i)) for i in range(3)]
+    for bad in (
+        ["--record", "c*"],
+        ["--record", "a/*", "--scale", "gpu"],
+        ["--record", "a/*", "--folder", "y"],
+    ):
+        with pytest.raises(SystemExit):
+            call(*bad)
+        assert ran == []
+    assert "no run matches 'c*'" in capsys.readouterr().err
+
+
 # --- Recorded runs -----------------------------------------------------------------------------
 
 
@@ -337,7 +562,7 @@ def test_every_recorded_run_is_whole():
         run = Run(ROOT / "runs" / name)
         assert run.config == json.loads(json.dumps(dataclasses.asdict(config))), name
         for file, digest in run.environment["sha256"].items():
-            assert training.sha256(run.folder / file) == digest, f"{name}/{file}"
+            assert training.sha256((run.folder / file).read_bytes()) == digest, f"{name}/{file}"
         assert run.summary.get("steps", math.nan) == config.steps or "diverged after step" in run.summary
         weights = run.folder / "weights.safetensors"
         assert config.keep_weights == weights.exists()
@@ -356,8 +581,62 @@ def copied(tmp_path):
     return folder, lambda: replay.problems(folder, *replay.declared()[NAME])
 
 
-def test_an_untouched_run_replays(copied):
-    assert copied[1]() == []
+@pytest.mark.parametrize(
+    "name",
+    [NAME, "gumbel_vae_sweep/rloo-lr0.001-encoder0.1", "gumbel_vae_score_baseline/1", "gumbel_vae_score/0"],
+)
+def test_an_untouched_run_replays(name):
+    assert replay.problems(ROOT / "runs" / name, *replay.declared()[name]) == []
+
+
+def test_replaying_everything_says_what_is_wrong(tmp_path, monkeypatch, capsys):
+    shutil.copytree(ROOT / "runs" / NAME, tmp_path / "runs" / NAME)
+    monkeypatch.setattr(replay, "ROOT", tmp_path)
+    declared = replay.declared(ROOT)
+    monkeypatch.setattr(replay, "declared", lambda: {NAME: declared[NAME]})
+    monkeypatch.setattr(sys, "argv", ["replay.py"])
+    assert replay.main() == 0
+    assert "1 recorded runs replayed: the same." in capsys.readouterr().out
+    shutil.copytree(ROOT / "runs" / NAME, tmp_path / "runs" / "another" / "0")
+    assert replay.main() == 1
+    assert "another/0: no script declares this run" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "runs" / "another")
+    edit(tmp_path / "runs" / NAME / "metrics.csv", lambda lines: lines[:-1])
+    assert replay.main() == 1
+    assert "metrics.csv is not the file that was recorded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["gumbel", "straight_through", "rloo", "score_baseline", "score"])
+def test_the_recorded_weights_have_the_recorded_bounds(name):
+    """On the digits that the summary says, with as many samples."""
+    run = recorded(f"gumbel_vae_{name}")["0"]
+    script = replay.experiment(SCRIPT)
+    model = script.CategoricalVAE()
+    run.load_weights(model)
+    _, valid, test = script.digits(False)
+    for split, images in (("valid_elbo", valid), ("test_elbo", test)):
+        bound = script.evaluate_elbo(model, images, training.generator(0), 10).mean()
+        assert float(bound) == pytest.approx(run.summary[split], abs=0.05)
+
+
+def test_the_parts_of_the_digits_are_apart(monkeypatch):
+    script = replay.experiment(SCRIPT)
+    parts = script.digits(False)
+    assert [len(part) for part in parts] == [4000, 500, 500]
+    from kexue import data
+
+    everything = data.mnist().pixels.gt(0.5).float()
+    assert len(everything.unique(dim=0)) == len(torch.cat(parts).unique(dim=0))
+    assert sum(len(part.unique(dim=0)) for part in parts) == len(torch.cat(parts).unique(dim=0))
+    large = torch.rand(60_000, 2, 2, generator=training.generator(0))
+    fake = [
+        data.Images(pixels, torch.zeros(len(pixels)).long(), data.SOURCES["mnist_full"])
+        for pixels in (large, large[:10])
+    ]
+    monkeypatch.setattr(data, "mnist_full", lambda: fake)
+    train_part, valid, test = script.digits.__wrapped__(True)
+    assert torch.equal(torch.cat([train_part, valid]), large.gt(0.5).float())
+    assert (len(valid), len(test)) == (10_000, 10)
 
 
 def edit(path: Path, change) -> None:
@@ -393,18 +672,29 @@ def test_an_edit_of_the_first_steps_is_noticed_even_with_a_new_hash(copied):
     path = folder / "environment.json"
     path.write_text(
         json.dumps(
-            Run(folder).environment | {"sha256": {"metrics.csv": training.sha256(folder / "metrics.csv")}}
+            Run(folder).environment
+            | {"sha256": {"metrics.csv": training.sha256((folder / "metrics.csv").read_bytes())}}
         )
     )
     assert any("loss at step 5 is recorded as" in problem for problem in found())
 
 
-def test_other_edits_are_noticed(copied):
+@pytest.mark.parametrize(
+    "change", [{"loss": 1.0}, {"test_elbo": -1.0}, {"steps": 4000}, {"diverged after step": 3}]
+)
+def test_an_edited_summary_is_noticed(copied, change):
     folder, found = copied
     path = folder / "summary.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "loss": 1.0}))
-    assert any("summary.json is not the end of metrics.csv" in problem for problem in found())
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert any("summary.json is not the file that was recorded" in problem for problem in found())
+
+
+def test_other_edits_are_noticed(copied):
+    folder, found = copied
+    path = folder / "environment.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sha256": {}}))
+    assert sum("is not the file that was recorded" in problem for problem in found()) == 3
     edit(folder / "config.json", lambda lines: [line.replace("3000", "3001") for line in lines])
     assert any("config.json is not what the script declares" in problem for problem in found())
-    path.unlink()
-    assert any("no summary.json" in problem for problem in found())
+    (folder / "metrics.csv").unlink()
+    assert any("no metrics.csv" in problem for problem in found())

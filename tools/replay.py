@@ -47,6 +47,13 @@ def declared(root: Path = ROOT) -> dict[str, tuple[ModuleType, Any]]:
     }
 
 
+def first_steps(metrics: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """One value for each of the first steps."""
+    alone = (metrics["span"] == 1) & (metrics["step"] <= FIRST)
+    _, first = np.unique(metrics["step"][alone], return_index=True)
+    return metrics[name][alone][first]
+
+
 def problems(folder: Path, module: ModuleType, config: Any) -> list[str]:
     """What is wrong with a recorded run; nothing, if it can be believed.
 
@@ -54,28 +61,27 @@ def problems(folder: Path, module: ModuleType, config: Any) -> list[str]:
     end of its metrics, and its first steps, run again, must give the recorded numbers.
     """
     run = Run(folder)
-    missing = [n for n in ("config", "environment", "summary") if not (folder / f"{n}.json").is_file()]
-    if missing:
-        return [f"{run.name}: no {', '.join(missing)}.json"]
+    names = ["config.json", "environment.json", "metrics.csv", "summary.json"]
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        return [f"{run.name}: no {', '.join(missing)}"]
+    hashed = {"config.json", "metrics.csv", "summary.json", *(p.name for p in folder.glob("*.safetensors"))}
     found = [
         f"{run.name}: {name} is not the file that was recorded"
-        for name, digest in run.environment["sha256"].items()
-        if not (folder / name).is_file() or sha256(folder / name) != digest
+        for name in sorted(hashed | set(run.environment["sha256"]))
+        if not (folder / name).is_file()
+        or sha256((folder / name).read_bytes()) != run.environment["sha256"].get(name)
     ]
     if run.config != json.loads(json.dumps(dataclasses.asdict(config))):
         return [*found, f"{run.name}: config.json is not what the script declares"]
-    last = {name: values[-1] for name, values in run.metrics.items() if name in run.summary}
-    # `finish` may measure again, more precisely, what `evaluate` had measured.
     if "diverged after step" not in run.summary and not np.isclose(
-        last["loss"], run.summary["loss"], rtol=1e-6
+        run.metrics["loss"][-1], run.summary["loss"], rtol=1e-6
     ):
         found.append(f"{run.name}: summary.json is not the end of metrics.csv")
     with tempfile.TemporaryDirectory() as temporary:
         module.run(config, Path(temporary), stop_after=FIRST)
         again = Run(Path(temporary)).metrics
-    single = run.metrics["span"] == 1
-    for name, values in again.items():
-        kept = run.metrics[name][single][:FIRST]
+    for name in again:
+        kept, values = (first_steps(m, name) for m in (run.metrics, again))
         if len(kept) != len(values):
             found.append(f"{run.name}: {len(kept)} first steps instead of {len(values)}")
             break

@@ -59,3 +59,9 @@ def count(name: str, value: int, low: int, high: int | None = None, meaning: str
 def working(x: Tensor) -> Tensor:
     """x in the dtype to compute in: half precision is too coarse and too narrow."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def generator(value: object) -> None:
+    """Raises TypeError unless `value` is a torch.Generator or None."""
+    if value is not None and not isinstance(value, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator or None, got {type(value).__name__}")

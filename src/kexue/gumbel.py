@@ -8,6 +8,7 @@ message names the argument and the value.
 """
 
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
@@ -41,13 +42,16 @@ def gumbel_noise(
         device: of the result; the generator's if None, or torch's default.
 
     Raises:
-        TypeError: dtype is not a floating-point dtype.
+        TypeError: dtype is not a floating-point dtype, shape no tuple of ints, generator not torch's.
         ValueError: a negative size in shape.
     """
     if dtype not in checks.FLOATING:
         raise TypeError(f"dtype must be a floating-point dtype of 16 to 64 bits, got {dtype}")
+    if not isinstance(shape, tuple) or not all(isinstance(size, int) for size in shape):
+        raise TypeError(f"shape must be a tuple of ints, got {shape!r}")
     if any(size < 0 for size in shape):
         raise ValueError(f"shape must not have negative sizes, got {tuple(shape)}")
+    checks.generator(generator)
     source = device if generator is None else generator.device
     cell = torch.randint(2**52, tuple(shape), generator=generator, device=source)
     uniform = (cell.double() + 0.5) * 2.0**-52
@@ -71,7 +75,7 @@ def gumbel_max(
         ValueError: logits empty along the last axis, NaN, +∞, or all −∞ in some row.
     """
     _check_logits(logits, -1)
-    scores = checks.working(logits.detach())
+    scores = _from_the_top(checks.working(logits.detach()), -1)
     return (scores + gumbel_noise(scores.shape, generator, scores.dtype, scores.device)).argmax(-1)
 
 
@@ -101,14 +105,24 @@ def gumbel_softmax(
     """
     _check_logits(logits, dim)
     checks.positive("tau", tau, logits)
-    scores = checks.working(logits)
+    scores = _from_the_top(checks.working(logits), dim)
     noise = gumbel_noise(scores.shape, generator, scores.dtype, scores.device)
-    return _relax(scores, noise, tau, hard, dim).to(logits.dtype)
+    return _relax(scores, noise, float(tau), hard, dim).to(logits.dtype)
 
 
 def straight_through(hard: Float[Tensor, "*s"], soft: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """The value of `hard`, bit for bit, with the gradient of `soft`."""
+    """The value of `hard`, bit for bit, with the gradient of `soft`, which is finite.
+
+    Raises ValueError for different shapes.
+    """
+    if hard.shape != soft.shape:
+        raise ValueError(f"hard must have the shape of soft, {tuple(soft.shape)}, got {tuple(hard.shape)}")
     return hard.detach() + (soft - soft.detach())  # the bracket is exactly 0
+
+
+def _from_the_top(scores: Tensor, dim: int) -> Tensor:
+    # Large logits would swallow the noise; only their differences count.
+    return scores - scores.detach().amax(dim, keepdim=True)
 
 
 def _relax(
@@ -153,7 +167,8 @@ def score_function_grad(
 
     Args:
         f: maps samples (num_samples, …) to values (num_samples,).
-        dist: `dist(**params)` gives a torch distribution.
+        dist: `dist(**params)` gives a torch distribution. It is called with parameters that have an axis of
+            samples in front, and must treat that as a batch, as torch's distributions do.
         params: the parameters θ by name, floating point, of any shape.
         num_samples: how many independent samples to draw.
         baseline: the constant b; or "leave-one-out", the mean of f over the other samples (RLOO;
@@ -165,21 +180,23 @@ def score_function_grad(
     Raises:
         TypeError: a parameter is neither a floating-point tensor nor a number; f does not give a tensor.
         ValueError: num_samples < 1, or < 2 with "leave-one-out"; f gives another shape than (num_samples,)
-            or values that are not finite; another baseline than described.
+            or values that are not finite; another baseline than described; dist mixes the samples.
     """
     if not (baseline is None or baseline == "leave-one-out" or _is_number(baseline)):
         raise ValueError(f'baseline must be None, a finite number or "leave-one-out", got {baseline!r}')
     checks.count("num_samples", num_samples, 2 if baseline == "leave-one-out" else 1)
-    leaves = _one_copy_per_sample(params, num_samples)
-    distribution = dist(**leaves)
-    z = distribution.sample()
-    log_prob = distribution.log_prob(z).reshape(num_samples, -1).sum(-1)
-    weight = _values(f, z, num_samples).detach()
-    if baseline == "leave-one-out":
-        weight = weight - _leave_one_out(weight)
-    elif baseline is not None:
-        weight = weight - baseline
-    return _gradients((weight * log_prob).sum(), leaves)
+    with torch.inference_mode(False), torch.enable_grad():
+        leaves = _one_copy_per_sample(params, num_samples)
+        distribution = dist(**leaves)
+        z = distribution.sample().clone()  # transformed distributions may remember theirs
+        _check_batch(dist, leaves, distribution, z)
+        log_prob = distribution.log_prob(z).reshape(num_samples, -1).sum(-1)
+        weight = checks.working(_values(f, z, num_samples).detach())
+        if baseline == "leave-one-out":
+            weight = weight - _leave_one_out(weight)
+        elif baseline is not None:
+            weight = weight - baseline
+        return _gradients((weight * log_prob).sum(), leaves)
 
 
 def reparam_grad(
@@ -192,7 +209,7 @@ def reparam_grad(
 
     Args:
         f: maps samples (num_samples, …) to values (num_samples,), differentiably.
-        dist: `dist(**params)` gives a torch distribution that has `rsample`.
+        dist: as for `score_function_grad`, with `rsample`.
         params: the parameters θ by name, floating point, of any shape.
         num_samples: how many independent samples to draw.
 
@@ -202,14 +219,17 @@ def reparam_grad(
     Raises:
         TypeError: a parameter is neither a floating-point tensor nor a number; f does not give a tensor.
         ValueError: num_samples < 1; a distribution without `rsample`; f gives another shape than
-            (num_samples,) or values that are not finite.
+            (num_samples,) or values that are not finite; dist mixes the samples.
     """
     checks.count("num_samples", num_samples, 1)
-    leaves = _one_copy_per_sample(params, num_samples)
-    distribution = dist(**leaves)
-    if not distribution.has_rsample:
-        raise ValueError(f"dist must give a distribution with rsample, got {type(distribution).__name__}")
-    return _gradients(_values(f, distribution.rsample(), num_samples).sum(), leaves)
+    with torch.inference_mode(False), torch.enable_grad():
+        leaves = _one_copy_per_sample(params, num_samples)
+        distribution = dist(**leaves)
+        if not distribution.has_rsample:
+            raise ValueError(f"dist must give a distribution with rsample, got {type(distribution).__name__}")
+        z = distribution.rsample()
+        _check_batch(dist, leaves, distribution, z.detach().clone())
+        return _gradients(_values(f, z, num_samples).sum(), leaves)
 
 
 def _one_copy_per_sample(params: Params, num_samples: int) -> dict[str, Tensor]:
@@ -224,8 +244,21 @@ def _one_copy_per_sample(params: Params, num_samples: int) -> dict[str, Tensor]:
     return leaves
 
 
+def _check_batch(
+    dist: Callable[..., Distribution], leaves: dict[str, Tensor], distribution: Distribution, z: Tensor
+) -> None:
+    """Raises ValueError unless the first sample's density is what it is when computed alone."""
+    if distribution.batch_shape[:1] == next(iter(leaves.values())).shape[:1]:
+        with torch.no_grad():
+            alone = dist(**{name: leaf[0] for name, leaf in leaves.items()}).log_prob(z[0])
+            together = distribution.log_prob(z.clone())[0]
+        if torch.allclose(together, alone, rtol=1e-3, atol=1e-4):
+            return
+    raise ValueError("dist must treat the first axis of its parameters as a batch, but its samples are mixed")
+
+
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _leave_one_out(values: Tensor, dim: int = 0) -> Tensor:
@@ -282,13 +315,15 @@ class CategoricalVAE(nn.Module):
         size: int = 28,
     ) -> None:
         super().__init__()
+        if len(channels) != 2:
+            raise ValueError(f"channels must be two numbers, got {channels}")
+        first, second = channels
         named = {"num_latents": num_latents, "num_classes": num_classes, "hidden": hidden, "size": size}
-        for name, value in {**named, "channels[0]": channels[0], "channels[1]": channels[1]}.items():
+        for name, value in {**named, "channels[0]": first, "channels[1]": second}.items():
             checks.count(name, value, 1)
         if size % 4:
             raise ValueError(f"size must be a multiple of 4, got {size}")
         self.num_latents, self.num_classes, self.size = num_latents, num_classes, size
-        first, second = channels
         grid = (second, size // 4, size // 4)
         flat = second * (size // 4) ** 2
         code = num_latents * num_classes
@@ -349,14 +384,18 @@ def elbo(
         pixel_logits: of p(x|z), for one sample z of q(z|x) for each image.
         logits: of q(z|x).
 
-    Raises ValueError for pixels other than 0 and 1, or shapes that do not fit.
+    Raises:
+        TypeError: one of them is not a floating-point tensor.
+        ValueError: pixels other than 0 and 1, shapes that do not fit, bad logits (see `gumbel_max`).
     """
-    if x.shape != pixel_logits.shape or logits.shape[:1] != x.shape[:1]:
+    for name, value in (("x", x), ("pixel_logits", pixel_logits), ("logits", logits)):
+        checks.floating(name, value)
+    fitting = x.ndim == logits.ndim == 3 and x.shape == pixel_logits.shape and len(logits) == len(x)
+    if not fitting:
         shapes = tuple(map(tuple, (x.shape, pixel_logits.shape, logits.shape)))
-        raise ValueError(f"x, pixel_logits and logits must have fitting shapes, got {shapes}")
-    other = (x != 0) & (x != 1)
-    if other.any():
-        raise ValueError(f"x must be 0 or 1, got {x[other][0].item()}")
+        raise ValueError(f"x, pixel_logits and logits must have fitting shapes of 3 axes, got {shapes}")
+    _check_binary(x)
+    _check_logits(logits, -1)
     return _log_likelihood(x, pixel_logits) - _kl_to_uniform(logits)
 
 
@@ -374,7 +413,7 @@ def vae_loss(
     - "gumbel": the relaxed sample of `gumbel_softmax` goes through the decoder;
     - "straight_through": its one-hot version does, with the gradient of the relaxed one;
     - "score": the score function (gumbel.eq15), f = log p(x|z);
-    - "score_baseline": minus the mean of f over the other images of the batch;
+    - "score_baseline": minus the mean of f over the other images of x (of a process's share of a batch);
     - "rloo": two samples for each image, each the other's baseline.
 
     Args:
@@ -384,17 +423,25 @@ def vae_loss(
         estimator: one of the five.
         tau: temperature, for the first two.
 
-    Raises ValueError for an unknown estimator, a number of samples that does not fit, or a bad tau.
+    Raises ValueError for an unknown estimator, noise of another shape, a bad tau, pixels other than 0 and 1,
+    or too few images: "score_baseline" needs two.
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}")
+    checks.floating("noise", noise)
     checks.positive("tau", tau, noise)
+    _check_binary(x)
+    if len(x) < (2 if estimator == "score_baseline" else 1):
+        raise ValueError(f"x must hold enough images for {estimator!r}, got {len(x)}")
     samples = 2 if estimator == "rloo" else 1
     if len(noise) != samples:
         raise ValueError(f"noise must hold {samples} samples for {estimator!r}, got {len(noise)}")
     relaxed = estimator in ("gumbel", "straight_through")
 
     def sample(logits: Tensor) -> Tensor:
+        if noise.ndim != 4 or noise.flatten(0, 1).shape != logits.shape:
+            expected = (samples, len(logits) // samples, *logits.shape[1:])
+            raise ValueError(f"noise must have the shape {expected}, got {tuple(noise.shape)}")
         z = _relax(logits, noise.flatten(0, 1), tau, hard=estimator != "gumbel")
         return z if relaxed else z.detach()
 
@@ -411,13 +458,21 @@ def vae_loss(
     return -objective - (f.flatten() * log_prob).mean(), objective.detach()
 
 
+def _check_binary(x: Tensor) -> None:
+    other = (x != 0) & (x != 1)
+    if other.any():
+        raise ValueError(f"x must be 0 or 1, got {x[other][0].item()}")
+
+
 def _log_likelihood(x: Tensor, pixel_logits: Tensor) -> Tensor:
     return -binary_cross_entropy_with_logits(pixel_logits, x, reduction="none").sum((-2, -1))
 
 
 def _kl_to_uniform(logits: Tensor) -> Tensor:
     log_probs = log_softmax(logits, -1)
-    return (log_probs.exp() * (log_probs + math.log(logits.shape[-1]))).sum((-2, -1))
+    probs = log_probs.exp()
+    log_probs = log_probs.masked_fill(probs == 0, 0.0)  # 0·log 0 is 0
+    return (probs * (log_probs + math.log(logits.shape[-1]))).sum((-2, -1))
 
 
 @torch.no_grad()
@@ -427,9 +482,10 @@ def evaluate_elbo(
     generator: torch.Generator,
     samples: int = 1,
 ) -> Float[Tensor, " n"]:
-    """ELBO of each image in nats, the mean over `samples` one-hot codes z ∼ q(z|x)."""
+    """ELBO of each image in nats, the mean over `samples` ≥ 1 one-hot codes z ∼ q(z|x)."""
+    checks.count("samples", samples, 1)
     logits = model.encode(x)
-    total = torch.zeros(len(x), device=x.device)
+    total = torch.zeros_like(x[:, 0, 0])
     for _ in range(samples):
         z = one_hot(gumbel_max(logits, generator), model.num_classes).to(x.dtype)
         total += elbo(x, model.decode(z), logits)

@@ -18,6 +18,7 @@ import fnmatch
 import hashlib
 import json
 import math
+import numbers
 import os
 import platform
 import re
@@ -117,7 +118,7 @@ def train(
     """Train, record, and return the summary; go on where an earlier call with this folder stopped.
 
     Args:
-        model: trained in place.
+        model: trained in place; newly made, also when the run goes on.
         loss: of one step; see `Loss`. It must draw randomness from `Step.generator` only.
         optimizer: of the model's parameters.
         config: a dataclass with an int `seed`; written to config.json. A folder that holds a run of
@@ -132,14 +133,17 @@ def train(
         max_norm: gradients are scaled down to this norm.
         bf16: compute the loss under autocast to bfloat16.
         keep_weights: write the weights in half precision.
-        stop_after: leave after this step, unfinished, with a checkpoint: for `replay` and tests.
+        stop_after: leave after this step, unfinished, with the metrics so far and the last checkpoint:
+            for `replay` and tests.
 
     Returns:
-        What summary.json holds: steps, the last metrics and those of `finish`. If the loss became
-        NaN or infinite the run ends there, and the summary says after which step.
+        The content of summary.json, which is steps, the last metrics and those of `finish`. If the loss
+        became NaN or infinite the run ends there, and the summary says after which step.
 
     Raises:
-        ValueError: the folder holds another configuration; steps or every not positive.
+        TypeError: loss or evaluate give something else than described.
+        ValueError: the folder holds another configuration, or another number of steps; steps, every,
+            max_norm or stop_after not positive; a metric that is not finite, or has a reserved name.
     """
     # Here, since chapters import this module: accelerate imports what warns in a notebook.
     from accelerate import Accelerator
@@ -147,8 +151,12 @@ def train(
 
     if steps < 1 or every < 1:
         raise ValueError(f"steps and every must be positive, got {steps} and {every}")
+    if stop_after is not None and stop_after < 1:
+        raise ValueError(f"stop_after must be positive, got {stop_after}")
+    if max_norm is not None and not max_norm > 0:
+        raise ValueError(f"max_norm must be positive, got {max_norm}")
     accelerator = Accelerator()
-    record = _Record(folder, config, accelerator)
+    record = _Record(Path(folder), config, steps, every, accelerator)
     if record.summary is not None:
         return record.summary
 
@@ -160,16 +168,15 @@ def train(
     window: dict[str, list[float]] = defaultdict(list)
     quiet = not (accelerator.is_main_process and sys.stderr.isatty())
     bar = tqdm(initial=done, total=steps, desc=str(folder), leave=False, disable=quiet)
-    for index in range(done, steps):
-        if index == stop_after:
-            break
+    model.train()
+    for index in range(done, steps if stop_after is None else min(steps, stop_after)):
         step = Step(
             index, config.seed, accelerator.process_index, accelerator.num_processes, accelerator.device
         )
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * (schedule(index) if schedule else 1.0)
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
-            value, extra = loss(model, step)
+            value, extra = _checked(loss(model, step))
         accelerator.backward(value)
         if max_norm is not None:
             accelerator.clip_grad_norm_(model.parameters(), max_norm)
@@ -178,18 +185,18 @@ def train(
         bar.update()
 
         here = {"loss": value.detach(), **extra}
-        numbers = torch.stack(
+        values = torch.stack(
             [torch.as_tensor(v, dtype=torch.float32, device=value.device) for v in here.values()]
         )
-        means = accelerator.reduce(numbers, "mean").tolist()
-        for name, number in zip(here, means, strict=True):
-            window[name].append(number)
-        if index < FIRST:
-            record.add(index + 1, 1, dict(zip(here, means, strict=True)))
-        if not math.isfinite(means[0]):
+        means = dict(zip(here, accelerator.reduce(values, "mean").tolist(), strict=True))
+        if not math.isfinite(means["loss"]):
             return record.finish({"diverged after step": index + 1})
+        for name, number in means.items():
+            window[name].append(number)
+        if index < FIRST and every > 1:
+            record.add(index + 1, 1, means)
         if (index + 1) % every == 0 or index + 1 == steps:
-            row = {name: float(np.mean(values)) for name, values in window.items()}
+            row = {name: float(np.mean(each)) for name, each in window.items()}
             row |= _evaluated(evaluate, bare, accelerator)
             record.add(index + 1, len(window["loss"]), row)
             window.clear()
@@ -204,6 +211,30 @@ def train(
     return record.finish(summary, bare if keep_weights else None)
 
 
+def _checked(result: Any) -> tuple[Tensor, dict[str, Any]]:
+    """What a loss gave, if it is what `Loss` says."""
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Tensor)):
+        raise TypeError(f"loss must give a tensor and a mapping of metrics, got {type(result).__name__}")
+    value, extra = result
+    if value.ndim:
+        raise TypeError(f"loss must give a tensor of shape (), got {tuple(value.shape)}")
+    return value, _named(extra, "loss")
+
+
+def _named(metrics: Any, source: str) -> dict[str, Any]:
+    """Metrics by name, if they are single numbers and their names are free."""
+    if not isinstance(metrics, Mapping):
+        raise TypeError(f"{source} must give a mapping of metrics, got {type(metrics).__name__}")
+    if taken := {"loss", "step", "span", "steps"} & set(metrics):
+        raise ValueError(
+            f"{source} must give metrics other than loss, step, span and steps, got {sorted(taken)}"
+        )
+    for name, value in metrics.items():
+        if not (isinstance(value, Tensor) and value.ndim == 0) and not isinstance(value, numbers.Real):
+            raise TypeError(f"{source} must give single numbers, got {name} = {value!r}")
+    return dict(metrics)
+
+
 def _evaluated(
     evaluate: Callable[[nn.Module], Metrics] | None, model: nn.Module, accelerator: Any
 ) -> Metrics:
@@ -211,19 +242,25 @@ def _evaluated(
         return {}
     model.eval()
     with torch.no_grad():
-        metrics = dict(evaluate(model))
+        metrics = _named(evaluate(model), "evaluate")
     model.train()
-    return metrics
+    return {name: float(value) for name, value in metrics.items()}
 
 
 class _Record:
     """Writes the files of a run, in the main process only, and finds where an earlier call stopped."""
 
-    def __init__(self, folder: Path, config: Any, accelerator: Any) -> None:
-        self.folder, self.accelerator = folder, accelerator
+    def __init__(self, folder: Path, config: Any, steps: int, every: int, accelerator: Any) -> None:
+        if (
+            isinstance(config, type)
+            or not dataclasses.is_dataclass(config)
+            or not isinstance(getattr(config, "seed", None), int)
+        ):
+            raise TypeError(f"config must be a dataclass with an int seed, got {config!r}")
+        self.folder, self.accelerator, self.length = folder, accelerator, [steps, every]
         self.rows: list[dict[str, float]] = []
         self.seconds = 0.0
-        settings = json.loads(json.dumps(dataclasses.asdict(config)))
+        settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))  # type: ignore[arg-type]
         path = folder / "config.json"
         if path.is_file() and (old := json.loads(path.read_text("utf-8"))) != settings:
             different = sorted(k for k in {*old, *settings} if old.get(k) != settings.get(k))
@@ -234,10 +271,17 @@ class _Record:
             _write_json(path, settings)
         done = folder / "summary.json"
         self.summary = json.loads(done.read_text("utf-8")) if done.is_file() else None
+        if self.summary is not None and self.summary.get("steps", steps) != steps:
+            raise ValueError(
+                f"folder {folder} holds a run of {self.summary['steps']} steps, got steps = {steps}"
+            )
+        if self.summary is not None and accelerator.is_main_process:
+            for checkpoint in folder.glob("checkpoint-*"):  # of a kill at the very end
+                shutil.rmtree(checkpoint)
 
     def add(self, step: int, span: int, values: Metrics) -> None:
         """A row: means over the `span` steps up to `step`, and what `evaluate` gave after it."""
-        self.rows.append({"step": step, "span": span, **{k: _rounded(v) for k, v in values.items()}})
+        self.rows.append({"step": step, "span": span, **{k: _rounded(k, v) for k, v in values.items()}})
 
     def resume(self) -> int:
         """Load the last checkpoint, if there is one; how many steps are done."""
@@ -246,6 +290,10 @@ class _Record:
             return 0
         self.accelerator.load_state(str(folders[-1]))
         progress = json.loads((folders[-1] / "progress.json").read_text("utf-8"))
+        if progress["length"] != self.length:
+            raise ValueError(
+                f"folder {self.folder} holds steps, every = {progress['length']}, got {self.length}"
+            )
         self.rows, self.seconds = progress["rows"], progress["seconds"]
         return progress["step"]
 
@@ -259,7 +307,10 @@ class _Record:
         self.accelerator.save_state(str(partial))
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            _write_json(partial / "progress.json", {"step": step, "seconds": self.seconds, "rows": self.rows})
+            _write_json(
+                partial / "progress.json",
+                {"step": step, "length": self.length, "seconds": self.seconds, "rows": self.rows},
+            )
             partial.rename(self.folder / f"checkpoint-{step:09d}")
             for folder in older:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -275,7 +326,7 @@ class _Record:
 
     def finish(self, summary: Metrics, model: nn.Module | None = None) -> dict[str, Any]:
         """Write metrics, weights, environment and, last, the summary; delete the checkpoint."""
-        self.summary = {name: _rounded(value) for name, value in summary.items()}
+        self.summary = {name: _rounded(name, value) for name, value in summary.items()}
         self.write_metrics()
         if self.accelerator.is_main_process:
             files = ["config.json", "metrics.csv"]
@@ -283,32 +334,44 @@ class _Record:
                 _save_weights(model, self.folder / "weights.safetensors")
                 files.append("weights.safetensors")
             environment = _environment(self.accelerator) | {"seconds": round(self.seconds, 1)}
-            environment["sha256"] = {name: sha256(self.folder / name) for name in files}
+            environment["sha256"] = {name: sha256((self.folder / name).read_bytes()) for name in files}
+            environment["sha256"]["summary.json"] = sha256(_json(self.summary).encode())
             _write_json(self.folder / "environment.json", environment)
-            _write_json(self.folder / "summary.json", self.summary)
+            _write_json(self.folder / "summary.json", self.summary)  # the last: it says that all is there
             for checkpoint in self.folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
         self.accelerator.wait_for_everyone()
         return self.summary
 
 
-def _rounded(value: float) -> float:
+def _rounded(name: str, value: float) -> float:
     """To 7 digits, as much as float32 holds."""
+    if not math.isfinite(value):
+        raise ValueError(f"metrics must be finite, got {name} = {value}")
     return value if isinstance(value, int) else float(f"{value:.7g}")
 
 
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(_json(content).encode())
+    partial.replace(path)  # at once: a kill leaves the whole file or none
 
 
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _save_weights(model: nn.Module, path: Path) -> None:
     from safetensors.torch import save_file
 
     state = model.state_dict()
+    for name, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value.half()).all():
+            raise ValueError(f"weights must fit into half precision, but {name} does not")
     save_file(
         {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in state.items()}, path
     )
@@ -372,7 +435,9 @@ class Run:
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps and values of one metric, at the ends of the intervals of `every` steps."""
         step, span, values = (self.metrics[column] for column in ("step", "span", name))
-        keep = ((span > 1) | (step > FIRST)) & np.isfinite(values)
+        keep = (span > 1) | (span.max() == 1)
+        keep[-1] = True
+        keep &= np.isfinite(values)
         return step[keep], values[keep]
 
     def load_weights(self, model: nn.Module) -> None:
@@ -413,21 +478,24 @@ def command_line(
     import tyro  # belongs to the extra "book"
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--scale", choices=list(scales), default="run")
+    parser.add_argument("--scale", choices=list(scales))
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--record", metavar="PATTERN")
     options, rest = parser.parse_known_args()
     if options.record is not None:
-        if rest or options.folder:
+        if rest or options.folder or options.scale:
             parser.error("--record goes alone: the recorded configurations stand in the script")
-        for name, config in recordings.items():
-            if fnmatch.fnmatch(name, options.record):
-                print(name, json.dumps(run(config, runs_folder() / name)), flush=True)
+        chosen = [name for name in recordings if fnmatch.fnmatch(name, options.record)]
+        if not chosen:
+            parser.error(f"--record: no run matches {options.record!r}; there are {', '.join(recordings)}")
+        for name in chosen:
+            print(name, json.dumps(run(recordings[name], runs_folder() / name)), flush=True)
         return
+    scale = options.scale or "run"
     description = (
         f"--scale {{{','.join(scales)}}} chooses the defaults below. --folder FOLDER: where to record. "
         "--record PATTERN, alone: all of the book's runs whose name matches and that are not finished."
     )
-    config = tyro.cli(type(scales["run"]), default=scales[options.scale], args=rest, description=description)
-    folder = options.folder or Path("_build", "runs", f"{experiment}-{options.scale}", str(config.seed))
+    config = tyro.cli(type(scales["run"]), default=scales[scale], args=rest, description=description)
+    folder = options.folder or Path("_build", "runs", f"{experiment}-{scale}", str(config.seed))
     print(json.dumps(run(config, folder), indent=1))
