@@ -187,7 +187,7 @@ by_hand = (p * (values - exact)).detach()  # Σ_y p_y f_y (δ_yi − p_i)
 y = torch.multinomial(p.detach(), 10**5, replacement=True, generator=rng)
 drawn_discrete = errors_of(values[y], exact.detach())
 softmax_right = torch.allclose(p, o.exp() / o.exp().sum(), atol=1e-15)
-by_sum = sum(float(p[i]) * float(values[i]) for i in range(k))
+by_sum = sum(q * v for q, v in zip(p.tolist(), values.tolist()))
 
 # %%
 verdict(
@@ -1231,7 +1231,7 @@ low.axvline(no_code, color="#666666", linestyle="--")
 top.set(xlabel="step", ylabel="validation ELBO, nats", ylim=(-225, -125))
 low.set(xlabel="validation ELBO after 3,000 steps, nats")
 low.invert_yaxis()
-top.legend(fontsize=8)
+top.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.4, 1))
 plt.show()
 
 # %% [markdown]
