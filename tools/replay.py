@@ -22,8 +22,10 @@ from kexue.training import FIRST, Run, sha256
 
 ROOT = Path(__file__).parents[1]
 
-# Another processor, or another number of threads, rounds differently, and training amplifies that.
-RELATIVE, ABSOLUTE = 2e-3, 1e-4
+# Another processor, or another number of threads, rounds differently, and training amplifies that: with
+# two threads, or without AVX-512, the recorded runs differ by at most 1e-4 in their first ten steps; after
+# that the least stable of them, with the noisiest gradient and the largest rate, by 3 %.
+RELATIVE = np.repeat([5e-4, 5e-2], [10, FIRST - 10])
 
 
 @cache
@@ -85,7 +87,7 @@ def problems(folder: Path, module: ModuleType, config: Any) -> list[str]:
         if len(kept) != len(values):
             found.append(f"{run.name}: {len(kept)} first steps instead of {len(values)}")
             break
-        apart = ~np.isclose(kept, values, rtol=RELATIVE, atol=ABSOLUTE, equal_nan=True)
+        apart = ~np.isclose(kept, values, rtol=RELATIVE[: len(values)], atol=1e-6, equal_nan=True)
         if apart.any():
             i = int(apart.argmax())
             found.append(f"{run.name}: {name} at step {i + 1} is recorded as {kept[i]}, but is {values[i]}")
