@@ -14,6 +14,7 @@ BROWSER = next(filter(None, map(shutil.which, (os.environ.get("CHROMIUM", ""), *
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
 
+# A user may lack a browser. CI may not: .ci/run sets CI and installs Chromium, and these tests then run or fail.
 pytestmark = pytest.mark.skipif(
     BROWSER is None and not os.environ.get("CI"),
     reason="no Chromium found: install one, or name it in CHROMIUM",

@@ -62,11 +62,9 @@ class _File:
     size: str
 
 
-_MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
-
 # "<set>/<file>": how a folder KEXUE_DATA is laid out.
 FILES = {
-    f"mnist/{name}": _File(_MNIST + name, sha256, size)
+    f"mnist/{name}": _File(SOURCES["mnist_full"].url + name, sha256, size)
     for name, sha256, size in (
         (
             "train-images-idx3-ubyte.gz",
