@@ -214,8 +214,8 @@ verdict("gumbel.eq7", holds=softmax_right)
 # \mathbb E_{z\sim\mathcal N(z;\mu,\sigma^2)}[f(z)]=\mathbb E_{\varepsilon\sim\mathcal N(\varepsilon;0,1)}[f(\varepsilon\cdot\sigma+\mu)].
 # $$ (gumbel-eq5)
 #
-# Now the derivatives are $\mathbb E[f'(z)]$ with respect to $\mu$ and $\mathbb E[f'(z)\,\varepsilon]$ with respect to $\sigma$. Both
-# functions below take any torch distribution and give one estimate for each sample, so that we can look at
+# Now the derivatives are $\mathbb E[f'(z)]$ with respect to $\mu$ and $\mathbb E[f'(z)\,\varepsilon]$ with respect to $\sigma$. The
+# function below takes any torch distribution and gives one estimate for each sample, so that we can look at
 # their spread and not only at their mean:
 
 # %%
@@ -871,16 +871,16 @@ def derivatives(f):
 # %%
 ratio, share, identity, convex = {}, {}, {}, {}
 for name, f in FUNCTIONS.items():
-    value, slope_, bend = derivatives(f)
-    mean = E(slope_)
-    path_var = E(slope_**2) - mean**2
+    value, first_derivative, bend = derivatives(f)
+    mean = E(first_derivative)
+    path_var = E(first_derivative**2) - mean**2
     score_var = E((value * node) ** 2) / widths[..., 0] ** 2 - mean**2
     best = E(value * node**2)  # the best constant baseline, as E ε² = 1
     with_best = (
         E(((value - best[..., None]) * node) ** 2) / widths[..., 0] ** 2
         - mean**2
     )
-    terms = [E(value**2) / widths[..., 0] ** 2, E(slope_**2)]
+    terms = [E(value**2) / widths[..., 0] ** 2, E(first_derivative**2)]
     gap = sum(terms) + 2 * E(value * bend)
     identity[name] = ((score_var - path_var - gap) / sum(terms)).abs().max()
     ratio[name] = path_var / score_var
@@ -1028,7 +1028,7 @@ plt.show()
 # from $f$ is the cure. The mean of $f$ over the other samples is one that need not be told; even for one other sample it removes the level altogether.
 
 # %%
-double = {
+at_zero = {
     "loc": torch.tensor(0.0).double(),
     "scale": torch.tensor(1.0).double(),
 }
@@ -1047,16 +1047,16 @@ def variances(f, at, baseline=None, n=200_000):
     )
 
 
-steep = variances(lambda z: torch.exp(2 * z), {**double, "scale": 0.3})
-gentle = variances(lambda z: torch.sin(z / 2), {**double, "scale": 3.0})
+steep = variances(lambda z: torch.exp(2 * z), {**at_zero, "scale": 0.3})
+gentle = variances(lambda z: torch.sin(z / 2), {**at_zero, "scale": 3.0})
 
 # %%
 levels = [0.0, 1.0, 3.0, 10.0, 30.0, 100.0]
-raised = [variances(lambda z: z + c, double) for c in levels]
-cured = [variances(lambda z: z + c, double, "leave-one-out") for c in levels]
+raised = [variances(lambda z: z + c, at_zero) for c in levels]
+cured = [variances(lambda z: z + c, at_zero, "leave-one-out") for c in levels]
 torch.manual_seed(1)
 with_one = [
-    score_function_grad(lambda z: z + 1e4, Normal, double, 2, "leave-one-out")
+    score_function_grad(lambda z: z + 1e4, Normal, at_zero, 2, "leave-one-out")
     for _ in range(2000)
 ]
 with_one = torch.cat([g["loc"] for g in with_one]).var()
@@ -1199,14 +1199,14 @@ rows, on_edge = [], 0
 for key, name in NAMES.items():
     values = ", ".join(f"{v:.1f}" for v in sorted(final[key], reverse=True))
     config = runs[key]["0"].config
-    relaxed_ = key in ("gumbel", "straight_through")
+    has_temperature = key in ("gumbel", "straight_through")
     field, grid = (
         ("tau_end", (0.2, 0.5, 1.0))
-        if relaxed_
+        if has_temperature
         else ("encoder_factor", (0.1, 0.3, 1.0))
     )
     on_edge += config[field] in grid[::2]
-    what = "final τ" if relaxed_ else "encoder's factor"
+    what = "final τ" if has_temperature else "encoder's factor"
     rows.append(
         f"| {name} | {np.median(final[key]):.1f} | {values} | {config['learning_rate']:g}; {what} {config[field]:g} |"
     )
@@ -1328,6 +1328,13 @@ def living(network):
     return [int((h > 0).any(0).sum()) for h in (hidden, behind)]
 
 
+rates_chosen = {
+    key: runs[key]["0"].config["learning_rate"]
+    for key in ("straight_through", "gumbel")
+}
+assert math.isclose(
+    rates_chosen["straight_through"], 3 * rates_chosen["gumbel"]
+)
 stopped = CategoricalVAE()
 runs["straight_through"]["3"].load_weights(stopped)
 alive = {"of the run that stopped": living(stopped)}
