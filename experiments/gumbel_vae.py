@@ -9,7 +9,6 @@ The chapter `gumbel` (gumbel.claim5, gumbel.claim6) reads what it records in run
 """
 
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,23 +104,9 @@ TEMPERATURE = {
 RECORDINGS = {**SWEEP, **HEADLINE, **TEMPERATURE}
 
 
-@cache
-def digits(full_mnist: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Binary digits: for training, for choosing settings, for the final number."""
-    if full_mnist:
-        images, test = data.mnist_full()
-        train, valid = images.pixels[:50000], images.pixels[50000:]
-        return train.gt(0.5).float(), valid.gt(0.5).float(), test.pixels.gt(0.5).float()
-    images = data.mnist()
-    binary = images.pixels.gt(0.5).float()
-    # The same split for all seeds: a seed varies the training, not the question.
-    parts = data.stratified_split(images.label, (0.8, 0.1, 0.1), training.generator(0))
-    return binary[parts[0]], binary[parts[1]], binary[parts[2]]
-
-
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     set_seed(config.seed, deterministic=True)
-    train, valid, test = digits(config.full_mnist)
+    train, valid, test = (part.pixels.gt(0.5).float() for part in data.mnist_parts(config.full_mnist))
     model = CategoricalVAE(config.num_latents, config.num_classes, config.channels, config.hidden)
     rates = [config.learning_rate * config.encoder_factor, config.learning_rate]
     parts = zip((model.encoder, model.decoder), rates, strict=True)

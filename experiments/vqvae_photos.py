@@ -1,0 +1,315 @@
+"""VQ-VAE on photographs: reconstruction, the health of the codebook, and four ways to quantise.
+
+    python experiments/vqvae_photos.py --num-codes 64 --seed 1      one run, in _build/runs
+    python experiments/vqvae_photos.py --record '*'                 all runs of the book that are not there
+    python experiments/vqvae_photos.py --scale gpu --images FOLDER  a folder of JPEG and PNG files, large
+    accelerate launch --num_processes 2 experiments/vqvae_photos.py one run on two GPUs
+
+The chapter `vqvae` (vqvae.claim2, vqvae.claim3, vqvae.claim4) reads what it records in runs/.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate.utils import set_seed
+from skimage.metrics import structural_similarity
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from kexue import data, training
+from kexue.vqvae import VQVAE, FiniteScalarQuantizer, TwoLevelVQVAE, VectorQuantizer
+
+Quantiser = Literal["loss", "ema", "rotation", "fsq", "two_levels"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one run."""
+
+    quantiser: Quantiser = "ema"
+    """The codebook trained by the loss, or as a moving average (so in "rotation" and "two_levels" too)."""
+    num_codes: int = 512
+    levels: tuple[int, ...] = (8, 8, 8)
+    """Of FSQ, whose number of codes is their product."""
+    downsample: int = 8
+    size: int = 64
+    """Height and width of the crops."""
+    hidden: int = 64
+    dim: int = 64
+    blocks: int = 3
+    beta: float = 1.0
+    gamma: float = 0.25
+    ema_decay: float = 0.99
+    restart_after: int | None = 100
+    """Codes that no vector chose in that many steps start again at a random vector."""
+    start: Literal["data", "random"] = "data"
+    """The codebook starts from vectors of the first batch, or from small random numbers."""
+    learning_rate: float = 1e-3
+    seed: int = 0
+    steps: int = 1000
+    batch_size: int = 16
+    images: str | None = None
+    """A folder of photographs, JPEG or PNG, instead of the book's."""
+    every: int = 250
+    keep_weights: bool = False
+
+
+SCALES = {
+    "live": Config(steps=100, every=50),
+    "run": Config(),
+    "gpu": Config(
+        downsample=4,
+        size=128,
+        hidden=128,
+        dim=128,
+        batch_size=64,
+        steps=100_000,
+        every=2000,
+        keep_weights=True,
+    ),
+}
+
+HEADLINE = {
+    f"vqvae_photos/{seed}": Config(
+        downsample=4, size=128, steps=3000, every=250, seed=seed, keep_weights=seed == 0
+    )
+    for seed in range(3)
+}
+
+# One seed each: the number of codes, and the grid from 16 × 16 down to a single code. Five codes (2.3 bits)
+# on a grid have about as many bits as 512 codes (9 bits) on the next smaller one.
+SWEEP = {
+    f"vqvae_photos_sweep/f{downsample}-k{num_codes}": Config(
+        downsample=downsample, num_codes=num_codes, steps=2000, keep_weights=num_codes == 512
+    )
+    for downsample, num_codes in (
+        *((4, k) for k in (5, 16, 64, 256, 512, 1024)),
+        (8, 5),
+        (8, 512),
+        (16, 512),
+        (64, 512),
+    )
+}
+
+# The codebook's health. The codes' own loss has Adam's step, whatever β is; that is checked as well.
+HEALTH = {
+    f"vqvae_photos_health/{name}-seed{seed}": replace(config, seed=seed)
+    for name, config in {
+        **{
+            f"{quantiser}-{start}-{'restart' if restart else 'stay'}": Config(
+                quantiser, start=start, restart_after=restart
+            )
+            for quantiser in ("loss", "ema")
+            for start, restart in (("random", None), ("data", None), ("data", 100))
+        },
+        **{
+            f"gamma{gamma:g}": Config("loss", gamma=gamma, restart_after=None)
+            for gamma in (0.0, 0.05, 1.0, 4.0)
+        },
+        "beta0": Config("loss", beta=0.0, restart_after=None),
+        "beta4": Config("loss", beta=4.0, restart_after=None),
+    }.items()
+    for seed in range(3)
+}
+
+# What the field does now, beside the moving average with restarts (HEALTH), at 512 codes or nearly.
+TODAY = {
+    f"vqvae_photos_today/{quantiser}-seed{seed}": Config(
+        quantiser, seed=seed, dim=3 if quantiser == "fsq" else 64
+    )
+    for quantiser in ("rotation", "fsq", "two_levels")
+    for seed in range(3)
+}
+
+# The learning rate, once for all quantisers of the table above, on the validation photograph.
+TUNING = {
+    f"vqvae_photos_tuning/{quantiser}-lr{rate:g}": Config(
+        quantiser, learning_rate=rate, dim=3 if quantiser == "fsq" else 64
+    )
+    for quantiser in ("loss", "ema", "rotation", "fsq", "two_levels")
+    for rate in (3e-4, 1e-3, 2e-3, 4e-3)
+}
+
+RECORDINGS = {**TUNING, **HEADLINE, **SWEEP, **HEALTH, **TODAY}
+
+
+@cache
+def photographs(images: str | None) -> dict[str, dict[str, Tensor]]:
+    """Photographs by part and name. Of a folder, one in ten is for validation and one for the test."""
+    parts: dict[str, dict[str, Tensor]] = {"train": {}, "valid": {}, "test": {}}
+    if images is None:
+        for name, photograph in data.photographs().items():
+            parts[photograph.part][name] = photograph.pixels
+        return parts
+    for path in sorted(p for p in Path(images).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")):
+        number = hashlib.sha256(path.name.encode()).digest()[0]
+        part = "valid" if number < 26 else "test" if number < 52 else "train"
+        parts[part][str(path)] = data.read_photograph(path)
+    if empty := [part for part, found in parts.items() if not found]:
+        raise ValueError(f"images must hold photographs for {', '.join(empty)} too, got {images}")
+    return parts
+
+
+@cache
+def crops(images: str | None, size: int) -> Callable[[int, torch.Generator], Tensor]:
+    """Draws random crops, in [−1, 1]: of a scene, a picture of it, a scale, a place, and perhaps mirrored."""
+    scenes: dict[str, list[list[Tensor]]] = {}
+    for name, pixels in photographs(images)["train"].items():
+        scales = [
+            data.smaller(pixels, factor)
+            for factor in (1, 1.5, 2, 3, 4, 6, 8)
+            if min(pixels.shape[1:]) / factor >= size
+        ]
+        scene = name.split("_")[0] if images is None else name
+        scenes.setdefault(scene, []).append(scales)
+    pictures = list(scenes.values())
+
+    def draw(count: int, generator: torch.Generator) -> Tensor:
+        found = []
+        for u in torch.rand(count, 6, generator=generator).tolist():
+            scene = pictures[int(u[0] * len(pictures))]
+            scales = scene[int(u[1] * len(scene))]
+            pixels = scales[int(u[2] * len(scales))]
+            top, left = (int(v * (n - size + 1)) for v, n in zip(u[3:5], pixels.shape[1:], strict=True))
+            crop = pixels[:, top : top + size, left : left + size]
+            found.append(crop.flip(2) if u[5] < 0.5 else crop)
+        return torch.stack(found) * 2 - 1
+
+    return draw
+
+
+def quality(x: Tensor, y: Tensor) -> dict[str, float]:
+    """PSNR in decibels and SSIM, means over images in [−1, 1]."""
+    x, y = (x + 1) / 2, (y + 1) / 2
+    psnr = -10 * (x - y).square().mean((1, 2, 3)).log10()
+    ssim = [
+        structural_similarity(
+            a, b, data_range=1.0, channel_axis=0, gaussian_weights=True, use_sample_covariance=False
+        )
+        for a, b in zip(x.double().numpy(), y.double().numpy(), strict=True)
+    ]
+    return {"psnr": float(psnr.mean()), "ssim": float(np.mean(ssim))}
+
+
+def build(config: Config) -> nn.Module:
+    def codes() -> VectorQuantizer:
+        return VectorQuantizer(
+            config.num_codes,
+            config.dim,
+            config.beta,
+            config.gamma,
+            ema_decay=None if config.quantiser == "loss" else config.ema_decay,
+            estimator="rotation" if config.quantiser == "rotation" else "straight_through",
+            restart_after=config.restart_after,
+        )
+
+    if config.quantiser == "two_levels":
+        return TwoLevelVQVAE(
+            3, config.hidden, config.dim, config.downsample, (codes(), codes()), config.blocks
+        )
+    quantizer = FiniteScalarQuantizer(config.levels) if config.quantiser == "fsq" else codes()
+    return VQVAE(
+        3, config.hidden, quantizer.num_codes, quantizer.dim, config.downsample, config.blocks, quantizer
+    )
+
+
+def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
+    set_seed(config.seed, deterministic=True)
+    draw = crops(config.images, config.size)
+    model = build(config).to(memory_format=torch.channels_last)
+    # A moving average starts from its first batch, unless it seems to have started; the loss does not.
+    if config.quantiser == "loss" and config.start == "data":
+        with torch.no_grad():
+            first = draw(config.batch_size, training.generator(config.seed, 2))
+            model.quantizer.start(model.encode(first), training.generator(config.seed, 3))
+    if config.quantiser == "ema" and config.start == "random":
+        model.quantizer.size.fill_(1.0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+
+    def forward(model, x, generator=None):
+        """Reconstructions, the codebooks' loss, and what each quantiser gave."""
+        y, quantized = model(x, generator)
+        levels = quantized if config.quantiser == "two_levels" else (quantized,)
+        return y, sum(q.loss for q in levels), levels
+
+    def loss(model, step):
+        generator = step.generator()
+        x = step.share(draw(config.batch_size, generator)).contiguous(memory_format=torch.channels_last)
+        y, extra, levels = forward(model, x, generator)
+        error = mse_loss(y, x)
+        return error + extra, {"mse": error.detach(), "perplexity": levels[-1].perplexity}
+
+    def measure(model, images):
+        device = next(model.parameters()).device
+        parts = [forward(model, x.to(device)) for x in images.split(64)]
+        return quality(images, torch.cat([y.float().cpu() for y, _, _ in parts]))
+
+    def held_out(part):
+        """By name, each photograph's tiles at full and half size, and the whole of it."""
+        return {
+            name: torch.cat(
+                [
+                    *(data.tiles(data.smaller(pixels, f), config.size) for f in (1, 2)),
+                    data.centre_square(pixels, config.size)[None],
+                ]
+            )
+            * 2
+            - 1
+            for name, pixels in photographs(config.images)[part].items()
+        }
+
+    def usage(model):
+        """How many codes the vectors of 256 crops of the training photographs use."""
+        generator = training.generator(0, 4)
+        device = next(model.parameters()).device
+        found = [forward(model, draw(32, generator).to(device))[2] for _ in range(8)]
+        used = {}
+        for level, name in zip(zip(*found, strict=True), ("", "_fine"), strict=False):
+            counts = torch.cat([q.indices.flatten() for q in level]).bincount().float()
+            share = counts / counts.sum()
+            used |= {
+                f"codes_used{name}": int((counts > 0).sum()),
+                f"usage{name}": math.exp(torch.special.entr(share).sum()),
+            }
+        return used
+
+    def evaluate(model):
+        valid = [measure(model, images) for images in held_out("valid").values()]
+        return {
+            **{f"valid_{key}": float(np.mean([v[key] for v in valid])) for key in valid[0]},
+            **usage(model),
+        }
+
+    def finish(model):
+        test = {name: measure(model, images) for name, images in held_out("test").items()}
+        mean = {f"test_{key}": float(np.mean([t[key] for t in test.values()])) for key in ("psnr", "ssim")}
+        if config.images is not None:
+            return mean
+        return mean | {f"{key}_{name}": value for name, t in test.items() for key, value in t.items()}
+
+    return training.train(
+        model,
+        loss,
+        optimizer,
+        config=config,
+        folder=folder,
+        steps=config.steps,
+        every=config.every,
+        evaluate=evaluate,
+        finish=finish,
+        schedule=lambda index: 0.5 + 0.5 * math.cos(math.pi * index / config.steps),
+        max_norm=1.0,
+        keep_weights=config.keep_weights,
+        stop_after=stop_after,
+    )
+
+
+if __name__ == "__main__":
+    training.command_line("vqvae_photos", SCALES, RECORDINGS, run)
