@@ -1,16 +1,16 @@
-"""The VQ-VAE of handwritten digits whose codes vqvae_prior.py models.
+"""VQ-VAE of handwritten digits: with straight-through and without, and the codes that vqvae_prior.py models.
 
     python experiments/vqvae_digits.py --num-codes 32               one run, in _build/runs
-    python experiments/vqvae_digits.py --record '*'                 the book's run, if it is not there
+    python experiments/vqvae_digits.py --record '*'                 all runs of the book that are not there
     python experiments/vqvae_digits.py --scale gpu                  on the whole of MNIST
 
-The chapter `vqvae` (vqvae.claim5, vqvae.claim6) reads what it records in runs/.
+The chapter `vqvae` (vqvae.eq9, vqvae.claim5, vqvae.claim6) reads what it records in runs/.
 """
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate.utils import set_seed
@@ -24,6 +24,8 @@ from kexue.vqvae import VQVAE, VectorQuantizer
 class Config:
     """The settings of one run."""
 
+    objective: Literal["straight_through", "from_z"] = "straight_through"
+    """What the decoder is given in training: the codes (vqvae.eq10), or the vectors (vqvae.eq9)."""
     num_codes: int = 64
     dim: int = 32
     downsample: int = 4
@@ -56,7 +58,27 @@ SCALES = {
     ),
 }
 
-RECORDINGS = {"vqvae_digits/0": Config(keep_weights=True)}
+# Both objectives with the same three strengths of the pull of the vectors to the codes, three seeds each.
+OBJECTIVES = {
+    f"vqvae_digits_objective/{objective}-gamma{gamma:g}-seed{seed}": Config(
+        objective, gamma=gamma, seed=seed, steps=1000
+    )
+    for objective in ("straight_through", "from_z")
+    for gamma in (0.25, 1.0, 4.0)
+    for seed in range(3)
+}
+
+RECORDINGS = {"vqvae_digits/0": Config(keep_weights=True), **OBJECTIVES}
+
+
+class FromVectors(VQVAE):
+    """Trained to decode the vectors before they are quantised; used with the codes like any other."""
+
+    def forward(self, x, generator=None):
+        if not self.training:
+            return super().forward(x, generator)
+        z = self.encode(x)
+        return self.decode(z), self.quantizer(z, generator)
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
@@ -69,9 +91,9 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
         ema_decay=config.ema_decay,
         restart_after=config.restart_after,
     )
-    model = VQVAE(
-        1, config.hidden, config.num_codes, config.dim, config.downsample, config.blocks, quantizer
-    ).to(memory_format=torch.channels_last)
+    kind = VQVAE if config.objective == "straight_through" else FromVectors
+    sizes = (1, config.hidden, config.num_codes, config.dim, config.downsample, config.blocks)
+    model = kind(*sizes, quantizer).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
 
     def loss(model, step):

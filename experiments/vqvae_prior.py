@@ -1,8 +1,8 @@
 """Autoregressive models of the codes of handwritten digits: attention and convolution, three orders.
 
-    python experiments/vqvae_prior.py --model cnn --seed 1          one run, in _build/runs python
-    experiments/vqvae_prior.py --record '*'                  all runs of the book that are not there python
-    experiments/vqvae_prior.py --scale gpu --codes FOLDER    on the codes of vqvae_digits.py --scale gpu
+    python experiments/vqvae_prior.py --model cnn --seed 1          one run, in _build/runs
+    python experiments/vqvae_prior.py --record '*'                  all runs of the book that are not there
+    python experiments/vqvae_prior.py --scale gpu --codes FOLDER    the codes of vqvae_digits.py --scale gpu
 
 The codes are those of the run runs/vqvae_digits/0. The chapter `vqvae` (vqvae.claim5, vqvae.claim6) reads
 what is recorded in runs/.
@@ -53,10 +53,10 @@ SCALES = {
 # Of the same size: 0.8 million parameters each.
 MODELS = {"attention": Config(), "cnn": Config("cnn", width=80, layers=6)}
 
-# The same trials for both.
+# The same trials for both, half as long.
 TUNING = {
     f"vqvae_prior_tuning/{model}-lr{rate:g}-dropout{dropout:g}": replace(
-        config, learning_rate=rate, dropout=dropout
+        config, learning_rate=rate, dropout=dropout, steps=500
     )
     for model, config in MODELS.items()
     for rate in (3e-4, 1e-3, 3e-3)

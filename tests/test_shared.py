@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import http.server
 import json
+import math
 import re
 import subprocess
 import sys
@@ -93,6 +94,95 @@ def test_mnist():
     mean = [digits.pixels[digits.label == d].mean(0) for d in (0, 1)]
     assert mean[0][14, 14] < 0.2 < 0.8 < mean[1][14, 14]
     assert mean[0][14, 8] > mean[1][14, 8]
+
+
+def test_the_parts_of_mnist_are_apart(monkeypatch):
+    parts = data.mnist_parts()
+    assert [len(part.pixels) for part in parts] == [4000, 500, 500]
+    assert [part.label.bincount().tolist() for part in parts] == [[400] * 10, [50] * 10, [50] * 10]
+    pixels = torch.cat([part.pixels for part in parts])
+    assert len(pixels.unique(dim=0)) == len(data.mnist().pixels.unique(dim=0))
+    assert sum(len(part.pixels.unique(dim=0)) for part in parts) == len(pixels.unique(dim=0))
+    # The right label with the right picture, after the split.
+    zeros, ones = (parts[0].pixels[parts[0].label == d].mean(0) for d in (0, 1))
+    assert zeros[14, 14] < 0.2 < 0.8 < ones[14, 14]
+    large = torch.rand(60_000, 2, 2, generator=torch.Generator().manual_seed(0))
+    label = torch.arange(60_000) % 10
+    fake = [data.Images(large[:n], label[:n], data.SOURCES["mnist_full"]) for n in (60_000, 10)]
+    monkeypatch.setattr(data, "mnist_full", lambda: fake)
+    train, valid, test = data.mnist_parts.__wrapped__(True)
+    assert torch.equal(torch.cat([train.pixels, valid.pixels]), large)
+    assert torch.equal(torch.cat([train.label, valid.label]), label)
+    assert (len(valid.pixels), len(test.pixels)) == (10_000, 10)
+
+
+def test_photographs_are_in_one_part_each_and_no_scene_is_in_two():
+    found = data.photographs()
+    assert {
+        part: sorted(n for n, p in found.items() if p.part == part) for part in ("train", "valid", "test")
+    } == {
+        "train": ["astronaut", "china", "hubble", "motorcycle_left", "motorcycle_right", "retina", "rocket"],
+        "valid": ["coffee"],
+        "test": ["chelsea", "flower", "hopper"],
+    }
+    scenes = {name.split("_")[0]: set() for name in found}
+    for name, photograph in found.items():
+        scenes[name.split("_")[0]].add(photograph.part)
+        assert photograph.pixels.ndim == 3
+        assert photograph.pixels.shape[0] == 3
+        assert min(photograph.pixels.shape[1:]) >= 300
+        assert photograph.pixels.dtype == torch.float32
+        assert 0 <= photograph.pixels.min() < 0.1
+        assert 0.7 < photograph.pixels.max() <= 1
+        assert photograph.credit
+    assert all(len(parts) == 1 for parts in scenes.values())
+    # Colours in order: the flower is red, its leaves are green; rows before columns.
+    assert found["flower"].pixels.shape == (3, 427, 640)
+    red, green, blue = found["flower"].pixels[:, 200:260, 290:350].mean((1, 2))
+    assert red > 2 * green
+    assert red > 2 * blue
+
+
+def test_smaller_photographs_keep_their_colours():
+    flower = data.photographs()["flower"].pixels
+    small = data.smaller(flower, 4)
+    assert small.shape == (3, 107, 160)
+    assert torch.equal(data.smaller(flower, 1), flower)
+    torch.testing.assert_close(small.mean((1, 2)), flower.mean((1, 2)), atol=5e-3, rtol=0)
+    # Antialiased: a checkerboard becomes grey.
+    board = ((torch.arange(64)[:, None] + torch.arange(64)) % 2).float().expand(3, -1, -1)
+    assert (data.smaller(board, 8) - 0.5).abs().max() < 0.05
+    assert 0 <= small.min() <= small.max() <= 1
+
+
+def test_tiles_are_the_middle_of_a_photograph():
+    pixels = torch.arange(3 * 7 * 11).float().view(3, 7, 11) / 231
+    found = data.tiles(pixels, 3)
+    assert found.shape == (6, 3, 3, 3)
+    assert torch.equal(found[0], pixels[:, 0:3, 1:4])
+    assert torch.equal(found[4], pixels[:, 3:6, 4:7])
+    square = data.centre_square(pixels, 7)
+    assert torch.equal(square, pixels[:, :, 2:9])
+    assert data.centre_square(pixels, 3).shape == (3, 3, 3)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p: data.smaller(p, 0.5), "factor must be at least 1, got 0.5"),
+        (lambda p: data.smaller(p, math.nan), "factor must be at least 1, got nan"),
+        (lambda p: data.tiles(p, 9), r"size must be at most the photograph's, \(8, 10\), got 9"),
+        (
+            lambda p: data.centre_square(p, 9),
+            "size must be between 1 and the photograph's smaller side, 8, got 9",
+        ),
+    ],
+    ids=range(4),
+)
+def test_bad_sizes_of_photographs_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(torch.zeros(3, 8, 10))
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -18,7 +18,7 @@ import replay
 import torch
 from torch import nn
 
-from kexue import training
+from kexue import data, training
 from kexue.training import Run, Step, recorded, train
 
 ROOT = Path(__file__).parents[1]
@@ -456,8 +456,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 
-def start(*arguments: str | Path) -> subprocess.Popen:
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+def start(*arguments: str | Path, script: Path = SCRIPT) -> subprocess.Popen:
+    command = [sys.executable, str(script), *map(str, arguments)]
     return subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -483,14 +483,40 @@ def test_a_run_that_was_killed_ends_in_the_same_summary(tmp_path):
     assert json.loads(out) == json.loads((tmp_path / "whole" / "summary.json").read_text())
 
 
+# A codebook with restarts, whose averages and choices are over the vectors of all processes.
+QUANTISED = [
+    "--hidden",
+    "8",
+    "--blocks",
+    "1",
+    "--num-codes",
+    "16",
+    "--dim",
+    "4",
+    "--batch-size",
+    "32",
+    "--restart-after",
+    "5",
+]
+
+
 @pytest.mark.house
-@pytest.mark.parametrize("estimator", ["gumbel", "rloo"])
-def test_two_processes_follow_the_curve_of_one(tmp_path, estimator):
-    options = [*SMALL, "--estimator", estimator, "--learning-rate", "1e-2", "--steps", "60", "--every", "1"]
-    one = start(*options, "--folder", tmp_path / "one")
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        ("gumbel_vae", [*SMALL, "--estimator", "gumbel", "--learning-rate", "1e-2"]),
+        ("gumbel_vae", [*SMALL, "--estimator", "rloo", "--learning-rate", "1e-2"]),
+        ("vqvae_digits", QUANTISED),
+    ],
+    ids=["gumbel", "rloo", "vqvae"],
+)
+def test_two_processes_follow_the_curve_of_one(tmp_path, script, options):
+    options = [*options, "--steps", "60", "--every", "1"]
+    script = ROOT / "experiments" / f"{script}.py"
+    one = start(*options, "--folder", tmp_path / "one", script=script)
     # Not `accelerate launch --cpu --num_processes 2`: accelerate 1.15 starts one process for it, and says nothing.
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [sys.executable, *launch, str(SCRIPT), *options, "--folder", str(tmp_path / "two")]
+    command = [sys.executable, *launch, str(script), *options, "--folder", str(tmp_path / "two")]
     two = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert two.returncode == 0, two.stderr
     assert one.wait() == 0, one.stderr.read()
@@ -502,7 +528,7 @@ def test_two_processes_follow_the_curve_of_one(tmp_path, estimator):
     np.testing.assert_allclose(*first, rtol=2e-5)
     assert first[0][-1] < 0.9 * first[0][0]
     # The curve is not trivially the same: another seed gives another.
-    other = start(*options, "--seed", "1", "--folder", tmp_path / "other")
+    other = start(*options, "--seed", "1", "--folder", tmp_path / "other", script=script)
     assert other.wait() == 0
     assert not np.allclose(Run(tmp_path / "other").metrics["loss"], first[0], rtol=1e-3)
 
@@ -613,30 +639,11 @@ def test_the_recorded_weights_have_the_recorded_bounds(name):
     script = replay.experiment(SCRIPT)
     model = script.CategoricalVAE()
     run.load_weights(model)
-    _, valid, test = script.digits(False)
-    for split, images in (("valid_elbo", valid), ("test_elbo", test)):
+    _, valid, test = data.mnist_parts()
+    for split, part in (("valid_elbo", valid), ("test_elbo", test)):
+        images = part.pixels.gt(0.5).float()
         bound = script.evaluate_elbo(model, images, training.generator(0), 10).mean()
         assert float(bound) == pytest.approx(run.summary[split], abs=0.05)
-
-
-def test_the_parts_of_the_digits_are_apart(monkeypatch):
-    script = replay.experiment(SCRIPT)
-    parts = script.digits(False)
-    assert [len(part) for part in parts] == [4000, 500, 500]
-    from kexue import data
-
-    everything = data.mnist().pixels.gt(0.5).float()
-    assert len(everything.unique(dim=0)) == len(torch.cat(parts).unique(dim=0))
-    assert sum(len(part.unique(dim=0)) for part in parts) == len(torch.cat(parts).unique(dim=0))
-    large = torch.rand(60_000, 2, 2, generator=training.generator(0))
-    fake = [
-        data.Images(pixels, torch.zeros(len(pixels)).long(), data.SOURCES["mnist_full"])
-        for pixels in (large, large[:10])
-    ]
-    monkeypatch.setattr(data, "mnist_full", lambda: fake)
-    train_part, valid, test = script.digits.__wrapped__(True)
-    assert torch.equal(torch.cat([train_part, valid]), large.gt(0.5).float())
-    assert (len(valid), len(test)) == (10_000, 10)
 
 
 def edit(path: Path, change) -> None:

@@ -505,7 +505,6 @@ def test_shapes_of_the_pipeline(channels, downsample, height, width):
     assert y.shape == x.shape
     assert out.indices.shape == (2, height // downsample, width // downsample)
     assert model.encode(x).shape == (*out.indices.shape, 6)
-    assert y.abs().max() < 1
 
 
 @pytest.mark.verifies("vqvae.eq6")

@@ -298,6 +298,15 @@ def tiles(pixels: Float[Tensor, "3 height width"], size: int) -> Float[Tensor, "
     return middle.unfold(1, size, size).unfold(2, size, size).flatten(1, 2).transpose(0, 1)
 
 
+def views(pixels: Float[Tensor, "3 height width"], size: int) -> Float[Tensor, "views 3 size size"]:
+    """Squares to measure a photograph's reconstruction on.
+
+    The tiles at full and at half size, and the whole `centre_square`. Raises ValueError as `tiles` does.
+    """
+    cut = [tiles(smaller(pixels, factor), size) for factor in (1, 2)]
+    return torch.cat([*cut, centre_square(pixels, size)[None]])
+
+
 def stratified_split(
     label: Int[Tensor, " n"], fractions: tuple[float, ...], generator: torch.Generator
 ) -> tuple[Int[Tensor, " _"], ...]:

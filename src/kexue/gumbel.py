@@ -19,6 +19,7 @@ from torch.distributions import Distribution
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax, one_hot, softmax
 
 from kexue import checks
+from kexue.autograd import straight_through as straight_through
 
 # --- Gumbel noise, Gumbel-Max, Gumbel-Softmax --------------------------------------------------
 
@@ -108,16 +109,6 @@ def gumbel_softmax(
     scores = _from_the_top(checks.working(logits), dim)
     noise = gumbel_noise(scores.shape, generator, scores.dtype, scores.device)
     return _relax(scores, noise, float(tau), hard, dim).to(logits.dtype)
-
-
-def straight_through(hard: Float[Tensor, "*s"], soft: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """The value of `hard`, bit for bit, with the gradient of `soft`, which is finite.
-
-    Raises ValueError for different shapes.
-    """
-    if hard.shape != soft.shape:
-        raise ValueError(f"hard must have the shape of soft, {tuple(soft.shape)}, got {tuple(hard.shape)}")
-    return hard.detach() + (soft - soft.detach())  # the bracket is exactly 0
 
 
 def _from_the_top(scores: Tensor, dim: int) -> Tensor:

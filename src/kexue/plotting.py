@@ -161,6 +161,7 @@ def slider_figure(
     prefix: str,
     caption: str,
     alt: str,
+    redraw: bool = False,
     **layout: Any,
 ) -> "go.Figure":
     """An interactive figure whose slider runs through the frames; it opens on frame `start`.
@@ -171,11 +172,12 @@ def slider_figure(
         prefix: what stands before the label, for example "K = ".
         caption: stands below the figure in the book.
         alt: a description for those who do not see the figure.
+        redraw: draw everything anew at each step, as Plotly needs for other traces than lines and points.
         layout: Plotly's layout; the axes, for example.
     """
     import plotly.graph_objects as go
 
-    go_to = {"mode": "immediate", "frame": {"duration": 0, "redraw": False}, "transition": {"duration": 0}}
+    go_to = {"mode": "immediate", "frame": {"duration": 0, "redraw": redraw}, "transition": {"duration": 0}}
     steps = [{"method": "animate", "label": name, "args": [[name], go_to]} for name, _ in frames]
     return go.Figure(
         data=frames[start][1],

@@ -12,6 +12,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
 import torch.distributed
 from jaxtyping import Float, Int
@@ -19,22 +20,8 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, log_softmax, mse_loss, normalize, pad
 
 from kexue import checks
-from kexue.autograd import straight_through
+from kexue.autograd import straight_through as straight_through
 from kexue.transformer import Block, KeyValues, causal_mask
-
-__all__ = [
-    "ORDERS",
-    "VQVAE",
-    "FiniteScalarQuantizer",
-    "PixelAttention",
-    "PixelCNN",
-    "Quantized",
-    "TwoLevelVQVAE",
-    "VectorQuantizer",
-    "nearest",
-    "rotate_onto",
-    "straight_through",
-]
 
 # --- Quantisers --------------------------------------------------------------------------------
 
@@ -268,8 +255,7 @@ def _draw(vectors: Tensor, count: int, generator: torch.Generator | None) -> Ten
 
 
 class FiniteScalarQuantizer(nn.Module):
-    """Rounds each of a few bounded numbers to a fixed grid: no codebook to learn (FSQ, Mentzer et al.
-    2023).
+    """Rounds each of a few bounded numbers to a fixed grid, without a codebook (FSQ, Mentzer et al. 2023).
 
     With L levels, an entry z becomes round(h·tanh(z + s) − o)/⌊L/2⌋ with h = (L − 1)/2 (a little more than
     that, so that the outer levels are reached), o = ½ for even L and 0 for odd, and s such that 0 is mapped
@@ -402,20 +388,24 @@ class VQVAE(nn.Module):
     """An autoencoder with a grid of discrete codes (vqvae.eq5, vqvae.eq6).
 
     The encoder halves the image by 4×4 convolutions of stride 2 and goes through residual blocks; the
-    decoder is its mirror and ends in tanh. Images are in [−1, 1]. There is no batch norm, unlike in the
-    article's script: the result does not depend on what else is in a batch.
+    decoder is its mirror. Two things of the article's script are left out: batch norm, so that a result does
+    not depend on what else is in a batch, and the decoder's tanh, behind which a network that once says
+    "all black" cannot be trained any more. Images in [−1, 1] suit the initial weights.
 
     Args:
-        channels: of the images. hidden: width of the convolutions. num_codes: K. dim: of a code's vector.
-        downsample: how many times smaller, in height and in width, the grid is than the image; a power of
-        2. blocks: residual blocks of the encoder, and of the decoder. quantizer: what stands between them,
-        with `dim` and `num_codes` of its own; a
+        channels: of the images.
+        hidden: width of the convolutions.
+        num_codes: K.
+        dim: of a code's vector.
+        downsample: how many times smaller, in height and in width, the grid is than the image; a power of 2.
+        blocks: residual blocks of the encoder, and of the decoder.
+        quantizer: what stands between them, with `dim` and `num_codes` of its own; a
             `VectorQuantizer(num_codes, dim)` with its default settings if None.
 
     Raises:
-        TypeError: an argument of another type. ValueError: an argument that is not positive, a downsample
-        that is no power of 2, or a quantizer with
-            other num_codes or dim than given.
+        TypeError: an argument of another type.
+        ValueError: an argument that is not positive, a downsample that is no power of 2, or a quantizer
+            with other num_codes or dim than given.
     """
 
     def __init__(
@@ -454,8 +444,8 @@ class VQVAE(nn.Module):
     def decode(
         self, z: Float[Tensor, "batch rows columns dim"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """Images in (−1, 1) from vectors, quantised or not."""
-        return self.decoder(_first(z)).tanh()
+        """Images from vectors, quantised or not."""
+        return self.decoder(_first(z))
 
     def decode_codes(
         self, indices: Int[Tensor, "batch rows columns"]
@@ -529,7 +519,34 @@ class TwoLevelVQVAE(nn.Module):
         joined = torch.cat((features, self.coarse_decoder(top)), 1)
         fine = self.fine(_last(self.join(joined)), generator)
         both = torch.cat((self.expand(top), _first(fine.quantized)), 1)
-        return self.decoder(both).tanh(), (coarse, fine)
+        return self.decoder(both), (coarse, fine)
+
+
+def image_quality(
+    x: Float[Tensor, "batch channels height width"], y: Float[Tensor, "batch channels height width"]
+) -> tuple[Float[np.ndarray, " batch"], Float[np.ndarray, " batch"]]:
+    """PSNR in decibels and SSIM of reconstructions y of images x in [−1, 1], for each image.
+
+    PSNR = −10·log₁₀ of the mean squared error, for a range of pixels of 1. SSIM as in its paper (Wang et al.
+    2004), with a Gaussian window, by scikit-image. y is clamped to [−1, 1] first, as a display would.
+
+    Raises ValueError for images of fewer than 11 pixels, or outside [−1, 1].
+    """
+    from skimage.metrics import structural_similarity  # scikit-image belongs to the extra "book"
+
+    if x.shape != y.shape or min(x.shape[2:]) < 11 or x.abs().max() > 1:
+        raise ValueError(
+            f"x must be images in [−1, 1] of at least 11 × 11 pixels, in the shape of y, {tuple(y.shape)}, "
+            f"got {tuple(x.shape)} up to {float(x.abs().max()):g}"
+        )
+    x, y = ((image.detach().double().cpu().clamp(-1, 1) + 1) / 2 for image in (x, y))
+    psnr = -10 * (x - y).square().mean((1, 2, 3)).log10()
+    options = {"channel_axis": 0, "gaussian_weights": True, "use_sample_covariance": False}
+    ssim = [
+        structural_similarity(a, b, data_range=1.0, **options)
+        for a, b in zip(x.numpy(), y.numpy(), strict=True)
+    ]
+    return psnr.numpy(), np.array(ssim)
 
 
 def _check_images(x: Tensor, channels: int, downsample: int) -> None:
