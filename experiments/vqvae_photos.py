@@ -98,7 +98,7 @@ SWEEP = {
 }
 
 # The best rate of the tuning below for each (the chapter compares), on the validation photograph.
-RATES = {"loss": 2e-3, "ema": 2e-3, "rotation": 1e-3, "fsq": 2e-3, "two_levels": 1e-3}
+RATES = {"loss": 2e-3, "ema": 2e-3, "rotation": 1e-3, "fsq": 1e-3, "two_levels": 5e-4}
 
 # The codebook's health. The codes' own loss has Adam's step, whatever β is; that is checked as well.
 HEALTH = {

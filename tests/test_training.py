@@ -620,7 +620,7 @@ def test_replaying_everything_says_what_is_wrong(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(replay, "ROOT", tmp_path)
     declared = replay.declared(ROOT)
     monkeypatch.setattr(replay, "declared", lambda: {NAME: declared[NAME]})
-    monkeypatch.setattr(sys, "argv", ["replay.py"])
+    monkeypatch.setattr(sys, "argv", ["replay.py", "--jobs", "1"])
     assert replay.main() == 0
     assert "1 recorded runs replayed: the same." in capsys.readouterr().out
     shutil.copytree(ROOT / "runs" / NAME, tmp_path / "runs" / "another" / "0")

@@ -5,12 +5,17 @@ python tools/replay.py gumbel_vae*  those whose name matches
 """
 
 import argparse
+import contextlib
 import dataclasses
 import fnmatch
 import importlib.util
 import json
+import multiprocessing
+import os
 import sys
 import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +45,7 @@ def experiment(path: Path) -> ModuleType:
     return module
 
 
+@cache
 def declared(root: Path = ROOT) -> dict[str, tuple[ModuleType, Any]]:
     """Every run that a script of experiments/ declares, by name: the script and the configuration."""
     return {
@@ -94,20 +100,35 @@ def problems(folder: Path, module: ModuleType, config: Any) -> list[str]:
     return found
 
 
+def problems_of(name: str) -> list[str]:
+    """`problems` of a declared run."""
+    return problems(ROOT / "runs" / name, *declared()[name])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("pattern", nargs="?", default="*")
-    pattern = parser.parse_args().pattern
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count(), help="processes; one for each processor if not given"
+    )
+    options = parser.parse_args()
     from tqdm import tqdm
 
     runs = declared()
     recorded = {f"{p.parent.parent.name}/{p.parent.name}" for p in ROOT.glob("runs/*/*/config.json")}
     found = [f"{name}: no script declares this run" for name in sorted(recorded - set(runs))]
-    chosen = [name for name in runs if fnmatch.fnmatch(name, pattern)]
-    for name in tqdm(chosen, leave=False, disable=not sys.stderr.isatty()):
-        found += problems(ROOT / "runs" / name, *runs[name])
+    chosen = [name for name in runs if fnmatch.fnmatch(name, options.pattern)]
+    with contextlib.ExitStack() as stack:
+        replayed: Iterable[list[str]] = map(problems_of, chosen)
+        if options.jobs > 1:
+            os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes side by side, not threads
+            context = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(options.jobs, context))
+            replayed = pool.map(problems_of, chosen)
+        for result in tqdm(replayed, total=len(chosen), leave=False, disable=not sys.stderr.isatty()):
+            found += result
     print("\n".join(found) or f"{len(chosen)} recorded runs replayed: the same.")
     return bool(found)
 

@@ -225,10 +225,11 @@ class VectorQuantizer(nn.Module):
             sums = torch.zeros_like(self.codebook).index_add_(0, indices, flat.to(self.codebook.dtype))
             if _distributed():
                 torch.distributed.all_reduce(sums)
-            self.size.lerp_(counts.to(self.size.dtype), 1 - self.ema_decay)
+            number = counts.to(self.size.dtype)
+            self.size.lerp_(number, 1 - self.ema_decay)
             used = counts > 0
-            step = (1 - self.ema_decay) * counts[used] / self.size[used]
-            means = sums[used] / counts[used, None]
+            step = (1 - self.ema_decay) * number[used] / self.size[used]
+            means = sums[used] / number[used, None]
             self.codebook[used] = torch.lerp(self.codebook[used], means, step[:, None])
         self.idle += 1
         self.idle[counts > 0] = 0
