@@ -1560,7 +1560,7 @@ card(
     "vqvae",
     {
         "Sizes": f"live: 2 × {STEPS} steps of {BATCH} digits; recorded: 3 runs of {headline['0'].summary['steps']:,} steps on photographs of 128 × 128, "
-        f"{len(sweep)} of 2,000 and {sum(map(len, health.values())) + 9 + 20} of 1,000 on 64 × 64; 19 on digits, 24 of priors",
+        f"{len(sweep)} of 1,500 and {sum(map(len, health.values())) + 9 + 20} of 1,000 on 64 × 64; 19 on digits, 24 of priors",
         "Photographs": "; ".join(
             f"{name} ({p.part}): {p.credit}" for name, p in photographs.items()
         ),

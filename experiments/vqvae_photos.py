@@ -77,7 +77,7 @@ SCALES = {
 
 HEADLINE = {
     f"vqvae_photos/{seed}": Config(
-        downsample=4, size=128, steps=2500, every=250, seed=seed, keep_weights=seed == 0
+        downsample=4, size=128, steps=2000, every=250, seed=seed, keep_weights=seed == 0
     )
     for seed in range(3)
 }
@@ -86,7 +86,7 @@ HEADLINE = {
 # on a grid have about as many bits as 512 codes (9 bits) on the next smaller one.
 SWEEP = {
     f"vqvae_photos_sweep/f{downsample}-k{num_codes}": Config(
-        downsample=downsample, num_codes=num_codes, steps=2000, keep_weights=num_codes in (5, 512)
+        downsample=downsample, num_codes=num_codes, steps=1500, keep_weights=num_codes in (5, 512)
     )
     for downsample, num_codes in (
         *((4, k) for k in (5, 16, 64, 256, 512, 1024)),

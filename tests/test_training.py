@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import replay
 import torch
+from PIL import Image
 from torch import nn
 
 from kexue import data, training
@@ -644,6 +645,70 @@ def test_the_recorded_weights_have_the_recorded_bounds(name):
         images = part.pixels.gt(0.5).float()
         bound = script.evaluate_elbo(model, images, training.generator(0), 10).mean()
         assert float(bound) == pytest.approx(run.summary[split], abs=0.05)
+
+
+def experiments(name: str):
+    return replay.experiment(ROOT / "experiments" / f"{name}.py")
+
+
+@pytest.mark.parametrize("name", ["vqvae_photos/0", "vqvae_photos_sweep/f8-k512", "vqvae_photos_sweep/f8-k5"])
+def test_the_recorded_weights_have_the_recorded_quality(name):
+    script, (_, config) = experiments("vqvae_photos"), replay.declared()[name]
+    model, run = script.build(config), Run(ROOT / "runs" / name)
+    run.load_weights(model)
+    x = data.views(data.photographs()["chelsea"].pixels, config.size) * 2 - 1
+    with torch.no_grad():
+        y = torch.cat([model.eval()(part)[0] for part in x.split(16)])
+    psnr, ssim = script.image_quality(x, y)
+    assert psnr.mean() == pytest.approx(run.summary["psnr_chelsea"], abs=0.05)
+    assert ssim.mean() == pytest.approx(run.summary["ssim_chelsea"], abs=0.005)
+
+
+def test_the_recorded_digits_have_the_recorded_error():
+    run, model = experiments("vqvae_prior").autoencoder("vqvae_digits/0")
+    x = data.mnist_parts()[2].pixels[:, None] * 2 - 1
+    with torch.no_grad():
+        error = (model(x)[0] - x).square().mean()
+    assert error == pytest.approx(run.summary["test_mse"], rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["vqvae_prior_attention/raster-seed0", "vqvae_prior_cnn/seed0"])
+def test_the_recorded_priors_have_the_recorded_bits(name):
+    script, (_, config) = experiments("vqvae_prior"), replay.declared()[name]
+    num_codes, (_, _, test) = script.codes(config.codes, False)
+    model, run = script.build(config, num_codes, (7, 7)), Run(ROOT / "runs" / name)
+    run.load_weights(model)
+    with torch.no_grad():
+        bits = -model.eval().log_prob(test).mean() / (49 * math.log(2))
+    assert bits == pytest.approx(run.summary["test_bits"], abs=0.01)
+
+
+def test_crops_are_squares_of_the_training_photographs():
+    draw = experiments("vqvae_photos").crops(None, 64)
+    one, two = (draw(40, training.generator(seed)) for seed in (0, 1))
+    assert one.shape == (40, 3, 64, 64)
+    assert torch.equal(one, draw(40, training.generator(0)))
+    assert not torch.equal(one, two)
+    assert -1 <= one.min() < -0.9
+    assert 0.9 < one.max() <= 1
+    assert len(one.mean((2, 3)).round(decimals=2).unique(dim=0)) > 30
+    parts = experiments("vqvae_photos").photographs(None)
+    assert {part: len(found) for part, found in parts.items()} == {"train": 7, "valid": 1, "test": 3}
+
+
+def test_photographs_of_a_folder_are_split_by_their_names(tmp_path):
+    script = experiments("vqvae_photos")
+    generator = np.random.default_rng(0)
+    for i in range(40):
+        Image.fromarray(generator.integers(0, 256, (80, 90, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    parts = script.photographs(str(tmp_path))
+    names = [set(part) for part in parts.values()]
+    assert sum(map(len, names)) == len(set.union(*names)) == 40
+    assert all(names)
+    assert script.crops(str(tmp_path), 64)(3, training.generator(0)).shape == (3, 3, 64, 64)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="images must hold photographs for train, valid, test too, got"):
+        script.photographs(str(tmp_path / "empty"))
 
 
 def edit(path: Path, change) -> None:

@@ -23,6 +23,7 @@ from kexue.vqvae import (
     TwoLevelVQVAE,
     VectorQuantizer,
     generation_order,
+    image_quality,
     nearest,
     rotate_onto,
     straight_through,
@@ -575,6 +576,31 @@ def test_two_levels_train_all_that_they_have():
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+def test_image_quality_is_scikit_image_s():
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    x = torch.rand(3, 3, 20, 24, generator=gen()) * 2 - 1
+    y = x + 0.2 * randn(3, 3, 20, 24, dtype=torch.float32)
+    psnr, ssim = image_quality(x, y)
+    for i in range(3):
+        a, b = ((v[i].clamp(-1, 1).double().numpy() + 1) / 2 for v in (x, y))
+        assert psnr[i] == pytest.approx(peak_signal_noise_ratio(a, b, data_range=1.0))
+        expected = structural_similarity(
+            a,
+            b,
+            data_range=1.0,
+            channel_axis=0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+        assert ssim[i] == pytest.approx(expected)
+    assert np.isinf(image_quality(x, x)[0]).all()
+    assert image_quality(x, x)[1] == pytest.approx(1)
+    flat = torch.zeros(1, 1, 16, 16)
+    assert image_quality(flat, flat + 0.2)[0] == pytest.approx(20)  # an error of 0.1 in [0, 1]
+
+
 # --- Models of the codes -----------------------------------------------------------------------
 
 
@@ -719,6 +745,9 @@ GRID = torch.zeros(1, 2, 3, dtype=torch.long)
         (lambda: VQVAE(3, 8, 4, 4).decode_codes(GRID + 4), ValueError, "codes must lie in 0 … 3, got 4"),
         (lambda: TwoLevelVQVAE(3, 8, 4, 4, (VectorQuantizer(5, 4), VectorQuantizer(5, 3))), ValueError, "quantizers must have dim = 4, got 3"),
         (lambda: TwoLevelVQVAE(3, 8, 4, 4, (VectorQuantizer(5, 4),) * 2)(torch.zeros(1, 3, 12, 16)), ValueError, "divide by 8, got 12 × 16"),
+        (lambda: image_quality(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)), ValueError, "at least 11 × 11 pixels"),
+        (lambda: image_quality(torch.zeros(1, 3, 16, 16) + 255, torch.zeros(1, 3, 16, 16)), ValueError, r"images in \[−1, 1\].* up to 255"),
+        (lambda: image_quality(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 12)), ValueError, "in the shape of y"),
         (lambda: generation_order("spiral", 2, 2), ValueError, "order must be one of .*, got 'spiral'"),
         (lambda: PixelAttention(4, (2, 3), width=10, heads=3), ValueError, "heads must divide width = 10, got 3"),
         (lambda: PixelAttention(4, (2, 0)), ValueError, r"grid\[1\] must be at least 1, got 0"),
@@ -736,7 +765,7 @@ GRID = torch.zeros(1, 2, 3, dtype=torch.long)
         (lambda: PixelCNN(4, 8, 1).sample((2, 3)), ValueError, r"shape must be three numbers, got \(2, 3\)"),
         (lambda: PixelCNN(4, 8, 1).sample((2, 3, 0)), ValueError, "shape's columns must be at least 1, got 0"),
     ],
-    ids=range(52),
+    ids=range(55),
 )  # fmt: skip
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
