@@ -9,6 +9,7 @@ The chapter `vqvae` (vqvae.claim2, vqvae.claim3, vqvae.claim4) reads what it rec
 """
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -40,6 +41,8 @@ class Config:
     downsample: int = 8
     size: int = 64
     """Height and width of the crops."""
+    colours: Literal["kept", "mixed"] = "kept"
+    """Whether half of the crops have their channels interchanged: colours that few photographs have."""
     hidden: int = 64
     dim: int = 64
     blocks: int = 3
@@ -77,7 +80,7 @@ SCALES = {
 
 HEADLINE = {
     f"vqvae_photos/{seed}": Config(
-        downsample=4, size=128, steps=2000, every=250, seed=seed, keep_weights=seed == 0
+        downsample=4, size=128, colours="mixed", steps=2000, every=250, seed=seed, keep_weights=seed == 0
     )
     for seed in range(3)
 }
@@ -89,7 +92,7 @@ SWEEP = {
         downsample=downsample, num_codes=num_codes, steps=1500, keep_weights=num_codes in (5, 512)
     )
     for downsample, num_codes in (
-        *((4, k) for k in (5, 16, 64, 256, 512, 1024)),
+        *((4, k) for k in (5, 64, 512, 1024)),
         (8, 5),
         (8, 512),
         (16, 512),
@@ -130,13 +133,18 @@ TODAY = {
     for seed in range(3)
 }
 
-# Four learning rates for each quantiser.
+# Four learning rates for each quantiser; and whether to mix colours.
 TUNING = {
     f"vqvae_photos_tuning/{quantiser}-lr{rate:g}": Config(
         quantiser, learning_rate=rate, dim=3 if quantiser == "fsq" else 64
     )
     for quantiser in ("loss", "ema", "rotation", "fsq", "two_levels")
     for rate in (5e-4, 1e-3, 2e-3, 4e-3)
+}
+
+TUNING |= {
+    f"vqvae_photos_tuning/colours-{colours}": Config(downsample=4, colours=colours, steps=600)
+    for colours in ("kept", "mixed")
 }
 
 RECORDINGS = {**TUNING, **HEADLINE, **SWEEP, **HEALTH, **TODAY}
@@ -160,8 +168,11 @@ def photographs(images: str | None) -> dict[str, dict[str, Tensor]]:
 
 
 @cache
-def crops(images: str | None, size: int) -> Callable[[int, torch.Generator], Tensor]:
-    """Draws random crops, in [−1, 1]: of a scene, a picture of it, a scale, a place, and perhaps mirrored."""
+def crops(images: str | None, size: int, mixed: bool = False) -> Callable[[int, torch.Generator], Tensor]:
+    """Draws random crops, in [−1, 1]: of a scene, a picture of it, a scale, a place, and perhaps mirrored.
+
+    With `mixed`, half of the crops have their channels in a random order.
+    """
     scenes: dict[str, list[list[Tensor]]] = {}
     for name, pixels in photographs(images)["train"].items():
         scales = [
@@ -172,6 +183,7 @@ def crops(images: str | None, size: int) -> Callable[[int, torch.Generator], Ten
         scene = name.split("_")[0] if images is None else name
         scenes.setdefault(scene, []).append(scales)
     pictures = list(scenes.values())
+    orders = list(itertools.permutations(range(3)))
 
     def draw(count: int, generator: torch.Generator) -> Tensor:
         found = []
@@ -182,6 +194,10 @@ def crops(images: str | None, size: int) -> Callable[[int, torch.Generator], Ten
             top, left = (int(v * (n - size + 1)) for v, n in zip(u[3:5], pixels.shape[1:], strict=True))
             crop = pixels[:, top : top + size, left : left + size]
             found.append(crop.flip(2) if u[5] < 0.5 else crop)
+        if mixed:
+            for i, u in enumerate(torch.rand(count, 2, generator=generator)):
+                if u[0] < 0.5:
+                    found[i] = found[i][list(orders[int(u[1] * len(orders))])]
         return torch.stack(found) * 2 - 1
 
     return draw
@@ -211,8 +227,10 @@ def build(config: Config) -> nn.Module:
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     set_seed(config.seed, deterministic=True)
-    draw = crops(config.images, config.size)
+    draw = crops(config.images, config.size, config.colours == "mixed")
     model = build(config).to(memory_format=torch.channels_last)
+    if config.start == "random" and config.quantiser not in ("loss", "ema"):
+        raise ValueError(f"start must be 'data' for {config.quantiser!r}, got 'random'")
     # A moving average starts from its first batch, unless it seems to have started; the loss does not.
     if config.quantiser == "loss" and config.start == "data":
         with torch.no_grad():
@@ -252,7 +270,8 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
         """How many codes the vectors of 256 crops of the training photographs use."""
         generator = training.generator(0, 4)
         device = next(model.parameters()).device
-        found = [forward(model, draw(32, generator).to(device))[2] for _ in range(8)]
+        natural = crops(config.images, config.size)
+        found = [forward(model, natural(32, generator).to(device))[2] for _ in range(8)]
         used = {}
         for level, name in zip(zip(*found, strict=True), ("", "_fine"), strict=False):
             counts = torch.cat([q.indices.flatten() for q in level]).bincount().float()

@@ -59,7 +59,7 @@ TUNING = {
         config, learning_rate=rate, dropout=dropout, steps=500
     )
     for model, config in MODELS.items()
-    for rate in (3e-4, 1e-3, 3e-3)
+    for rate in (3e-4, 1e-3, 3e-3, 1e-2)
     for dropout in (0.1, 0.3)
 }
 
