@@ -161,6 +161,11 @@ def test_tiles_are_the_middle_of_a_photograph():
     assert found.shape == (6, 3, 3, 3)
     assert torch.equal(found[0], pixels[:, 0:3, 1:4])
     assert torch.equal(found[4], pixels[:, 3:6, 4:7])
+    views = data.views(pixels, 2)
+    assert len(views) == 3 * 5 + 2 * 3 + 1
+    assert torch.equal(views[:15], data.tiles(pixels, 2))
+    assert torch.equal(views[15:21], data.tiles(data.smaller(pixels, 2), 2))
+    assert torch.equal(views[21], data.centre_square(pixels, 2))
     square = data.centre_square(pixels, 7)
     assert torch.equal(square, pixels[:, :, 2:9])
     assert data.centre_square(pixels, 3).shape == (3, 3, 3)
@@ -170,15 +175,24 @@ def test_tiles_are_the_middle_of_a_photograph():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: data.smaller(p, 0.5), "factor must be at least 1, got 0.5"),
-        (lambda p: data.smaller(p, math.nan), "factor must be at least 1, got nan"),
-        (lambda p: data.tiles(p, 9), r"size must be at most the photograph's, \(8, 10\), got 9"),
+        (
+            lambda p: data.smaller(p, 0.5),
+            "factor must be between 1 and the photograph's smaller side, got 0.5",
+        ),
+        (lambda p: data.smaller(p, math.nan), "factor must be between 1 .* got nan"),
+        (lambda p: data.smaller(p, math.inf), "factor must be between 1 .* got inf"),
+        (lambda p: data.tiles(p, 9), "size must be between 1 and the photograph's smaller side, got 9"),
+        (lambda p: data.tiles(p, 0), "size must be between 1 and the photograph's smaller side, got 0"),
         (
             lambda p: data.centre_square(p, 9),
-            "size must be between 1 and the photograph's smaller side, 8, got 9",
+            "size must be between 1 and the photograph's smaller side, got 9",
+        ),
+        (
+            lambda p: data.views(p, 5),
+            "size must be between 1 and half of the photograph's smaller side, got 5",
         ),
     ],
-    ids=range(4),
+    ids=range(7),
 )
 def test_bad_sizes_of_photographs_are_named(call, message):
     with pytest.raises(ValueError, match=message):

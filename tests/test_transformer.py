@@ -50,6 +50,28 @@ def test_who_may_look_at_nothing_receives_zeros_and_gives_no_gradient():
     assert torch.isfinite(x.grad).all()
 
 
+def test_a_block_is_pytorch_s():
+    torch.manual_seed(0)
+    ours = Block(12, 3, hidden=20).to(F64).eval()
+    theirs = torch.nn.TransformerEncoderLayer(
+        12, 3, 20, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    ).to(F64)
+    with torch.no_grad():
+        attention = ours.attention
+        theirs.self_attn.in_proj_weight.copy_(torch.cat([attention.query.weight, attention.key_value.weight]))
+        theirs.self_attn.in_proj_bias.copy_(torch.cat([attention.query.bias, attention.key_value.bias]))
+    for mine, other in (
+        (attention.out, theirs.self_attn.out_proj),
+        (ours.first_norm, theirs.norm1),
+        (ours.second_norm, theirs.norm2),
+        (ours.enter, theirs.linear1),
+        (ours.leave, theirs.linear2),
+    ):
+        other.load_state_dict(mine.state_dict())
+    x = randn(2, 5, 12)
+    torch.testing.assert_close(ours(x, causal_mask(5))[0], theirs(x, src_mask=~causal_mask(5)))
+
+
 def test_a_causal_block_step_by_step_is_the_whole():
     torch.manual_seed(0)
     block = Block(12, 3).to(F64).eval()
@@ -82,7 +104,7 @@ def test_rotary_positions_are_relative():
     def product(i, j):
         return (rotary(q, torch.tensor([i])) * rotary(k, torch.tensor([j]))).sum()
 
-    torch.testing.assert_close(product(3, 1), product(103, 101), atol=1e-5, rtol=0)
+    torch.testing.assert_close(product(3, 1), product(10**6 + 3, 10**6 + 1), atol=1e-8, rtol=0)
     torch.testing.assert_close(product(0, 0), (q * k).sum())
     assert abs(float(product(3, 1) - product(3, 2))) > 1e-3
     x = randn(4, 8)
@@ -105,7 +127,7 @@ def test_rotary_positions_reach_the_scores():
     plain, moved = attention(x)[0], attention(x, positions=torch.arange(5))[0]
     assert not torch.allclose(plain, moved, atol=1e-3)
     shifted = attention(x, positions=torch.arange(5) + 40)[0]
-    torch.testing.assert_close(moved, shifted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(moved, shifted, atol=1e-10, rtol=0)
 
 
 def test_dropout_only_in_training():
@@ -115,6 +137,12 @@ def test_dropout_only_in_training():
     block.eval()
     assert torch.equal(block(x)[0], block(x)[0])
     assert block.enter.out_features == 48
+    for part in (block.leave, block.attention.out):  # on either branch
+        alone = Block(12, 3, dropout=0.5).to(F64)
+        last = alone.leave if part is block.leave else alone.attention.out
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.zeros_(last.bias)
+        assert not torch.equal(alone(x)[0], alone(x)[0])
     assert Block(12, 3, hidden=7).enter.out_features == 7
 
 
@@ -127,12 +155,14 @@ def test_dropout_only_in_training():
         (lambda: Block(8, 2, dropout=1.5), ValueError, r"dropout must lie in \[0, 1\), got 1.5"),
         (lambda: Block(8, 2, hidden=0), ValueError, "hidden must be at least 1, got 0"),
         (lambda: causal_mask(0), ValueError, "length must be at least 1, got 0"),
+        (lambda: rotary(torch.zeros(2, 4).long(), torch.arange(2)), TypeError, "x must have a floating-point dtype"),
+        (lambda: rotary(torch.zeros(2, 4), torch.arange(2), base=-1.0), ValueError, "base must be positive and finite, .* got -1.0"),
         (lambda: rotary(torch.zeros(2, 3), torch.arange(2)), ValueError, "x must have an even last dimension, got 3"),
         (lambda: rotary(torch.zeros(2, 4), torch.arange(3)), ValueError, r"positions must have shape \(2,\), got \(3,\)"),
         (lambda: Attention(8, 2)(torch.zeros(1, 3, 8), mask=torch.zeros(3, 3)), TypeError, "mask must be boolean, got torch.float32"),
         (lambda: Attention(8, 2)(torch.zeros(1, 3, 8), torch.zeros(1, 2, 8), positions=torch.arange(3)), ValueError, "positions must be None where a context is given"),
     ],
-    ids=range(9),
+    ids=range(11),
 )  # fmt: skip
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):

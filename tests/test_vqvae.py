@@ -109,9 +109,17 @@ def test_nearest_of_half_precision_is_computed_in_float32(dtype):
     z, codebook = randn(500, 16, dtype=dtype), randn(64, 16, seed=1, dtype=dtype)
     assert torch.equal(nearest(z, codebook), nearest(z.float(), codebook.float()))
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(nearest(z.float(), codebook.float()), nearest(z.float(), codebook.float()))
         inside = nearest(z.float(), codebook.float())
     assert torch.equal(inside, nearest(z.float(), codebook.float()))
+
+
+def test_nearest_of_huge_numbers_does_not_overflow():
+    codebook = torch.tensor([[-1e25], [0.0], [1e25], [2e25]])
+    z = torch.tensor([[0.0], [1e25], [2.1e25], [3e38]])
+    assert nearest(z, codebook).tolist() == [1, 2, 3, 3]
+    assert nearest(z[:, :1].expand(-1, 1).reshape(2, 2, 1), codebook).tolist() == [[1, 2], [3, 3]]
+    with pytest.raises(ValueError, match="must have finite squares, got entries up to 1e"):
+        nearest(torch.full((1, 1), 1e200, dtype=F64), torch.tensor([[0.0], [1e200]], dtype=F64))
 
 
 class Sizes(TorchDispatchMode):
@@ -240,16 +248,42 @@ def test_with_a_moving_average_the_codes_are_not_trained():
     z = randn(20, 3, seed=1).requires_grad_()
     code = vq.codebook.clone()[brute_force(z.detach(), vq.codebook)]
     out = vq(z)
+    torch.testing.assert_close(out.loss, 0.25 * mse_loss(z, code))
     out.loss.backward()
     torch.testing.assert_close(z.grad, 0.25 * 2 * (z.detach() - code) / z.numel())
 
 
 def test_perplexity_is_the_number_of_codes_in_even_use():
-    vq = quantizer(6, 2).eval()
+    vq = quantizer(6, 2)
+    assert vq(vq.codebook.detach()[:3]).perplexity.item() == pytest.approx(3)  # in training too
+    assert FiniteScalarQuantizer((4, 4))(torch.zeros(9, 2)).perplexity == pytest.approx(1)
+    vq.eval()
     assert vq(vq.codebook.detach()).perplexity == pytest.approx(6)
     assert vq(vq.codebook.detach()[:1]).perplexity == pytest.approx(1)
     uneven = vq.codebook.detach()[[0, 0, 0, 1]]
     assert vq(uneven).perplexity == pytest.approx(math.exp(stats.entropy([0.75, 0.25])))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_decoder_sees_finite_scalars_bit_for_bit(dtype):
+    torch.manual_seed(0)
+    model = VQVAE(3, 12, 80, 3, downsample=4, quantizer=FiniteScalarQuantizer((4, 4, 5))).to(dtype)
+    y, out = model(torch.rand(2, 3, 16, 24, generator=gen()).to(dtype))
+    assert torch.equal(y, model.decode_codes(out.indices))
+    assert torch.equal(y, model.decode_codes(out.indices.to(torch.uint8)))
+
+
+def test_the_quantiser_takes_the_gradient_that_it_is_told():
+    z, g = randn(20, 3, seed=1).requires_grad_(), randn(20, 3, seed=2)
+    found = {}
+    for estimator in ("straight_through", "rotation"):
+        vq = quantizer(6, 3, gamma=0.0, estimator=estimator)
+        (found[estimator],) = torch.autograd.grad(vq(z).quantized, z, g)
+    code = vq.codebook.detach()[brute_force(z.detach(), vq.codebook)]
+    (rotated,) = torch.autograd.grad(rotate_onto(code, z), z, g)
+    torch.testing.assert_close(found["rotation"], rotated)
+    assert torch.equal(found["straight_through"], g)
+    assert not torch.allclose(rotated, g)
 
 
 @pytest.mark.parametrize("estimator", ["straight_through", "rotation"])
@@ -364,6 +398,41 @@ def test_the_first_call_in_training_starts_from_its_vectors():
     assert torch.equal(trained.codebook, kept)  # a codebook that the loss trains does not
 
 
+def test_a_codebook_that_was_started_does_not_start_again():
+    first, second = randn(30, 2, dtype=torch.float32), 50 + randn(30, 2, dtype=torch.float32)
+    vq = VectorQuantizer(10, 2, ema_decay=0.99)
+    vq.start(first, gen())
+    started = vq.codebook.clone()
+    indices = vq(second).indices
+    unused = torch.ones(10, dtype=torch.bool).index_fill(0, indices, False)
+    assert torch.equal(vq.codebook[unused], started[unused])
+    assert unused.any()
+    for j in indices.unique():
+        torch.testing.assert_close(vq.codebook[j], second[indices == j].mean(0))
+
+
+def test_the_first_call_takes_its_generator(monkeypatch):
+    x = torch.rand(4, 3, 16, 16, generator=gen())
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(3)
+        vq = [VectorQuantizer(8, 4, ema_decay=0.9) for _ in range(3)]
+        one, two = VQVAE(3, 8, 8, 4, quantizer=vq[0]), TwoLevelVQVAE(3, 8, 4, 2, (vq[1], vq[2]))
+        torch.manual_seed(seed)
+        one(x, gen()), two(x, gen())
+        found.append([v.codebook for v in vq])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_moving_average_in_half_precision_is_refused(dtype):
+    vq = VectorQuantizer(4, 2, ema_decay=0.9).to(dtype)
+    with pytest.raises(ValueError, match=r"codebook must be float32 or float64 to be averaged, got torch\."):
+        vq(torch.zeros(3, 2, dtype=dtype))
+    vq.eval()(torch.zeros(3, 2, dtype=dtype))
+    vq.float()(torch.ones(3, 2, dtype=dtype))  # as under autocast
+
+
 def test_more_codes_than_vectors_repeat():
     vq = VectorQuantizer(7, 2)
     z = randn(3, 2, dtype=torch.float32)
@@ -392,7 +461,7 @@ def test_idle_codes_restart_at_vectors_of_the_call(decay):
     if decay is not None:
         assert vq.size.tolist()[1:] == [0, 0, 0]
         vq(z)
-        found = brute_force(z, torch.cat([vq.codebook[:1], vq.codebook[1:]]))
+        found = brute_force(z, vq.codebook)
         assert torch.isfinite(vq.codebook).all()
         assert len(found.unique()) > 1
 
@@ -447,14 +516,28 @@ def test_the_rotation_keeps_the_angle_between_code_and_gradient():
 
 
 def test_where_no_rotation_is_defined_it_is_straight_through():
-    cases = [([0.0, 0.0], [1.0, 2.0]), ([1.0, 2.0], [0.0, 0.0]), ([1.0, 2.0], [-2.0, -4.0])]
-    g = torch.tensor([3.0, 5.0])
-    for z, q in cases:
-        leaf = torch.tensor(z, requires_grad=True)
-        out = rotate_onto(torch.tensor(q), leaf)
-        (found,) = torch.autograd.grad(out, leaf, g)
-        assert out.tolist() == q
-        assert found.tolist() == g.tolist()
+    cases = [
+        ([0.0, 0.0], [1.0, 2.0]),
+        ([1.0, 2.0], [0.0, 0.0]),
+        ([1.0, 2.0], [-2.0, -4.0]),
+        ([1e-15, 0.0], [4.0, 3.0]),
+        ([0.0, 0.0], [0.0, 0.0]),
+    ]
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, F64):
+        g = torch.tensor([3.0, 5.0], dtype=dtype)
+        for z, q in cases:
+            leaf = torch.tensor(z, dtype=dtype, requires_grad=True)
+            code = torch.tensor(q, dtype=dtype)
+            out = rotate_onto(code, leaf)
+            (found,) = torch.autograd.grad(out, leaf, g)
+            assert torch.equal(out, code)
+            assert found.tolist() == g.tolist()
+
+
+def test_the_rotation_of_a_small_half_precision_vector_is_finite():
+    z = torch.tensor([1e-6, 0.0], dtype=torch.float16, requires_grad=True)
+    q = torch.tensor([10.0, 2.0], dtype=torch.float16)
+    assert torch.equal(rotate_onto(q, z), q)
 
 
 @pytest.mark.parametrize("levels", [(8, 8, 8), (8, 5, 5, 5), (3,), (2, 4), (7, 6, 2)])
@@ -474,6 +557,14 @@ def test_finite_scalars_reach_every_code(levels):
     torch.testing.assert_close(codebook[out.indices].to(F64), out.quantized)
     assert fsq(torch.zeros(len(levels), dtype=F64)).quantized.tolist() == [0.0] * len(levels)
     assert out.loss == 0
+
+
+def test_many_levels_stay_on_the_grid():
+    fsq = FiniteScalarQuantizer((1500, 3)).to(F64)
+    z = torch.tensor([[-50.0, -50.0], [50.0, -50.0], [-50.0, 50.0], [50.0, 50.0], [0.0, 0.0]], dtype=F64)
+    out = fsq(z)
+    assert out.indices[[0, 3]].tolist() == [0, 4499]
+    torch.testing.assert_close(fsq.codebook[out.indices].to(F64), out.quantized)
 
 
 def test_finite_scalars_are_those_of_the_paper_s_formula():
@@ -562,6 +653,47 @@ def test_an_image_does_not_depend_on_its_batch():
     torch.testing.assert_close(model(x)[0][1:2], model(x[1:2])[0])
 
 
+def test_residual_blocks_add_to_what_goes_in():
+    torch.manual_seed(0)
+    x, residual = randn(2, 6, 5, 5, dtype=torch.float32), vqvae._Residual(6)
+    before = residual(x)
+    for parameter in residual.branch[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    assert torch.equal(residual(x), x)
+    assert not torch.equal(before, x)
+    sizes = [sum(p.numel() for p in VQVAE(3, 8, 5, 6, blocks=b).parameters()) for b in (0, 1, 2)]
+    one = 8 * 8 * 9 + 8 + 8 * 8 + 8  # a residual block of width 8
+    assert np.diff(sizes).tolist() == [2 * one, 2 * one]
+    model = VQVAE(3, 8, 5, 6, blocks=1)
+    image = torch.rand(1, 3, 16, 16, generator=gen())
+    for part in (model.encoder, model.decoder):
+        block = next(m for m in part if isinstance(m, vqvae._Residual))
+        before = model.decode(model.encode(image))
+        torch.nn.init.normal_(block.branch[-1].weight)
+        assert not torch.allclose(model.decode(model.encode(image)), before)
+
+
+def test_both_levels_reach_the_picture():
+    torch.manual_seed(0)
+    model = TwoLevelVQVAE(3, 8, 6, 2, (VectorQuantizer(1, 6), VectorQuantizer(7, 6))).eval()
+    model.fine.start(randn(30, 6, dtype=torch.float32))
+    x = torch.rand(2, 3, 16, 16, generator=gen())
+    seen = []
+    model.join.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    before = model(x)[0]
+    joined = seen[0][
+        :, 8:
+    ]  # what the fine encoder sees of the coarse level: a single code, so always the same
+    torch.testing.assert_close(joined[0], joined[1])
+    with torch.no_grad():
+        model.fine.codebook += 1
+    assert not torch.allclose(model(x)[0], before)
+    with torch.no_grad():
+        model.fine.codebook -= 1
+        model.coarse.codebook += 1
+    assert not torch.allclose(model(x)[0], before)
+
+
 def test_two_levels_train_all_that_they_have():
     torch.manual_seed(0)
     model = TwoLevelVQVAE(3, 8, 6, 4, (VectorQuantizer(5, 6), VectorQuantizer(7, 6)))
@@ -600,6 +732,8 @@ def test_image_quality_is_scikit_image_s():
     flat = torch.zeros(1, 1, 16, 16)
     assert image_quality(flat, flat + 0.2)[0] == pytest.approx(20)  # an error of 0.1 in [0, 1]
 
+
+GRID = torch.zeros(1, 2, 3, dtype=torch.long)
 
 # --- Models of the codes -----------------------------------------------------------------------
 
@@ -653,6 +787,46 @@ def test_each_code_is_predicted_from_those_before_it_and_from_all_of_them(name):
             assert not after or moved[after].min() > 1e-9
 
 
+@pytest.mark.parametrize("name", ORDERS)
+@pytest.mark.parametrize("axis", ["row", "column"])
+def test_the_embeddings_are_those_of_the_place_to_predict(name, axis):
+    rows, columns = 3, 4
+    model = prior(name, 5, (rows, columns))
+    x = torch.randint(5, (1, rows, columns), generator=gen())
+    order = order_of(name, rows, columns)
+    with torch.no_grad():
+        before = model(x).flatten(1, 2)
+        getattr(model, axis).weight[1] += torch.randn(16, generator=gen(1), dtype=F64)
+        moved = (model(x).flatten(1, 2) - before).abs().amax((0, 2))
+    here = [p for p in order if (p // columns if axis == "row" else p % columns) == 1]
+    first = order.index(here[0])
+    assert moved[here].min() > 1e-6
+    assert not order[:first] or moved[order[:first]].max() == 0
+
+
+def test_the_gate_is_a_gate():
+    x = randn(2, 6, 3, 3)
+    torch.testing.assert_close(vqvae._gate(x), x[:, :3].tanh() * x[:, 3:].sigmoid())
+
+
+@pytest.mark.parametrize(
+    "model", [PixelCNN(5, 8, 2, dropout=0.5), PixelAttention(5, (2, 3), 8, 2, 1, dropout=0.5)]
+)
+def test_dropout_only_in_training(model):
+    model.train()
+    assert not torch.equal(model.log_prob(GRID), model.log_prob(GRID))
+    model.eval()
+    assert torch.equal(model.log_prob(GRID), model.log_prob(GRID))
+
+
+def test_codes_of_any_integer_type():
+    for name in ("raster", "cnn"):
+        model = prior(name, 256, (2, 3))
+        x = torch.randint(256, (2, 2, 3), generator=gen())
+        assert torch.equal(model.log_prob(x), model.log_prob(x.to(torch.uint8)))
+        assert torch.equal(model.log_prob(x), model.log_prob(x.to(torch.int32)))
+
+
 @pytest.mark.verifies("vqvae.eq1")
 @pytest.mark.parametrize("name", PRIORS)
 def test_samples_have_the_probabilities(name):
@@ -702,7 +876,6 @@ def test_log_prob_under_autocast_stays_close():
 # --- Bad input ---------------------------------------------------------------------------------
 
 NAN, INF = math.nan, math.inf
-GRID = torch.zeros(1, 2, 3, dtype=torch.long)
 
 
 @pytest.mark.unchecked
@@ -729,7 +902,7 @@ GRID = torch.zeros(1, 2, 3, dtype=torch.long)
         (lambda: VectorQuantizer(4, 2)(torch.tensor([0.0, NAN])), ValueError, "z must be finite, got nan"),
         (lambda: VectorQuantizer(4, 2, ema_decay=0.9)(torch.tensor([0.0, NAN])), ValueError, "z must be finite, got nan"),
         (lambda: VectorQuantizer(4, 2)(torch.zeros(2, 2), 3), TypeError, "generator must be a torch.Generator or None, got int"),
-        (lambda: FiniteScalarQuantizer(()), ValueError, "levels must hold at least one number"),
+        (lambda: FiniteScalarQuantizer(()), ValueError, r"levels must be a list of at least one number, got \(\)"),
         (lambda: FiniteScalarQuantizer((8, 1)), ValueError, r"levels\[1\] must be at least 2, got 1"),
         (lambda: FiniteScalarQuantizer((8, 8))(torch.zeros(3)), ValueError, r"z must have shape \(..., 2\)"),
         (lambda: FiniteScalarQuantizer((8, 8))(torch.tensor([0.0, INF])), ValueError, "z must be finite, got inf"),
@@ -740,14 +913,28 @@ GRID = torch.zeros(1, 2, 3, dtype=torch.long)
         (lambda: VQVAE(3, 8, 4, 4, quantizer=VectorQuantizer(5, 4)), ValueError, "quantizer must have num_codes = 4 and dim = 4, got 5 and 4"),
         (lambda: VQVAE(3, 8, 4, 4)(torch.zeros(1, 1, 8, 8)), ValueError, r"x must have shape \(batch, 3, height, width\), got \(1, 1, 8, 8\)"),
         (lambda: VQVAE(3, 8, 4, 4)(torch.zeros(3, 8, 8)), ValueError, r"got \(3, 8, 8\)"),
-        (lambda: VQVAE(3, 8, 4, 4)(torch.zeros(1, 3, 8, 10)), ValueError, "divide by 4, got 8 × 10 and downsample = 4"),
+        (lambda: VQVAE(3, 8, 4, 4)(torch.zeros(1, 3, 8, 10)), ValueError, "divide by the total downsample, 4, got 8 × 10"),
         (lambda: VQVAE(3, 8, 4, 4)(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)), TypeError, "x must have a floating-point dtype"),
-        (lambda: VQVAE(3, 8, 4, 4).decode_codes(GRID + 4), ValueError, "codes must lie in 0 … 3, got 4"),
+        (lambda: VQVAE(3, 8, 4, 4).decode_codes(GRID + 4), ValueError, "indices must lie in 0 … 3, got 4"),
         (lambda: TwoLevelVQVAE(3, 8, 4, 4, (VectorQuantizer(5, 4), VectorQuantizer(5, 3))), ValueError, "quantizers must have dim = 4, got 3"),
-        (lambda: TwoLevelVQVAE(3, 8, 4, 4, (VectorQuantizer(5, 4),) * 2)(torch.zeros(1, 3, 12, 16)), ValueError, "divide by 8, got 12 × 16"),
+        (lambda: TwoLevelVQVAE(3, 8, 4, 4, (VectorQuantizer(5, 4), VectorQuantizer(5, 4)))(torch.zeros(1, 3, 12, 16)), ValueError, "divide by the total downsample, 8, got 12 × 16"),
         (lambda: image_quality(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)), ValueError, "at least 11 × 11 pixels"),
-        (lambda: image_quality(torch.zeros(1, 3, 16, 16) + 255, torch.zeros(1, 3, 16, 16)), ValueError, r"images in \[−1, 1\].* up to 255"),
+        (lambda: image_quality(torch.zeros(1, 3, 16, 16) + 255, torch.zeros(1, 3, 16, 16)), ValueError, r"x must lie in \[−1, 1\], got 255"),
         (lambda: image_quality(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 12)), ValueError, "in the shape of y"),
+        (lambda: image_quality(torch.zeros(3, 16, 16), torch.zeros(3, 16, 16)), ValueError, r"got \(3, 16, 16\)"),
+        (lambda: image_quality(torch.full((1, 3, 16, 16), NAN), torch.zeros(1, 3, 16, 16)), ValueError, "x must be finite, got nan"),
+        (lambda: VQVAE(3, 8, 4, 4, quantizer=torch.nn.Identity()), TypeError, "quantizer must be a VectorQuantizer or .*, got Identity"),
+        (lambda: VQVAE(3, 8, 4, 4)(torch.full((1, 3, 8, 8), NAN)), ValueError, "x must be finite, got nan"),
+        (lambda: VQVAE(3, 8, 4, 4)(torch.zeros(0, 3, 8, 8)), ValueError, r"got \(0, 3, 8, 8\)"),
+        (lambda: TwoLevelVQVAE(3, 8, 4, 4, (VectorQuantizer(5, 4),)), ValueError, "quantizers must be two different ones"),
+        (lambda: TwoLevelVQVAE(3, 8, 4, 4, (VectorQuantizer(5, 4),) * 2), ValueError, "quantizers must be two different ones"),
+        (lambda: VectorQuantizer(4, 2, beta="1"), TypeError, "beta must be a number, got str"),
+        (lambda: FiniteScalarQuantizer((2,) * 64), ValueError, "levels must have a product of at most 2²⁴, got 18446744073709551616"),
+        (lambda: FiniteScalarQuantizer(8), ValueError, "levels must be a list of at least one number, got 8"),
+        (lambda: PixelAttention(4, 3), ValueError, "grid must be two numbers, rows and columns, got 3"),
+        (lambda: PixelAttention(4, (2, 3), 8, 2).sample((1, 2, 3), 7), TypeError, "generator must be a torch.Generator or None, got int"),
+        (lambda: PixelAttention(4, (2, 3), 8, 2).log_prob(GRID.bool()), TypeError, "codes must be integers, got torch.bool"),
+        (lambda: generation_order("raster", -1, -2), ValueError, "rows must be at least 1, got -1"),
         (lambda: generation_order("spiral", 2, 2), ValueError, "order must be one of .*, got 'spiral'"),
         (lambda: PixelAttention(4, (2, 3), width=10, heads=3), ValueError, "heads must divide width = 10, got 3"),
         (lambda: PixelAttention(4, (2, 0)), ValueError, r"grid\[1\] must be at least 1, got 0"),
@@ -765,7 +952,7 @@ GRID = torch.zeros(1, 2, 3, dtype=torch.long)
         (lambda: PixelCNN(4, 8, 1).sample((2, 3)), ValueError, r"shape must be three numbers, got \(2, 3\)"),
         (lambda: PixelCNN(4, 8, 1).sample((2, 3, 0)), ValueError, "shape's columns must be at least 1, got 0"),
     ],
-    ids=range(55),
+    ids=range(69),
 )  # fmt: skip
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from kexue import training
+from kexue import checks, training
 
 
 @dataclass(frozen=True)
@@ -263,8 +263,9 @@ def smaller(pixels: Float[Tensor, "3 height width"], factor: float) -> Float[Ten
 
     Raises ValueError for a factor below 1.
     """
-    if not factor >= 1:
-        raise ValueError(f"factor must be at least 1, got {factor}")
+    checks.floating("pixels", pixels)
+    if not 1 <= factor <= min(pixels.shape[1:]):
+        raise ValueError(f"factor must be between 1 and the photograph's smaller side, got {factor}")
     if factor == 1:
         return pixels
     height, width = (max(1, round(size / factor)) for size in pixels.shape[1:])
@@ -279,8 +280,7 @@ def centre_square(pixels: Float[Tensor, "3 height width"], size: int) -> Float[T
     """
     height, width = pixels.shape[1:]
     side = min(height, width)
-    if not 1 <= size <= side:
-        raise ValueError(f"size must be between 1 and the photograph's smaller side, {side}, got {size}")
+    checks.count("size", size, 1, side, "the photograph's smaller side")
     top, left = (height - side) // 2, (width - side) // 2
     return smaller(pixels[:, top : top + side, left : left + side], side / size)
 
@@ -290,9 +290,8 @@ def tiles(pixels: Float[Tensor, "3 height width"], size: int) -> Float[Tensor, "
 
     Raises ValueError for a photograph that is smaller than a square.
     """
+    checks.count("size", size, 1, min(pixels.shape[1:]), "the photograph's smaller side")
     rows, columns = pixels.shape[1] // size, pixels.shape[2] // size
-    if not rows * columns:
-        raise ValueError(f"size must be at most the photograph's, {tuple(pixels.shape[1:])}, got {size}")
     top, left = (pixels.shape[1] - rows * size) // 2, (pixels.shape[2] - columns * size) // 2
     middle = pixels[:, top : top + rows * size, left : left + columns * size]
     return middle.unfold(1, size, size).unfold(2, size, size).flatten(1, 2).transpose(0, 1)
@@ -301,8 +300,11 @@ def tiles(pixels: Float[Tensor, "3 height width"], size: int) -> Float[Tensor, "
 def views(pixels: Float[Tensor, "3 height width"], size: int) -> Float[Tensor, "views 3 size size"]:
     """Squares to measure a photograph's reconstruction on.
 
-    The tiles at full and at half size, and the whole `centre_square`. Raises ValueError as `tiles` does.
+    The tiles at full and at half size, and the whole `centre_square`.
+
+    Raises ValueError for a photograph whose smaller side is less than twice `size`.
     """
+    checks.count("size", size, 1, min(pixels.shape[1:]) // 2, "half of the photograph's smaller side")
     cut = [tiles(smaller(pixels, factor), size) for factor in (1, 2)]
     return torch.cat([*cut, centre_square(pixels, size)[None]])
 

@@ -29,12 +29,15 @@ def rotary(
 
     Raises ValueError for an odd size, or positions that are not one for each vector.
     """
+    checks.floating("x", x)
+    checks.positive("base", base, x)
     if x.shape[-1] % 2:
         raise ValueError(f"x must have an even last dimension, got {x.shape[-1]}")
     if positions.shape != x.shape[-2:-1]:
         raise ValueError(f"positions must have shape ({x.shape[-2]},), got {tuple(positions.shape)}")
-    exponent = torch.arange(0, x.shape[-1], 2, device=x.device, dtype=torch.float32) / x.shape[-1]
-    angle = positions.to(x.device, torch.float32)[:, None] * base**-exponent
+    exact = torch.float64 if x.device.type in ("cpu", "cuda") else torch.float32
+    exponent = torch.arange(0, x.shape[-1], 2, device=x.device, dtype=exact) / x.shape[-1]
+    angle = positions.to(x.device, exact)[:, None] * base**-exponent
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     even, odd = x[..., 0::2], x[..., 1::2]
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)

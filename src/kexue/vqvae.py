@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import torch
 import torch.distributed
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn.functional import embedding, log_softmax, mse_loss, normalize, pad
 
@@ -31,7 +31,7 @@ class Quantized(NamedTuple):
 
     quantized: Float[Tensor, "*batch dim"]
     """The codes' vectors, with a gradient for the input."""
-    indices: Int[Tensor, "*batch"]
+    indices: Integer[Tensor, "*batch"]
     """The codes' numbers, from 0."""
     loss: Float[Tensor, ""]
     """What is to be added to the reconstruction's loss."""
@@ -43,7 +43,9 @@ _BLOCK = 2**22  # entries of the table of distances that exist at the same time
 
 
 @torch.no_grad()
-def nearest(z: Float[Tensor, "*batch dim"], codebook: Float[Tensor, "codes dim"]) -> Int[Tensor, "*batch"]:
+def nearest(
+    z: Float[Tensor, "*batch dim"], codebook: Float[Tensor, "codes dim"]
+) -> Integer[Tensor, "*batch"]:
     """The number of the nearest code, argminⱼ ‖z − eⱼ‖ (vqvae.eq4); the first of those that tie.
 
     ‖z − e‖² = ‖z‖² − 2z·e + ‖e‖², whose first term does not matter, so that a matrix product does it; in
@@ -62,13 +64,17 @@ def nearest(z: Float[Tensor, "*batch dim"], codebook: Float[Tensor, "codes dim"]
         )
     flat = checks.working(z).reshape(-1, z.shape[-1])
     codes = checks.working(codebook).to(flat.dtype)
-    centre = codes.median(0).values  # of which ties of whole numbers survive, unlike of the mean
+    # The median (sorted: deterministic on CUDA): of whole numbers it is one, so that ties remain ties.
+    centre = codes.sort(0).values[(len(codes) - 1) // 2]
     codes = codes - centre
     half_square = codes.square().sum(1) / 2
-    # A sum is finite where all its terms are (and do not overflow).
-    if not (torch.isfinite(half_square.sum()) and torch.isfinite(flat.sum())):
+    # Cheap, and finite in all but the cases that have to be looked at.
+    if len(flat) and not torch.isfinite(half_square.sum() + flat.square().sum()):
         _check_finite("codebook", codebook)
         _check_finite("z", z)
+        if flat.dtype == torch.float64:
+            raise ValueError(f"z and codebook must have finite squares, got entries up to {z.abs().max():g}")
+        return nearest(flat.double(), codebook.double()).view(z.shape[:-1])
     indices = flat.new_empty(len(flat), dtype=torch.long)
     rows = max(1, _BLOCK // len(codes))
     with torch.autocast(z.device.type, enabled=False):
@@ -85,20 +91,21 @@ def rotate_onto(
 
     q = λRz with λ = ‖q‖/‖z‖ and R the rotation from z's direction to q's in their plane, R = I − 2ssᵀ +
     2q̂ẑᵀ with s the normalised ẑ + q̂; backward, λ and R are constants. Where z or q is zero, or they point
-    in opposite directions, no rotation is defined, and the gradient is the straight-through one.
+    in opposite directions, no rotation is defined, and the gradient is the straight-through one; likewise
+    where λ would be beyond 10¹².
     """
+    x, target = checks.working(z), checks.working(q).detach()
     with torch.no_grad():
-        unit_z, unit_q = normalize(z, dim=-1), normalize(q, dim=-1)
-        middle = unit_z + unit_q
-        size = z.norm(dim=-1, keepdim=True)
-        scale = q.norm(dim=-1, keepdim=True) / size
-        defined = (size > 0) & (scale > 0) & (middle.norm(dim=-1, keepdim=True) > 1e-3)
-        scale = torch.where(defined, scale, 1.0)
-        middle = normalize(middle, dim=-1)
-    turned = (
-        z - 2 * middle * (middle * z).sum(-1, keepdim=True) + 2 * unit_q * (unit_z * z).sum(-1, keepdim=True)
-    )
-    return straight_through(q, scale * torch.where(defined, turned, z))
+        size, length = (v.norm(dim=-1, keepdim=True) for v in (x, target))
+        far = (size > 1e-12) & (length > 0) & (length < 1e12 * size)
+        unit_z = torch.where(far, x, 1.0) / torch.where(far, size, 1.0)
+        unit_q = torch.where(far, target, 1.0) / torch.where(far, length, 1.0)
+        defined = far & ((unit_z + unit_q).norm(dim=-1, keepdim=True) > 1e-3)
+        middle = normalize(unit_z + unit_q, dim=-1)
+        scale = torch.where(defined, length, 1.0) / torch.where(defined, size, 1.0)
+    along = x - 2 * middle * (middle * x).sum(-1, keepdim=True)
+    turned = scale * (along + 2 * unit_q * (unit_z * x).sum(-1, keepdim=True))
+    return straight_through(q, torch.where(defined, turned, x).to(q.dtype))
 
 
 Estimator = Literal["straight_through", "rotation"]
@@ -155,9 +162,11 @@ class VectorQuantizer(nn.Module):
         checks.count("num_codes", num_codes, 1)
         checks.count("dim", dim, 1)
         for name, value in (("beta", beta), ("gamma", gamma)):
-            if not _is_number(value) or value < 0:
+            if not isinstance(value, numbers.Real) or isinstance(value, bool):
+                raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+            if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be a finite number that is not negative, got {value!r}")
-        if ema_decay is not None and not (_is_number(ema_decay) and 0 <= ema_decay < 1):
+        if ema_decay is not None and not (isinstance(ema_decay, numbers.Real) and 0 <= ema_decay < 1):
             raise ValueError(f"ema_decay must be None or lie in [0, 1), got {ema_decay!r}")
         if estimator not in get_args(Estimator):
             raise ValueError(f"estimator must be one of {get_args(Estimator)}, got {estimator!r}")
@@ -195,6 +204,11 @@ class VectorQuantizer(nn.Module):
         if z.ndim == 0 or z.shape[-1] != self.dim or z.numel() == 0:
             raise ValueError(f"z must have shape (..., {self.dim}) and hold vectors, got {tuple(z.shape)}")
         averaging = self.training and self.ema_decay is not None
+        if averaging and self.codebook.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"codebook must be float32 or float64 to be averaged, got {self.codebook.dtype}: "
+                "train under autocast instead"
+            )
         if averaging and not self.size.any():
             _check_finite("z", z)
             self.start(z, generator)
@@ -214,8 +228,10 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def start(self, z: Float[Tensor, "*batch dim"], generator: torch.Generator | None = None) -> None:
-        """Set the codes to random vectors of z: different ones, as long as there are enough."""
+        """Set the codes to random vectors of z, none taken twice as long as there are enough."""
         self.codebook.copy_(_draw(z.detach().reshape(-1, self.dim), self.num_codes, generator))
+        if self.ema_decay is not None:
+            self.size.fill_(torch.finfo(self.size.dtype).tiny)  # started; the first mean counts in full
 
     @torch.no_grad()
     def _update(
@@ -273,10 +289,12 @@ class FiniteScalarQuantizer(nn.Module):
 
     def __init__(self, levels: Sequence[int]) -> None:
         super().__init__()
-        if not levels:
-            raise ValueError(f"levels must hold at least one number, got {levels}")
+        if not isinstance(levels, list | tuple) or not levels:
+            raise ValueError(f"levels must be a list of at least one number, got {levels!r}")
         for i, level in enumerate(levels):
             checks.count(f"levels[{i}]", level, 2)
+        if math.prod(levels) > 2**24:
+            raise ValueError(f"levels must have a product of at most 2²⁴, got {math.prod(levels)}")
         self.dim, self.num_codes = len(levels), math.prod(levels)
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
         basis = [math.prod(levels[:i]) for i in range(len(levels))]
@@ -292,9 +310,11 @@ class FiniteScalarQuantizer(nn.Module):
         checks.floating("z", z)
         if z.ndim == 0 or z.shape[-1] != self.dim or z.numel() == 0:
             raise ValueError(f"z must have shape (..., {self.dim}) and hold vectors, got {tuple(z.shape)}")
+        checks.generator(generator)
         _check_finite("z", z)
         x = checks.working(z)
-        half = (self.levels.to(x.dtype) - 1) * 1.001 / 2
+        span = self.levels.to(x.dtype) - 1
+        half = (span + (span * 1e-3).clamp(max=0.5)) / 2
         offset = (self.levels % 2 == 0) * 0.5
         bounded = (x + (offset / half).atanh()).tanh() * half - offset
         places = bounded.round()
@@ -312,17 +332,13 @@ class FiniteScalarQuantizer(nn.Module):
         return places / (self.levels // 2)
 
 
-def _perplexity(counts: Int[Tensor, " codes"]) -> Float[Tensor, ""]:
+def _perplexity(counts: Integer[Tensor, " codes"]) -> Float[Tensor, ""]:
     share = counts / counts.sum()
     return torch.special.entr(share).sum().exp()
 
 
 def _distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_finite(name: str, value: Tensor) -> None:
@@ -427,6 +443,11 @@ class VQVAE(nn.Module):
         _check_downsample(downsample)
         self.channels, self.downsample = channels, downsample
         self.quantizer = VectorQuantizer(num_codes, dim) if quantizer is None else quantizer
+        if not isinstance(self.quantizer, VectorQuantizer | FiniteScalarQuantizer):
+            raise TypeError(
+                "quantizer must be a VectorQuantizer or a FiniteScalarQuantizer, "
+                f"got {type(quantizer).__name__}"
+            )
         if (self.quantizer.num_codes, self.quantizer.dim) != (num_codes, dim):
             raise ValueError(
                 f"quantizer must have num_codes = {num_codes} and dim = {dim}, "
@@ -449,11 +470,12 @@ class VQVAE(nn.Module):
         return self.decoder(_first(z))
 
     def decode_codes(
-        self, indices: Int[Tensor, "batch rows columns"]
+        self, indices: Integer[Tensor, "batch rows columns"]
     ) -> Float[Tensor, "batch channels height width"]:
         """Images from codes. Raises ValueError for codes outside 0 … num_codes − 1."""
-        _check_codes(indices, self.quantizer.num_codes)
-        return self.decode(embedding(indices, self.quantizer.codebook))
+        _check_codes("indices", indices, self.quantizer.num_codes)
+        codebook = self.quantizer.codebook.to(next(self.decoder.parameters()).dtype)
+        return self.decode(embedding(indices.long(), codebook))
 
     def forward(
         self, x: Float[Tensor, "batch channels height width"], generator: torch.Generator | None = None
@@ -494,7 +516,11 @@ class TwoLevelVQVAE(nn.Module):
             checks.count(name, value, 1)
         checks.count("blocks", blocks, 0)
         _check_downsample(downsample)
+        if len(quantizers) != 2 or quantizers[0] is quantizers[1]:
+            raise ValueError(f"quantizers must be two different ones, got {quantizers!r}")
         for quantizer in quantizers:
+            if not isinstance(quantizer, VectorQuantizer):
+                raise TypeError(f"quantizers must be VectorQuantizers, got {type(quantizer).__name__}")
             if quantizer.dim != dim:
                 raise ValueError(f"quantizers must have dim = {dim}, got {quantizer.dim}")
         self.channels, self.downsample = channels, downsample
@@ -531,15 +557,23 @@ def image_quality(
     PSNR = −10·log₁₀ of the mean squared error, for a range of pixels of 1. SSIM as in its paper (Wang et al.
     2004), with a Gaussian window, by scikit-image. y is clamped to [−1, 1] first, as a display would.
 
-    Raises ValueError for images of fewer than 11 pixels, or outside [−1, 1].
+    Raises:
+        TypeError: not floating-point tensors.
+        ValueError: images x smaller than 11 × 11, outside [−1, 1] or none at all; y of another shape, or not
+            finite.
     """
     from skimage.metrics import structural_similarity  # scikit-image belongs to the extra "book"
 
-    if x.shape != y.shape or min(x.shape[2:]) < 11 or x.abs().max() > 1:
+    for name, value in (("x", x), ("y", y)):
+        checks.floating(name, value)
+        _check_finite(name, value)
+    if x.ndim != 4 or x.shape != y.shape or not len(x) or min(x.shape[2:]) < 11:
         raise ValueError(
-            f"x must be images in [−1, 1] of at least 11 × 11 pixels, in the shape of y, {tuple(y.shape)}, "
-            f"got {tuple(x.shape)} up to {float(x.abs().max()):g}"
+            f"x must be images of at least 11 × 11 pixels, in the shape of y, {tuple(y.shape)}, "
+            f"got {tuple(x.shape)}"
         )
+    if x.abs().max() > 1:
+        raise ValueError(f"x must lie in [−1, 1], got {float(x.flatten()[x.abs().argmax()]):g}")
     x, y = ((image.detach().double().cpu().clamp(-1, 1) + 1) / 2 for image in (x, y))
     psnr = -10 * (x - y).square().mean((1, 2, 3)).log10()
     options = {"channel_axis": 0, "gaussian_weights": True, "use_sample_covariance": False}
@@ -552,25 +586,26 @@ def image_quality(
 
 def _check_images(x: Tensor, channels: int, downsample: int) -> None:
     checks.floating("x", x)
-    if x.ndim != 4 or x.shape[1] != channels:
+    if x.ndim != 4 or x.shape[1] != channels or len(x) == 0:
         raise ValueError(f"x must have shape (batch, {channels}, height, width), got {tuple(x.shape)}")
     height, width = x.shape[2:]
     if height % downsample or width % downsample or not height * width:
         raise ValueError(
-            f"x must have a height and width that divide by {downsample}, got {height} × {width} "
-            f"and downsample = {downsample}"
+            f"x must have a height and width that divide by the total downsample, {downsample}, "
+            f"got {height} × {width}"
         )
+    _check_finite("x", x)
 
 
-def _check_codes(codes: Tensor, num_codes: int) -> None:
-    checks.tensor("codes", codes)
-    if codes.is_floating_point() or codes.dtype == torch.bool:
-        raise TypeError(f"codes must be integers, got {codes.dtype}")
+def _check_codes(name: str, codes: Tensor, num_codes: int) -> None:
+    checks.tensor(name, codes)
+    if codes.dtype not in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
+        raise TypeError(f"{name} must be integers, got {codes.dtype}")
     if codes.ndim != 3 or codes.numel() == 0:
-        raise ValueError(f"codes must have shape (batch, rows, columns), got {tuple(codes.shape)}")
-    low, high = codes.aminmax()
+        raise ValueError(f"{name} must have shape (batch, rows, columns), got {tuple(codes.shape)}")
+    low, high = (int(value) for value in codes.aminmax())
     if low < 0 or high >= num_codes:
-        raise ValueError(f"codes must lie in 0 … {num_codes - 1}, got {(low if low < 0 else high).item()}")
+        raise ValueError(f"{name} must lie in 0 … {num_codes - 1}, got {low if low < 0 else high}")
 
 
 # --- Autoregressive models of a grid of codes --------------------------------------------------
@@ -579,7 +614,7 @@ Order = Literal["raster", "reversed", "centre_out"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 
 
-def generation_order(order: Order, rows: int, columns: int) -> Int[Tensor, " length"]:
+def generation_order(order: Order, rows: int, columns: int) -> Integer[Tensor, " length"]:
     """The places of a grid, numbered row by row, in the order in which they are generated.
 
     "raster": row by row; "reversed": the same from the end; "centre_out": by the distance from the centre,
@@ -589,6 +624,8 @@ def generation_order(order: Order, rows: int, columns: int) -> Int[Tensor, " len
     """
     if order not in ORDERS:
         raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
+    checks.count("rows", rows, 1)
+    checks.count("columns", columns, 1)
     places = torch.arange(rows * columns)
     if order == "raster":
         return places
@@ -632,6 +669,8 @@ class PixelAttention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if not isinstance(grid, Sequence) or len(grid) != 2:
+            raise ValueError(f"grid must be two numbers, rows and columns, got {grid!r}")
         rows, columns = grid
         named = {"num_codes": num_codes, "grid[0]": rows, "grid[1]": columns, "blocks": blocks}
         for name, value in named.items():
@@ -647,29 +686,31 @@ class PixelAttention(nn.Module):
         for table in (self.code, self.row, self.column):
             nn.init.normal_(table.weight, std=0.02)
 
-    def forward(self, codes: Int[Tensor, "batch rows columns"]) -> Float[Tensor, "batch rows columns codes"]:
+    def forward(
+        self, codes: Integer[Tensor, "batch rows columns"]
+    ) -> Float[Tensor, "batch rows columns codes"]:
         """Logits of each code, given those before it in the order of generation.
 
         Raises ValueError for codes of another grid, or outside 0 … num_codes − 1.
         """
-        _check_codes(codes, self.num_codes)
+        _check_codes("codes", codes, self.num_codes)
         if codes.shape[1:] != self.grid:
             raise ValueError(
                 f"codes must have shape (batch, {self.grid[0]}, {self.grid[1]}), got {tuple(codes.shape)}"
             )
-        before = codes.flatten(1)[:, self.order].roll(1, 1)
+        before = codes.long().flatten(1)[:, self.order].roll(1, 1)
         before[:, 0] = self.num_codes
         logits, _ = self._logits(before, self.order, self.mask)
         return logits[:, self.order.argsort()].unflatten(1, self.grid)
 
-    def log_prob(self, codes: Int[Tensor, "batch rows columns"]) -> Float[Tensor, " batch"]:
+    def log_prob(self, codes: Integer[Tensor, "batch rows columns"]) -> Float[Tensor, " batch"]:
         """log p(codes) of each image, in nats. Raises as `forward` does."""
         return _log_prob(self(codes), codes)
 
     @torch.no_grad()
     def sample(
         self, shape: tuple[int, int, int], generator: torch.Generator | None = None
-    ) -> Int[Tensor, "batch rows columns"]:
+    ) -> Integer[Tensor, "batch rows columns"]:
         """Codes drawn from the model, (batch, rows, columns); each step reuses the keys and values before
         it.
 
@@ -679,7 +720,7 @@ class PixelAttention(nn.Module):
 
         Raises ValueError for another grid than the model's, or a negative batch.
         """
-        _check_shape(shape)
+        _check_shape(shape, generator)
         if tuple(shape[1:]) != self.grid:
             raise ValueError(f"shape must be (batch, {self.grid[0]}, {self.grid[1]}), got {tuple(shape)}")
         codes = self.order.new_zeros(shape).flatten(1)
@@ -687,7 +728,7 @@ class PixelAttention(nn.Module):
         past: list[KeyValues] | None = None
         for place in self.order.tolist():
             logits, past = self._logits(last, self.order.new_tensor([place]), None, past)
-            last = torch.multinomial(logits[:, 0].softmax(-1), 1, generator=generator)
+            last = _choose(logits[:, 0], generator)
             codes[:, place] = last[:, 0]
         return codes.unflatten(1, self.grid)
 
@@ -730,8 +771,8 @@ class PixelCNN(nn.Module):
     """A convolutional model of a grid of codes, row by row (the gated PixelCNN of van den Oord et al.
     2016).
 
-    Two stacks, so that every code before in raster order is within reach, without a blind spot: one sees
-    the rows above, the other the row to the left and the first. Any grid will do.
+    Two stacks, so that there is no blind spot: one sees the rows above, the other the row to the left and the
+    first. With layers·(kernel//2) ≥ the grid's size every code before in raster order is within reach.
 
     Args:
         num_codes: K.
@@ -765,24 +806,26 @@ class PixelCNN(nn.Module):
             nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, num_codes, 1)
         )
 
-    def forward(self, codes: Int[Tensor, "batch rows columns"]) -> Float[Tensor, "batch rows columns codes"]:
+    def forward(
+        self, codes: Integer[Tensor, "batch rows columns"]
+    ) -> Float[Tensor, "batch rows columns codes"]:
         """Logits of each code, given those before. Raises ValueError for codes outside 0 … num_codes − 1."""
-        _check_codes(codes, self.num_codes)
-        x = _first(self.code(codes))
+        _check_codes("codes", codes, self.num_codes)
+        x = _first(self.code(codes.long()))
         # Shifted once, by a row and by a column; after that each layer may look at its own place.
         above, left = pad(x, (0, 0, 1, -1)), pad(x, (1, -1, 0, 0))
         for layer in self.layers:
             above, left = layer(above, left)
         return _last(self.out(left))
 
-    def log_prob(self, codes: Int[Tensor, "batch rows columns"]) -> Float[Tensor, " batch"]:
+    def log_prob(self, codes: Integer[Tensor, "batch rows columns"]) -> Float[Tensor, " batch"]:
         """log p(codes) of each image, in nats. Raises as `forward` does."""
         return _log_prob(self(codes), codes)
 
     @torch.no_grad()
     def sample(
         self, shape: tuple[int, int, int], generator: torch.Generator | None = None
-    ) -> Int[Tensor, "batch rows columns"]:
+    ) -> Integer[Tensor, "batch rows columns"]:
         """Codes drawn from the model, (batch, rows, columns); each step runs the network on the rows so
         far.
 
@@ -792,22 +835,27 @@ class PixelCNN(nn.Module):
 
         Raises ValueError for a shape that is not three numbers, or not positive.
         """
-        _check_shape(shape)
+        _check_shape(shape, generator)
         codes = self.code.weight.new_zeros(shape, dtype=torch.long)
         for row in range(shape[1]):
             for column in range(shape[2]):
                 logits = self(codes[:, : row + 1])[:, row, column]
-                codes[:, row, column] = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
+                codes[:, row, column] = _choose(logits, generator)[:, 0]
         return codes
 
 
 def _log_prob(logits: Tensor, codes: Tensor) -> Tensor:
     # In float32 at least, also under autocast.
-    chosen = log_softmax(checks.working(logits), -1).gather(-1, codes.unsqueeze(-1))
+    chosen = log_softmax(checks.working(logits), -1).gather(-1, codes.long().unsqueeze(-1))
     return chosen.flatten(1).sum(1)
 
 
-def _check_shape(shape: tuple[int, int, int]) -> None:
+def _choose(logits: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.multinomial(checks.working(logits).softmax(-1), 1, generator=generator)
+
+
+def _check_shape(shape: tuple[int, int, int], generator: object) -> None:
+    checks.generator(generator)
     if not isinstance(shape, Sequence) or len(shape) != 3:
         raise ValueError(f"shape must be three numbers, got {shape!r}")
     for name, value in zip(("batch", "rows", "columns"), shape, strict=True):
