@@ -467,7 +467,7 @@ class VQVAE(nn.Module):
         self, z: Float[Tensor, "batch rows columns dim"]
     ) -> Float[Tensor, "batch channels height width"]:
         """Images from vectors, quantised or not."""
-        return self.decoder(_first(z))
+        return self.decoder(_first(z.contiguous()))  # convolutions round as the memory's order has it
 
     def decode_codes(
         self, indices: Integer[Tensor, "batch rows columns"]
