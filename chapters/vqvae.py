@@ -758,12 +758,14 @@ verdict(
 )
 
 # %% [markdown]
-# ## Nine bits for sixteen pixels: recognisable, better than JPEG, not lossless
+# ## Nine bits for sixteen pixels: easy to recognise, far from lossless
 #
 # The article trains on faces of $128\times128$ pixels, with codes on a grid of $32\times32$, and finds the reconstruction close to lossless. We have no faces; we have eleven colour photographs
 # that come with scikit-image, scikit-learn and matplotlib. Seven were used for training (random crops of random size; the two pictures of the
 # stereo pair count as one scene), *coffee* for choosing settings, and *chelsea*, *flower* and *hopper* only for what follows. Before anything was trained we fixed what
-# "close to lossless" should mean: a PSNR of at least 35 dB. Three seeds were recorded; here the first one is evaluated again.
+# "close to lossless" should mean: a PSNR of at least 35 dB. And as an easier goal, to be better than JPEG with as many bits. Three seeds were recorded; here the first one is evaluated again.
+#
+# (Half of the training crops had their colour channels interchanged, since seven photographs do not have all colours; that was better on the validation photograph, for a quarter of the training: both trials are among the recorded ones.)
 
 # %%
 held_out = {
@@ -867,7 +869,26 @@ verdict(
 )
 assert off_record < 0.05
 
+# %% tags=["nbval-ignore-output", "hide-input"]
+on_training = 10 * math.log10(4 / headline["0"].summary["mse"])
+tried = {
+    run.config["colours"]: run.summary["valid_psnr"]
+    for name, run in training.recorded("vqvae_photos_tuning").items()
+    if name.startswith("colours")
+}
+assert tried["mixed"] > tried["kept"]
+assert on_training < 30
+display(
+    Markdown(
+        f"Is it the small training set? Only in part: on its own training crops the model is at {on_training:.1f} dB. Where JPEG spends its bits on the places that need "
+        "them, this code has nine for every patch, sky or fur; and the decoder, which JPEG has for nothing, has to be learned, here in a quarter of an hour."
+    )
+)
+
 # %% [markdown]
+# {cite:t}`zavadski2025` report 27 dB for earlier models of this kind, trained on large sets (with losses that care more for looks than for decibels). So "close to lossless" is true for the eye, at the size of a thumbnail, and
+# it is not true of the pixels. What the code is for does not need it.
+#
 # How much does a bit buy? Another set of runs, smaller and with one seed each, at $64\times64$: the number of codes $K$ on a grid of $16\times16$ (a factor of $f=4$), and $K=512$ codes on
 # grids of $16\times16$, $8\times8$, $4\times4$ and one single code ($f=4$, 8, 16, 64).
 
@@ -998,11 +1019,11 @@ verdict(
 )
 
 # %% [markdown]
-# ## Most codes die young, unless they start from data
+# ## Nine codes in ten die, unless they are brought back
 #
 # A code that is never the nearest gets no gradient and is never moved: it is *dead*. How many live, and does it matter how they are trained? Six ways, three seeds each, on
 # photographs of $64\times64$ with $8\times8$ codes of 512: by the loss or as a moving average; from small random numbers or from the vectors of the first batch; with or without *restarts*, which put a code that was not used
-# for 100 steps on a random vector of the batch. (The learning rate of each of the two was chosen among four.)
+# for 100 steps on a random vector of the batch. (The learning rate of each of the two was chosen among four, with restarts.)
 
 # %%
 health = {}
@@ -1039,7 +1060,7 @@ display(
     )
 )
 
-# %% mystnb={"figure": {"caption": "Perplexity of the codes in use during training (mean and range of three seeds): 512 would be all codes, evenly."}, "image": {"alt": "Six lines over 1,000 steps. Random starts stay low, far below the others; starts from data and restarts reach a perplexity of 300 and more."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Perplexity of the codes in use during training (mean and range of three seeds): 512 would be all codes, evenly."}, "image": {"alt": "Six lines over 1,000 steps. The two with restarts lie above 300; the four without, whether they start at random or from data, lie below 50."}} tags=["hide-input"]
 fig, ax = plotting.panels(height=3.8)
 for arm, label in ARMS.items():
     curves = [run.curve("usage") for run in health[arm]]
@@ -1053,7 +1074,20 @@ ax.set(xlabel="step", ylabel="perplexity", ylim=(0, None), xlim=(200, None))
 fig.legend(loc="outside lower center", ncols=2)
 plt.show()
 
+# %%
+restarted = [ends(arm, "codes_used") for arm in ARMS if "restart" in arm]
+left_alone = [ends(arm, "codes_used") for arm in ARMS if "stay" in arm]
+assert min(map(min, restarted)) > 480
+assert max(map(max, left_alone)) < 64
+averaged, by_loss = (
+    ends(f"{kind}-data-restart", "test_psnr") for kind in ("ema", "loss")
+)
+assert averaged.min() > by_loss.max()
+
 # %% [markdown]
+# It is the restarts. To start from data, which is often recommended, helps for some steps only: the encoder moves on, a few codes follow it and take over the vectors of the rest. And with restarts, the moving average is better than
+# the loss, in every seed.
+#
 # ## Does $\gamma<\beta$ matter?
 #
 # The article sets $\gamma$ below $\beta$ (the paper $\gamma=0.25$), since the codes should come to the vectors more than the reverse: the vectors have a second duty, to the decoder. With Adam, $\beta$ has no effect, as we

@@ -53,22 +53,13 @@ SCALES = {
 # Of the same size: 0.8 million parameters each.
 MODELS = {"attention": Config(), "cnn": Config("cnn", width=80, layers=6)}
 
-# The same trials for both.
+# The same trials for both, half as long.
 TUNING = {
     f"vqvae_prior_tuning/{model}-lr{rate:g}-dropout{dropout:g}": replace(
         config, learning_rate=rate, dropout=dropout, steps=500
     )
     for model, config in MODELS.items()
     for rate in (3e-4, 1e-3, 3e-3, 1e-2)
-    for dropout in (0.1, 0.3)
-}
-
-# Twice as long, at the best rate of both.
-TUNING |= {
-    f"vqvae_prior_tuning/{model}-lr0.003-dropout{dropout:g}-long": replace(
-        config, learning_rate=3e-3, dropout=dropout, steps=1000
-    )
-    for model, config in MODELS.items()
     for dropout in (0.1, 0.3)
 }
 
