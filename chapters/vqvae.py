@@ -1223,7 +1223,22 @@ display(
     )
 )
 
+# %%
+cnn_at_its_best = min(
+    run.summary["test_bits"]
+    for run in (
+        *priors["cnn"],
+        *training.recorded("vqvae_prior_tuning").values(),
+    )
+    if run.config["model"] == "cnn"
+)
+for run in priors["cnn"]:  # it gets worse on the validation digits
+    _, curve_of_bits = run.curve("valid_bits")
+    assert curve_of_bits.min() < curve_of_bits[-1] - 0.02
+
 # %% [markdown]
+# The convolutions begin to overfit after about half of these steps. Lest this decide the comparison, PixelAtt has to beat the best that PixelCNN reached on the *test* digits in any recorded run, those of the tuning (500 steps) included.
+#
 # Samples are drawn code by code and decoded once. Beside them: codes drawn independently for each place, with the frequencies that they have there. All have the same decoder;
 # what they lack is a prior.
 
@@ -1273,20 +1288,22 @@ classes = {
 }
 
 # %%
-difference = bits_of["cnn"] - bits_of["raster"]
-mean, low, high = plotting.mean_interval(difference)
+mean, low, high = plotting.mean_interval(bits_of["cnn"] - bits_of["raster"])
 generates = (
     min(recognised[name] for name in fitted) > recognised["independent"] + 0.2
 )
 verdict(
     "vqvae.claim5",
-    holds=low > 0 and generates and bits_of["cnn"].max() < independent_bits,
+    holds=bits_of["raster"].max() < cnn_at_its_best
+    and generates
+    and bits_of["cnn"].max() < independent_bits,
     restricted=generates and bits_of["cnn"].max() < independent_bits,
     measured={
         "bits a code, PixelAtt": bits_of["raster"].mean(),
         "bits a code, PixelCNN": bits_of["cnn"].mean(),
         "PixelCNN − PixelAtt": mean,
         "95 % interval": f"{low:.3f} to {high:.3f}",
+        "PixelCNN, the best of all recorded runs": cnn_at_its_best,
         "independent codes": independent_bits,
         **{f"recognised: {name}": share for name, share in recognised.items()},
     },
