@@ -955,10 +955,8 @@ plt.show()
 # %%
 def sharpness(x, y):
     """Energy of y's gradient over that of x."""
-    energy = lambda v: sum(
-        v.diff(dim=d).square().sum((1, 2, 3)) for d in (2, 3)
-    )
-    return float((energy(y) / energy(x)).mean())
+    energy = lambda v: sum(v.diff(dim=d).square().sum() for d in (2, 3))
+    return float(energy(y) / energy(x))
 
 
 sharp = {}

@@ -103,7 +103,7 @@ SWEEP = {
 # The best rate of the tuning below for each (the chapter compares), on the validation photograph.
 RATES = {"loss": 2e-3, "ema": 2e-3, "rotation": 1e-3, "fsq": 1e-3, "two_levels": 5e-4}
 
-# The codebook's health. The codes' own loss has Adam's step, whatever β is; that is checked as well.
+# The codebook's health; and the weights β and γ, with restarts, beside loss-data-restart (β = 1, γ = 0.25).
 HEALTH = {
     f"vqvae_photos_health/{name}-seed{seed}": replace(config, seed=seed)
     for name, config in {
@@ -115,9 +115,7 @@ HEALTH = {
             for start, restart in (("random", None), ("data", None), ("data", 100))
         },
         **{
-            name: Config(
-                "loss", restart_after=None, learning_rate=RATES["loss"], **{name[:-1]: float(name[-1])}
-            )
+            name: Config("loss", learning_rate=RATES["loss"], **{name[:-1]: float(name[-1])})
             for name in ("gamma0", "gamma1", "gamma4", "beta4")
         },
     }.items()
