@@ -24,7 +24,7 @@ import torch
 from IPython.display import Markdown, display
 from PIL import Image
 from sklearn.cluster import KMeans
-from sklearn.svm import SVC
+from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import cross_entropy, mse_loss
 
 from kexue import data, plotting, training
@@ -84,6 +84,11 @@ with torch.no_grad():
         shown[name], grids[name] = y.clamp(-1, 1), out.indices[0]
 
 
+def listed(numbers, digits):
+    """Numbers in words of a table: sorted."""
+    return ", ".join(f"{v:.{digits}f}" for v in sorted(numbers))
+
+
 def as_picture(x):
     """For imshow: (1, 3, h, w) in [−1, 1] to (h, w, 3) in [0, 1]."""
     return ((x[0] + 1) / 2).permute(1, 2, 0)
@@ -113,8 +118,7 @@ plt.show()
 # $$ (vqvae-eq1)
 #
 # A network that computes all factors at once, and in which factor $i$ does not see $x_i$ or what comes after, is therefore a
-# normalised distribution, whatever its weights. **PixelCNN** {cite:p}`vandenoord2016` does it with masked convolutions, the author's **PixelAtt** with
-# masked attention. Both are in the package. With three codes on a grid of $2\times2$ there are $3^4=81$ images, and we can ask for all of them:
+# normalised distribution, whatever its weights: sum over $x_n$ first, and its factor gives 1; then over $x_{n-1}$, and so on. **PixelCNN** {cite:p}`vandenoord2016` does it with convolutions that see only what lies before, the article's author with attention that does (**PixelAtt**). Both are in the package. With three codes on a grid of $2\times2$ there are $3^4=81$ images, and we can ask for all of them:
 
 # %%
 every = torch.tensor(list(itertools.product(range(3), repeat=4)))
@@ -160,7 +164,7 @@ for _ in range(1000):
     q = p.clone()
     q[others] = p[others[torch.randperm(255, generator=rng)]]
     permuted.append(cross_entropy(q.log(), true))
-blind = bool((torch.stack(permuted) == permuted[0]).all())
+blind = torch.allclose(torch.stack(permuted), permuted[0])
 
 # %% [markdown]
 # An *ordinal* likelihood knows better. The discretised logistic distribution {cite:p}`salimans2017` gives level $v$ the probability
@@ -199,7 +203,7 @@ verdict(
 )
 
 # %% [markdown]
-# This is a matter of statistics and not of principle: with enough data the 256 classes learn that neighbours are alike. How much is enough? We draw
+# This is a matter of statistics and not of principle: with enough data the 256 classes learn each frequency for itself. How much is enough? We draw
 # grey levels from a normal distribution around 100 with deviation 6, fit both models to $n$ of them (the classes by their frequencies with half a
 # count added, the logistic by maximum likelihood), and score both on the true distribution.
 
@@ -214,7 +218,7 @@ scales = torch.linspace(1.5, 8, 40, dtype=torch.float64)
 table = torch.stack(
     [discretised_logistic(mu, s) for mu in mus for s in scales]
 ).log()
-counts_of_n = [5, 20, 80, 320, 1280, 5120]
+counts_of_n = [5, 20, 80, 320, 1280, 5120, 20480]
 excess = {"256 classes": [], "discretised logistic": []}
 for n in counts_of_n:
     found = {name: [] for name in excess}
@@ -232,9 +236,10 @@ crossing = [
     for n, a, b in zip(counts_of_n, *excess.values())
     if np.mean(a) < np.mean(b)
 ]
-assert not crossing or crossing[0] > 1000
+assert crossing
+assert crossing[0] > 1000
 
-# %% mystnb={"figure": {"caption": "What each model loses beyond the entropy of the truth (mean and 95 % interval of 30 draws), against the number of training examples."}, "image": {"alt": "On logarithmic axes, the line of 256 classes falls from about 2.5 nats at 5 examples to 0.01 at five thousand; the discretised logistic is far below it for few examples, and levels off near 0.01, where the two meet."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What each model loses beyond the entropy of the truth (mean and 95 % interval of 30 draws), against the number of training examples."}, "image": {"alt": "On logarithmic axes, the line of 256 classes falls from about 2 nats at 5 examples and goes on falling; the discretised logistic is far below it for few examples, and levels off at 0.01, where the classes pass it at the right edge."}} tags=["hide-input"]
 fig, ax = plotting.panels()
 for name, values in excess.items():
     plotting.band(ax, counts_of_n, values, name)
@@ -244,8 +249,9 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# The ordinal model is better until there are thousands of examples of the same context, which for pixels there never are; then its wrong shape (a logistic is not a normal) costs
-# more than the classes' ignorance. VQ-VAE goes another way and makes the question disappear: between *codes* there is no order to know of.
+# The ordinal model is better until there are thousands of examples; then its wrong shape (a logistic is not a normal) costs
+# more than the classes' ignorance of their order. (A network is not a table of frequencies, and shares what it learns between contexts; the figure is for one context alone.)
+# VQ-VAE goes another way and makes the question disappear: between *codes* there is no order to know of.
 #
 # ## Encode, look up the nearest code, decode
 #
@@ -278,10 +284,10 @@ plt.show()
 # $$ (vqvae-eq6)
 #
 # The only step that is not a standard layer is the search. Written out, $\lVert z-e\rVert^2$ for $N$ vectors and $K$ codes is a table of $N\times K$ differences of $d$ numbers
-# each; with $\lVert z-e\rVert^2=\lVert z\rVert^2-2z\cdot e+\lVert e\rVert^2$ it is one matrix product, in blocks of rows.
+# each; with $\lVert z-e\rVert^2=\lVert z\rVert^2-2z\cdot e+\lVert e\rVert^2$ it is one matrix product, in blocks of rows. (`make bench` compares time and memory with those of the package vector-quantize-pytorch.)
 
 # %%
-source(nearest)
+source(VQVAE.encode, VQVAE.decode, VQVAE.forward, nearest)
 
 # %%
 train, valid, test = data.mnist_parts()
@@ -423,7 +429,7 @@ verdict(
 
 # %% [markdown]
 # Two sentences about eq. (10) do not survive being run. The first: forward, the argument *is* $z_q$. In exact arithmetic, yes. In floating point $z+(z_q-z)$ rounds twice, and
-# comes out different from $z_q$ in about a third of all cases. Written in another order, $z_q+(z-\operatorname{sg}[z])$, the bracket is exactly zero, and the value is right to the last bit.
+# comes out different from $z_q$ in about a third of all cases. Written in another order, $\operatorname{sg}[z_q]+(z-\operatorname{sg}[z])$, the bracket is exactly zero, and the value is right to the last bit.
 # That matters where the decoder later gets the codes from somewhere else, from a file or from a language model, and should draw the same picture.
 
 # %%
@@ -435,6 +441,7 @@ rounded = float((a + (b - a) != b).double().mean())
 exact = torch.equal(straight_through(b, a), b)
 print(f"the article's order of terms rounds in {rounded:.0%} of cases")
 print("ours never:", exact)
+assert 0.3 < rounded < 0.4
 
 # %% [markdown]
 # The second: backward it is "equivalent to $\operatorname{decoder}(z)$". Not quite. By the chain rule, with $J$ the decoder's Jacobian,
@@ -488,9 +495,9 @@ verdict(
 )
 
 # %% [markdown]
-# Is the estimate any good? It is exact in the limit in which $z$ is close to $z_q$, and pulling them together is the rest of the loss. But first the comparison that the
+# Is the estimate any good? Taken at its word, the derivative is zero. What comes in its place tends to the gradient of eq. (7) as $z$ comes near to $z_q$, and to bring them together is the rest of the loss. But first the comparison that the
 # article announces and does not show: the same autoencoder on 4,000 handwritten digits, trained with eq. (9) and with eq. (10).
-# Here a short training of each; then the recorded ones, 1,000 steps with three strengths $\gamma$ of the pull of $z$ to $z_q$ and three seeds. (All with the
+# Here a short training of each; then the recorded ones, 1,000 steps with three weights $\gamma$ of the term that pulls $z$ to $z_q$ (eq. 13 below) and three seeds. (All with the
 # codebook as a moving average, which comes below.)
 
 # %%
@@ -598,7 +605,7 @@ verdict(
 # \lVert z-z_q\rVert_2^2.
 # $$ (vqvae-eq11)
 #
-# It moves both by the same amount. To have two speeds, split it into two terms (its eq. 12),
+# It pulls at both with the same force. To have two speeds, split it into two terms (its eq. 12),
 #
 # $$
 # \lVert\operatorname{sg}[z]-z_q\rVert_2^2+\lVert z-\operatorname{sg}[z_q]\rVert_2^2.
@@ -611,7 +618,7 @@ verdict(
 # \bigl\lVert x-\operatorname{decoder}(z+\operatorname{sg}[z_q-z])\bigr\rVert_2^2+\beta\lVert\operatorname{sg}[z]-z_q\rVert_2^2+\gamma\lVert z-\operatorname{sg}[z_q]\rVert_2^2.
 # $$ (vqvae-eq13)
 #
-# (In the paper the second weight is called $\beta$, and there is none on the first.) Straight-through takes $z_q$ out of the first term: without the second, *nothing* trains the codebook.
+# (In the paper the second weight is called $\beta$, and there is none on the first.) Straight-through takes $z_q$ out of the first term: without $\beta$'s term, *nothing* trains the codebook.
 
 # %%
 z = torch.randn(50, 4, generator=rng, dtype=torch.float64, requires_grad=True)
@@ -661,7 +668,7 @@ verdict(
 
 # %% [markdown]
 # Does $\beta$ set the codebook's speed, then? With plain gradient descent it does. With **Adam**, which everyone uses, it does nothing: the codebook's only gradient is $\beta$ times something, and
-# Adam divides a gradient by its own size. (What remains is Adam's small constant $\epsilon$.) The recorded runs below have it too, over whole trainings.
+# Adam divides a gradient by its own size. (What remains is Adam's small constant $\epsilon$; and where gradients are clipped together to a common norm, as in the recorded runs, a large $\beta$ takes room from the others.)
 
 
 # %%
@@ -693,16 +700,23 @@ assert moved["Adam"] < 1e-3 < 0.05 < moved["gradient descent"]
 # %% [markdown]
 # ## A codebook is k-means with a memory
 #
-# For fixed vectors, the codes that minimise $\sum\lVert z-e_{k(z)}\rVert^2$ are the means of the vectors that chose them: one step of Lloyd's algorithm for *k-means*. The article ends its section
-# on the codebook with the paper's alternative to the loss, a moving average. In code $j$'s turn, with $n_j$ vectors of mean $m_j$ in the batch,
+# For fixed vectors, with the choices fixed as well, the codes that minimise $\sum\lVert z-e_{k(z)}\rVert^2$ are the means of the vectors that chose them. To choose and to average, in turn, is Lloyd's algorithm for *k-means*. The article ends its section
+# on the codebook with the paper's alternative to the loss, a moving average with a decay $\rho$. If $n_j$ vectors with the mean $m_j$ choose code $j$ in a batch,
 #
 # $$
-# N_j\leftarrow dN_j+(1-d)\,n_j,\qquad M_j\leftarrow dM_j+(1-d)\,n_jm_j,\qquad e_j=\frac{M_j}{N_j}.
+# N_j\leftarrow\rho N_j+(1-\rho)\,n_j,\qquad M_j\leftarrow\rho M_j+(1-\rho)\,n_jm_j,\qquad e_j=\frac{M_j}{N_j}.
 # $$ (vqvae-ema)
 #
-# Programs that follow this literally meet a trap. A code that nothing chooses has $N_j\to0$. If the averages begin at $N_j=0$ but $M_j=e_j$, or a small constant is put under the fraction against $0/0$, unused codes are thrown
-# to enormous norms, and are never used again. The fraction can be written without the quotient,
-# $e_j\leftarrow e_j+(1-d)\frac{n_j}{N_j}(m_j-e_j)$, which is a step from the old code *towards a mean of vectors* by a factor between 0 and 1: the codes never leave the convex hull of what they have seen,
+# Programs that follow this literally meet a trap. Let the averages begin with $N_j=0$ and $M_j=e_j$, and put a small constant under the fraction against a division by zero. A code that nothing chooses has $N_j=0$ for ever, and $e_j=\rho^tM_j/10^{-5}$: it is
+# thrown to an enormous norm, and nothing will choose it again.
+#
+# The fraction can be written without a quotient of averages. Put $M_j=N_je_j$ for the old values into the new fraction. With the *updated* $N_j$, the old one is $\bigl(N_j-(1-\rho)n_j\bigr)/\rho$, and
+#
+# $$
+# e_j\leftarrow\frac{\bigl(N_j-(1-\rho)n_j\bigr)e_j+(1-\rho)n_jm_j}{N_j}=e_j+(1-\rho)\frac{n_j}{N_j}(m_j-e_j),
+# $$
+#
+# a step from the old code *towards a mean of vectors*, by a factor between 0 and 1: the codes never leave the convex hull of what they have seen,
 # and an unused code stays where it is. Our quantiser does it so, and takes its first codes from the first batch.
 
 # %%
@@ -726,7 +740,6 @@ for decay in (0.0, 0.9):
     clusters = VectorQuantizer(5, 2, ema_decay=decay).double()
     clusters.start(points, rng)
     begin = clusters.codebook.clone()
-    clusters.size.fill_(1e-9)  # so that it does not start again
     for _ in range(1000):
         clusters(points)
     # Without a memory it is Lloyd's algorithm; with one it ends where that does not move any more.
@@ -743,6 +756,8 @@ far_away = idle.codebook[idle.codebook[:, 0] > 25].clone()
 for _ in range(1500):
     idle(torch.randn(200, 4, generator=rng), rng)
 stayed = idle.codebook[idle.codebook[:, 0] > 25]
+unused_sum, unused_count = 0.9 * torch.ones(4), 0.0  # literally, after a step
+thrown = float((unused_sum / (unused_count + 1e-5)).norm() / 2)
 verdict(
     "vqvae.ema",
     holds=closed_form < 1e-12
@@ -752,7 +767,8 @@ verdict(
     measured={
         "from the closed form": closed_form,
         "from k-means (scikit-learn)": max(from_k_means),
-        "unused codes": len(far_away),
+        "unused codes, which stay where they are": len(far_away),
+        "written literally: their norm grows in one step by": thrown,
         "smallest Nⱼ": idle.size.min(),
     },
 )
@@ -763,9 +779,10 @@ verdict(
 # The article trains on faces of $128\times128$ pixels, with codes on a grid of $32\times32$, and finds the reconstruction close to lossless. We have no faces; we have eleven colour photographs
 # that come with scikit-image, scikit-learn and matplotlib. Seven were used for training (random crops of random size; the two pictures of the
 # stereo pair count as one scene), *coffee* for choosing settings, and *chelsea*, *flower* and *hopper* only for what follows. Before anything was trained we fixed what
-# "close to lossless" should mean: a PSNR of at least 35 dB. And as an easier goal, to be better than JPEG with as many bits. Three seeds were recorded; here the first one is evaluated again.
+# "close to lossless" should mean: a PSNR of at least 35 dB, where errors are hard to see. And as an easier goal, to be better than JPEG with as many bits. (PSNR, the *peak signal-to-noise ratio*, is $-10\log_{10}$ of the mean squared error, for pixels between 0 and 1; SSIM, *structural similarity*, compares means, variances and covariances in small windows, and is 1 for equal images.) Three seeds were recorded; here the first one is evaluated again.
 #
-# (Half of the training crops had their colour channels interchanged, since seven photographs do not have all colours; that was better on the validation photograph, for a quarter of the training: both trials are among the recorded ones.)
+# The model is not the article's script to the letter: 512 codes of 64 numbers instead of 64 of 128, as a moving average; no batch norm and no tanh. Half of the training crops had their colour channels interchanged, since seven photographs do not have all colours. That
+# and its absence were tried in short trainings at $64\times64$; on the validation photograph the PSNR was higher with it, and the SSIM lower. We went by the PSNR. The other runs of this chapter have the colours as they are.
 
 # %%
 held_out = {
@@ -788,8 +805,8 @@ off_record = max(
 )
 
 # %% [markdown]
-# The yardstick is what everyone uses. $32\times32$ codes of 9 bits are 9,216 bits; JPEG gets as many for its compressed data (its header, some 600 bytes of tables, is not counted, nor is our decoder),
-# and the best quality setting that fits.
+# The yardstick is what everyone uses. $32\times32$ codes of 9 bits are 9,216 bits; JPEG gets the same number for its compressed data (its header, some 600 bytes of tables, is not counted, nor is our decoder),
+# at the best quality setting that fits.
 
 
 # %%
@@ -804,7 +821,7 @@ def jpeg(x, quality):
 
 
 def jpeg_within(x, budget):
-    """The best that JPEG can do with so many bits."""
+    """The highest quality setting with at most so many bits."""
     low, high = 1, 95
     while low < high:
         middle = (low + high + 1) // 2
@@ -870,24 +887,31 @@ verdict(
 assert off_record < 0.05
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-on_training = 10 * math.log10(4 / headline["0"].summary["mse"])
+on_training = {}
+for name in ("astronaut", "china", "rocket"):
+    x = data.views(photographs[name].pixels, 128) * 2 - 1
+    with torch.no_grad():
+        y = torch.cat([photo_model(part)[0] for part in x.split(8)])
+    on_training[name] = image_quality(x, y)[0].mean()
 tried = {
-    run.config["colours"]: run.summary["valid_psnr"]
+    run.config["colours"]: run.summary
     for name, run in training.recorded("vqvae_photos_tuning").items()
     if name.startswith("colours")
 }
-assert tried["mixed"] > tried["kept"]
-assert on_training < 30
+assert tried["mixed"]["valid_psnr"] > tried["kept"]["valid_psnr"]
+assert tried["mixed"]["valid_ssim"] < tried["kept"]["valid_ssim"]
+assert max(on_training.values()) < 35
+minutes = headline["0"].environment["seconds"] / 60
 display(
     Markdown(
-        f"Is it the small training set? Only in part: on its own training crops the model is at {on_training:.1f} dB. Where JPEG spends its bits on the places that need "
-        "them, this code has nine for every patch, sky or fur; and the decoder, which JPEG has for nothing, has to be learned, here in a quarter of an hour."
+        f"Is it that seven photographs are few? Not only: on three of *them* the model is at {listed(on_training.values(), 1)} dB. Where JPEG spends its bits on the places that need "
+        f"them, this code has nine for every patch, sky or fur; and the decoder, which JPEG has for nothing, has to be learned, here in {minutes:.0f} minutes."
     )
 )
 
 # %% [markdown]
-# {cite:t}`zavadski2025` report 27 dB for earlier models of this kind, trained on large sets (with losses that care more for looks than for decibels). So "close to lossless" is true for the eye, at the size of a thumbnail, and
-# it is not true of the pixels. What the code is for does not need it.
+# Scale helps, and so do other codes: {cite:t}`zavadski2025` report 27 dB for earlier quantised autoencoders that were trained on large sets (with losses that care more for looks than for decibels), and 37 dB for their own, whose codes are products of several small ones. The article's faces are
+# all alike, there are thousands of them, and its judgement is by the eye. By the numbers, on photographs of anything, thirty-two by thirty-two codes are not close to lossless. Nor is it needed for what follows.
 #
 # How much does a bit buy? Another set of runs, smaller and with one seed each, at $64\times64$: the number of codes $K$ on a grid of $16\times16$ (a factor of $f=4$), and $K=512$ codes on
 # grids of $16\times16$, $8\times8$, $4\times4$ and one single code ($f=4$, 8, 16, 64).
@@ -920,7 +944,7 @@ for setting in (2, 5, 10, 20, 35, 50, 70):
         points.append((bits, float((-10 * error.log10()).mean())))
     curve.append(np.mean(points, 0))
 
-# %% mystnb={"figure": {"caption": "Reconstruction of held-out photographs against the bits of the code, at 64 × 64 pixels: more codes on the same grid, the same number of codes on a finer grid, and JPEG's compressed data."}, "image": {"alt": "PSNR against bits per pixel on a logarithmic axis. The blue line of different numbers of codes and the orange one of different grids rise from 14 to about 26 dB; both lie to the left of and above the green line of JPEG over the range in which JPEG exists."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Reconstruction of held-out photographs against the bits of the code, at 64 × 64 pixels: more codes on the same grid, the same number of codes on a finer grid, and JPEG's compressed data."}, "image": {"alt": "PSNR against bits per pixel on a logarithmic axis. Two rising lines with points, one for different numbers of codes and one for different grids; the dashed line of JPEG begins further right and rises more steeply, far above both."}} tags=["hide-input"]
 fig, ax = plotting.panels(height=3.6)
 for keys, name, label in (
     (by_codes, "codes on 16 × 16", lambda f, k: f"{k}"),
@@ -947,16 +971,20 @@ plt.show()
 # ## Sharpness comes from the grid: five codes on a fine one beat 512 on a coarse one
 #
 # Why are the pictures of VQ-VAE sharp, and those of ordinary variational autoencoders blurred? Not because the code is discrete, says the article, but because it is large: $32\times32$ integers keep the place
-# of every edge. A measure of sharpness is the energy of the gradient, $\sum(\text{differences of neighbouring pixels})^2$, of the reconstruction over that of the photograph: 1 is as sharp as the original.
+# of every edge. What is an edge is in the gradient $\nabla$, the differences of neighbouring pixels. As a measure of sharpness we take how much of the photograph's gradient is there again, $\langle\nabla x,\nabla\hat x\rangle/\lVert\nabla x\rVert^2$: 1 for the photograph itself, 0 for an
+# even grey, and nothing is gained by edges that are not in the photograph.
 #
-# A larger grid has more bits, though. So there is a second comparison: five codes on a grid, $\log_25=2.3$ bits each, have almost as many bits as 512 codes (9 bits) on the grid with half the height and width.
+# A larger grid has more bits, though. So there is a second comparison: five codes on a grid, $\log_25=2.3$ bits each, have slightly more bits than 512 codes (9 bits) on the grid with half the height and width.
 
 
 # %%
 def sharpness(x, y):
-    """Energy of y's gradient over that of x."""
-    energy = lambda v: sum(v.diff(dim=d).square().sum() for d in (2, 3))
-    return float(energy(y) / energy(x))
+    """How much of x's gradient y has."""
+    found, there = (
+        sum((x.diff(dim=d) * v.diff(dim=d)).sum() for d in (2, 3))
+        for v in (y, x)
+    )
+    return float(found / there)
 
 
 sharp = {}
@@ -971,8 +999,8 @@ for key, run in sweep.items():
 # %% tags=["nbval-ignore-output", "hide-input"]
 rows = "\n".join(
     f"| {64 // f} × {64 // f} | {k} | {bits_per_pixel(f, k) * 64**2:.0f} | {psnr_of[f, k]:.1f} dB "
-    f"| {sweep[f, k].summary['test_ssim']:.3f} | {sharp[f, k]:.2f} |"
-    for f, k in sorted(sharp, key=lambda key: -bits_per_pixel(*key))
+    f"| {sweep[f, k].summary['test_ssim']:.3f} | {f'{sharp[f, k]:.2f}' if (f, k) in sharp else ''} |"
+    for f, k in sorted(sweep, key=lambda key: -bits_per_pixel(*key))
 )
 display(
     Markdown(
@@ -980,7 +1008,7 @@ display(
     )
 )
 
-# %% mystnb={"figure": {"caption": "A held-out photograph at 64 × 64, and from codes on smaller and smaller grids."}, "image": {"alt": "Six small pictures of the cat: the original, then reconstructions from 16 by 16, 8 by 8, 4 by 4 codes and one code, which become blurred until only a smear of colours is left."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A held-out photograph at 64 × 64, and from codes on smaller and smaller grids."}, "image": {"alt": "Six small pictures of the cat: the original, then reconstructions from 16 by 16 codes of 512 and of 5, then from 8 by 8, 4 by 4 codes and one code of 512, which become blurred until only a smear of colours is left."}} tags=["hide-input"]
 face = data.centre_square(photographs["chelsea"].pixels, 64)[None] * 2 - 1
 pictures = {"photograph": face}
 for f, k in ((4, 512), (4, 5), (8, 512), (16, 512), (64, 512)):
@@ -1019,7 +1047,7 @@ verdict(
 # %% [markdown]
 # ## Nine codes in ten die, unless they are brought back
 #
-# A code that is never the nearest gets no gradient and is never moved: it is *dead*. How many live, and does it matter how they are trained? Six ways, three seeds each, on
+# A code that is never the nearest gets no gradient and is not moved: it is *dead*, until the encoder happens to send a vector its way. How many live (and how evenly are they used, which *perplexity* says: $e$ to the power of their entropy), and does it matter how they are trained? Six ways, three seeds each, on
 # photographs of $64\times64$ with $8\times8$ codes of 512: by the loss or as a moving average; from small random numbers or from the vectors of the first batch; with or without *restarts*, which put a code that was not used
 # for 100 steps on a random vector of the batch. (The learning rate of each of the two was chosen among four, with restarts.)
 
@@ -1043,12 +1071,8 @@ def ends(arm, name):
 
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-def values(numbers, digits):
-    return ", ".join(f"{v:.{digits}f}" for v in sorted(numbers))
-
-
 rows = "\n".join(
-    f"| {label} | {values(ends(arm, 'codes_used'), 0)} | {values(ends(arm, 'usage'), 0)} | {values(ends(arm, 'test_psnr'), 2)} |"
+    f"| {label} | {listed(ends(arm, 'codes_used'), 0)} | {listed(ends(arm, 'usage'), 0)} | {listed(ends(arm, 'test_psnr'), 2)} |"
     for arm, label in ARMS.items()
 )
 display(
@@ -1058,7 +1082,7 @@ display(
     )
 )
 
-# %% mystnb={"figure": {"caption": "Perplexity of the codes in use during training (mean and range of three seeds): 512 would be all codes, evenly."}, "image": {"alt": "Six lines over 1,000 steps. The two with restarts lie above 300; the four without, whether they start at random or from data, lie below 50."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Perplexity of the codes in use during training (mean and range of three seeds): 512 would be all codes, evenly."}, "image": {"alt": "Six lines over 1,000 steps. The two with restarts rise from above 200 to more than 300; the four without, whether they start at random or from data, lie far below, under 50."}} tags=["hide-input"]
 fig, ax = plotting.panels(height=3.8)
 for arm, label in ARMS.items():
     curves = [run.curve("usage") for run in health[arm]]
@@ -1083,26 +1107,45 @@ averaged, by_loss = (
 assert averaged.min() > by_loss.max()
 
 # %% [markdown]
-# It is the restarts. To start from data, which is often recommended, helps for some steps only: the encoder moves on, a few codes follow it and take over the vectors of the rest. And with restarts, the moving average is better than
+# It is the restarts. A start from the vectors of the first batch is often recommended. Look at the first steps of these runs:
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+first = {}
+for arm in ("ema-data-stay", "loss-data-stay"):
+    for run in health[arm]:
+        first.setdefault(arm, []).append(run.metrics["perplexity"][:20])
+rows = "\n".join(
+    f"| {ARMS[arm]} | {listed([f[0] for f in of], 0)} | {listed([f[1] for f in of], 0)} | {listed([f[19] for f in of], 0)} |"
+    for arm, of in first.items()
+)
+assert all(f[0] > 150 and f[1] < 20 for of in first.values() for f in of)
+display(
+    Markdown(
+        f"Perplexity of a batch, three seeds, sorted:\n\n| codebook | step 1 | step 2 | step 20 |\n|---|---|---|---|\n{rows}"
+    )
+)
+
+# %% [markdown]
+# The start from data lasts for one step. Adam's first step moves every weight of the encoder by the full learning rate, all vectors move together, and the codes are left behind. Only restarts bring them back, again and again. With them, the moving average is better than
 # the loss, in every seed.
 #
 # ## Does $\gamma<\beta$ matter?
 #
 # The article sets $\gamma$ below $\beta$ (the paper $\gamma=0.25$), since the codes should come to the vectors more than the reverse: the vectors have a second duty, to the decoder. With Adam, $\beta$ has no effect, as we
-# saw, so that the comparison with $\beta$ loses its meaning, and what remains is the strength of $\gamma$. The same model, the codebook trained by the loss, from data, without restarts:
+# saw, so that the comparison with $\beta$ loses its meaning, and what remains is the strength of $\gamma$. The same model, the codebook trained by the loss, with restarts (the learning rate was tuned at $\gamma=0.25$):
 
 # %%
-GAMMA = {0.0: "gamma0", 0.25: "loss-data-stay", 1.0: "gamma1", 4.0: "gamma4"}
+GAMMA = {0.0: "gamma0", 0.25: "loss-data-restart", 1.0: "gamma1", 4.0: "gamma4"}
 by_gamma = {g: ends(arm, "test_psnr") for g, arm in GAMMA.items()}
 usage_by_gamma = {g: ends(arm, "usage") for g, arm in GAMMA.items()}
 with_beta4 = ends("beta4", "test_psnr")
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 rows = "\n".join(
-    f"| 1 | {g:g} | {values(by_gamma[g], 2)} | {values(usage_by_gamma[g], 0)} |"
+    f"| 1 | {g:g} | {listed(by_gamma[g], 2)} | {listed(usage_by_gamma[g], 0)} |"
     for g in GAMMA
 )
-rows += f"\n| 4 | 0.25 | {values(with_beta4, 2)} | {values(ends('beta4', 'usage'), 0)} |"
+rows += f"\n| 4 | 0.25 | {listed(with_beta4, 2)} | {listed(ends('beta4', 'usage'), 0)} |"
 display(
     Markdown(
         f"| β | γ | PSNR, dB | perplexity |\n|---|---|---|---|\n{rows}\n\nThree seeds each, sorted."
@@ -1110,16 +1153,22 @@ display(
 )
 
 # %%
-below, above = by_gamma[0.25], np.concatenate([by_gamma[1.0], by_gamma[4.0]])
-beta_apart = plotting.mean_interval(with_beta4 - below)
+beta_apart = plotting.mean_interval(with_beta4 - by_gamma[0.25])
+over = {
+    g: plotting.mean_interval(by_gamma[0.25] - by_gamma[g]) for g in (1.0, 4.0)
+}
 verdict(
     "vqvae.claim4",
-    holds=below.min() > above.max(),
-    restricted=below.mean() > by_gamma[4.0].mean(),
+    holds=all(low > 0 for _, low, _ in over.values()),
+    restricted=any(low > 0 for _, low, _ in over.values()),
     measured={
         **{f"PSNR, γ = {g:g}, dB": v.mean() for g, v in by_gamma.items()},
         "β = 4 instead of 1, dB": beta_apart[0],
         "95 % interval of that": f"{beta_apart[1]:.2f} to {beta_apart[2]:.2f}",
+        **{
+            f"γ = 0.25 over {g:g}, dB": f"{m:+.2f} ({lo:+.2f} to {hi:+.2f})"
+            for g, (m, lo, hi) in over.items()
+        },
         "codes used, loss, random start": ends(
             "loss-random-stay", "codes_used"
         ).mean(),
@@ -1132,12 +1181,13 @@ verdict(
 # %% [markdown]
 # ## A language model for codes draws digits
 #
-# So far this compresses. It generates as soon as somebody proposes codes, and for that eq. (1) is back, for codes instead of pixels. A second autoencoder (`runs/vqvae_digits/0`) turns the digits of MNIST
+# So far this compresses. It can generate once something proposes codes, and for that eq. (1) is back, for codes instead of pixels. A second autoencoder (`runs/vqvae_digits/0`) turns the digits of MNIST
 # into $7\times7$ codes of 64. PixelAtt and PixelCNN, with 0.8 million parameters each, were fitted to the codes of 4,000 digits: eight trials each, the same four learning rates and two rates of dropout, and the best on
-# the validation digits for twice as many steps, with three seeds.
+# the validation digits for twice as many steps, with three seeds. (The best dropout of PixelAtt lies on the edge of the grid. The article's has 8 heads of 32; this one 4.)
 
 # %%
 source(PixelAttention.forward, PixelAttention.sample, PixelAttention._logits)
+source(PixelCNN.forward)
 
 # %%
 digit_run = training.recorded("vqvae_digits")["0"]
@@ -1211,7 +1261,7 @@ assert off_record_bits < 0.01
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 rows = "\n".join(
-    f"| {label} | {values(bits_of[key], 3)} | {np.mean([r.summary['train_bits'] for r in priors[key]]):.3f} | {priors[key][0].summary['parameters']:,.0f} |"
+    f"| {label} | {listed(bits_of[key], 3)} | {np.mean([r.summary['train_bits'] for r in priors[key]]):.3f} | {priors[key][0].summary['parameters']:,.0f} |"
     for key, label in (("raster", "PixelAtt"), ("cnn", "PixelCNN"))
 )
 display(
@@ -1238,12 +1288,12 @@ for run in priors["cnn"]:  # it gets worse on the validation digits
 # The convolutions begin to overfit after about half of these steps. Lest this decide the comparison, PixelAtt has to beat the best that PixelCNN reached on the *test* digits in any recorded run, those of the tuning (500 steps) included.
 #
 # Samples are drawn code by code and decoded once. Beside them: codes drawn independently for each place, with the frequencies that they have there. All have the same decoder;
-# what they lack is a prior.
+# what the independent codes lack is a prior.
 
 # %%
-drawn = {name: model.sample((500, 7, 7), rng) for name, model in fitted.items()}
-drawn["independent"] = torch.multinomial(frequencies, 500, True, generator=rng)
-drawn["independent"] = drawn["independent"].t().reshape(500, 7, 7)
+drawn = {name: model.sample((200, 7, 7), rng) for name, model in fitted.items()}
+drawn["independent"] = torch.multinomial(frequencies, 200, True, generator=rng)
+drawn["independent"] = drawn["independent"].t().reshape(200, 7, 7)
 with torch.no_grad():
     pictures = {
         name: (digit_model.decode_codes(codes)[:, 0].clamp(-1, 1) + 1) / 2
@@ -1262,11 +1312,12 @@ for ax, name in zip(axes, ("PixelAtt", "PixelCNN", "independent")):
 plt.show()
 
 # %% [markdown]
-# Are these digits? We ask a support vector machine that was fitted to the training digits: how far is its first choice ahead of its second? A picture is *recognised* if it is further ahead
-# than for the least clear tenth of the real test digits.
+# Are these digits? We ask a logistic regression that was fitted to the training digits (it reads nine of ten test digits correctly): how far is its first choice ahead of its second, in log-odds? A picture is *recognised* if it is further ahead
+# than for the least clear fifth of the real test digits.
 
 # %%
-judge = SVC(C=10, gamma=0.02).fit(train.pixels.flatten(1), train.label)
+judge = LogisticRegression(C=0.1, max_iter=300)
+judge.fit(train.pixels.flatten(1), train.label)
 
 
 def lead(images):
@@ -1275,7 +1326,9 @@ def lead(images):
     return scores[:, -1] - scores[:, -2]
 
 
-threshold = np.quantile(lead(test.pixels), 0.1)
+reads = judge.score(test.pixels.flatten(1), test.label)
+assert 0.87 < reads < 0.94
+threshold = np.quantile(lead(test.pixels), 0.2)
 recognised = {
     name: float((lead(images) > threshold).mean())
     for name, images in pictures.items()
@@ -1289,6 +1342,7 @@ classes = {
 mean, low, high = plotting.mean_interval(bits_of["cnn"] - bits_of["raster"])
 generates = (
     min(recognised[name] for name in fitted) > recognised["independent"] + 0.2
+    and min(classes[name] for name in fitted) == 10
 )
 verdict(
     "vqvae.claim5",
@@ -1304,6 +1358,7 @@ verdict(
         "PixelCNN, the best of all recorded runs": cnn_at_its_best,
         "independent codes": independent_bits,
         **{f"recognised: {name}": share for name, share in recognised.items()},
+        "classes among the samples": classes["PixelAtt"],
     },
 )
 
@@ -1357,7 +1412,7 @@ for name, small_one, large_one in (
     for side in (7, 28):
         network = (
             attention_for(K, side) if name == "PixelAtt" else fitted["PixelCNN"]
-        )
+        ).train()
         cost[name].append(kept_bytes(network, side)[1] / 2**20)
 
 # %% tags=["nbval-ignore-output", "hide-input"]
@@ -1367,7 +1422,7 @@ rows = "\n".join(
 )
 display(
     Markdown(
-        "| | pixels take longer by | kept for one image, 7 × 7 | 28 × 28 |\n|---|---|---|---|\n"
+        "| | pixels: times slower | kept for one image, 7 × 7 | 28 × 28 |\n|---|---|---|---|\n"
         + rows
     )
 )
@@ -1377,7 +1432,7 @@ assert all(ratio > 5 for ratio, *_ in cost.values())
 # ## The order of generation
 #
 # Eq. (1) is true in every order; a network of limited size may find one order easier than another. The article expects that the order matters. The same PixelAtt with the same settings, three seeds
-# each, for three orders: row by row, the same from the end, and from the centre outwards.
+# each, for three orders (the settings were tuned for the first): row by row, the same from the end, and from the centre outwards.
 
 # %% mystnb={"figure": {"caption": "Three orders in which the 7 × 7 codes are generated: dark first."}, "image": {"alt": "Three grids of seven by seven cells with the numbers 1 to 49: rows from the top; rows from the bottom right; and rings from the centre outwards."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 3, figsize=(5.2, 2.0))
@@ -1401,7 +1456,10 @@ plt.show()
 # %%
 spread = np.sqrt(np.mean([bits_of[order].var(ddof=1) for order in ORDERS]))
 pairs = {
-    (a, b): plotting.mean_interval(bits_of[a] - bits_of[b])
+    # Three comparisons: each at 98.3 %, so that all of them hold at 95 %.
+    (a, b): plotting.mean_interval(
+        bits_of[a] - bits_of[b], confidence=1 - 0.05 / 3
+    )
     for a, b in itertools.combinations(ORDERS, 2)
 }
 apart = {
@@ -1411,6 +1469,7 @@ apart = {
 some_apart = any(lo > 0 or hi < 0 for _, lo, hi in pairs.values())
 verdict(
     "vqvae.claim6",
+    # 0.02 bits a code are one bit an image.
     holds=some_apart and max(abs(m) for m, *_ in pairs.values()) > 0.02,
     restricted=some_apart,
     measured={
@@ -1484,21 +1543,21 @@ patch = [
     int(rows_changed[-1] - rows_changed[0]) + 1,
     int(columns_changed[-1] - columns_changed[0]) + 1,
 ]
-print("what one code can change lies within", *patch, "pixels")
-assert 4 <= max(patch) <= 20
+print("changed by more than 0.1: rows and columns", *patch)
+assert 4 <= max(patch) <= 16
 
 # %% [markdown]
-# A code owns $4\times4$ pixels, and reaches further, since the decoder's convolutions overlap. That is what makes codes good words: each says what happens in one place, and the decoder makes the joints.
+# A code owns $4\times4$ pixels, and reaches a little further, since the decoder's convolutions overlap. That is what makes codes good words: each says what happens in one place, and the decoder joins them.
 #
 # ## Where the article is imprecise, and what the field does now
 #
-# Eq. (10) is not $z_q$ to the last bit, and its gradient is not that of $\operatorname{decoder}(z)$; eq. (12) has twice the value of eq. (11); and $\beta$ does nothing under Adam. None of it changes what the article builds on it.
+# Eq. (10) is not $z_q$ to the last bit, and its gradient is not that of $\operatorname{decoder}(z)$; eq. (12) has twice the value of eq. (11); $\beta$ does nothing under Adam; and what is said about the quality of reconstructions is far from what we find on photographs. The ledger has all verdicts.
 #
 # Since then:
 #
 # - **No codebook.** *Finite scalar quantisation* {cite:p}`mentzer2024` makes the vector very short, bounds each entry and rounds it: with 8 levels for each of three entries there are $8^3=512$ codes, and nothing to learn, to
 #   restart or to pull. The gradient is straight-through, of a rounding that is never far.
-# - **A better gradient.** The *rotation trick* {cite:p}`fifty2024` turns and stretches the decoder's gradient as $z$ would have to be turned and stretched to become $z_q$, so that the angle between the two is kept. Straight-through copies it.
+# - **A better gradient.** The *rotation trick* {cite:p}`fifty2024` asks which rotation and stretching would turn $z$ into $z_q$, and takes the decoder's gradient back through its transpose: the angle between gradient and vector at $z_q$ is the one at $z$. Straight-through copies the gradient as it is.
 # - **Two levels.** VQ-VAE-2 {cite:p}`razavi2019` has a coarse grid for what the picture is and a fine one, which knows the coarse, for details.
 #
 # All of them on the same photographs, with the same autoencoder, the best of four learning rates each, three seeds, $8\times8$ codes of 512 (the two levels: $4\times4$ more):
@@ -1535,7 +1594,7 @@ for runs in today.values():
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 rows = "\n".join(
-    f"| {label} | {bits} | {values([r.summary['test_psnr'] for r in runs], 2)} | {np.mean([r.summary['test_ssim'] for r in runs]):.3f} "
+    f"| {label} | {bits} | {listed([r.summary['test_psnr'] for r in runs], 2)} | {np.mean([r.summary['test_ssim'] for r in runs]):.3f} "
     f"| {np.mean([r.summary['codes_used'] for r in runs]):.0f} | {np.mean([r.summary['usage'] for r in runs]):.0f} |"
     for (label, runs), bits in zip(today.items(), (576, 576, 576, 576, 720))
 )
@@ -1601,12 +1660,12 @@ rotate_onto(torch.tensor([0.0, 2.0]), z).backward(torch.tensor([0.0, 1.0]))
 print([round(v, 6) + 0.0 for v in z.grad.tolist()])
 
 # %% [markdown]
-# **4.** With $K=512$ codes on $32\times32$ places there are $512^{1024}$ codes, but far fewer pictures. How many bits does the entropy of single codes save, for the photograph at the head of this chapter?
+# **4.** With $K=512$ codes on $32\times32$ places there are $512^{1024}$ grids of codes, but far fewer pictures. How many of the nine bits of a code does the entropy of single codes save, for the photograph at the head of this chapter?
 
 # %% tags=["hide-cell"]
 counts = grids["chelsea"].flatten().bincount().double()
 entropy = float(torch.special.entr(counts / counts.sum()).sum()) / math.log(2)
-print("saved, if the code knew these frequencies:", entropy < 9)
+print("saved, about one or two:", 0.5 < 9 - entropy < 2.5)
 assert 5 < entropy < 9
 
 # %% [markdown]
@@ -1620,7 +1679,8 @@ card(
     "vqvae",
     {
         "Sizes": f"live: 2 × {STEPS} steps of {BATCH} digits; recorded: 3 runs of {headline['0'].summary['steps']:,} steps on photographs of 128 × 128, "
-        f"{len(sweep)} of 1,500 and {sum(map(len, health.values())) + 9 + 20} of 1,000 on 64 × 64; 19 on digits, 24 of priors",
+        f"{len(sweep)} of 1,500 and {sum(map(len, health.values())) + sum(map(len, today.values())) - 6 + len(training.recorded('vqvae_photos_tuning'))} of 1,000 or 600 on 64 × 64; "
+        f"{1 + sum(map(len, objectives.values()))} on digits, {sum(map(len, priors.values())) + len(training.recorded('vqvae_prior_tuning'))} of priors",
         "Photographs": "; ".join(
             f"{name} ({p.part}): {p.credit}" for name, p in photographs.items()
         ),
