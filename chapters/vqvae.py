@@ -94,7 +94,7 @@ def as_picture(x):
     return ((x[0] + 1) / 2).permute(1, 2, 0)
 
 
-# %% mystnb={"figure": {"caption": "A held-out photograph of 128 × 128 pixels (Chelsea, by S. van der Walt), its 32 × 32 codes, each one of 512, and what the decoder makes of them. The colour of a code means nothing but its number."}, "image": {"alt": "Three pictures below each other: a cat's face; a square mosaic of 32 by 32 coloured cells in which the cat can be made out; and the reconstructed face, which is like the first but a little softer in the fur."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A held-out photograph of 128 \u00d7 128 pixels (Chelsea, by S. van der Walt), its 32 \u00d7 32 codes, each one of 512, and what the decoder makes of them. The colour of a code means nothing but its number."}, "image": {"alt": "Three pictures below each other: a cat's face; a square mosaic of 32 by 32 coloured cells in which the cat can be made out; and the reconstructed face, which is like the first but a little softer in the fur."}} tags=["hide-input"]
 fig, axes = plotting.panels(3, height=3.0, width=3.2)
 axes[0].imshow(as_picture(whole["chelsea"]))
 axes[1].imshow(grids["chelsea"], cmap="nipy_spectral")
@@ -853,7 +853,7 @@ display(
     )
 )
 
-# %% mystnb={"figure": {"caption": "Held-out photographs (left), their reconstructions from 32 × 32 codes (middle), and the error, four times enlarged (right). Credits: S. van der Walt; vultilion, CC BY 2.0; US Navy."}, "image": {"alt": "Three rows of three pictures: a cat, a red flower, a portrait of Grace Hopper in uniform. The reconstructions look like the originals, but for fine texture; the error pictures show edges, fur and ribbons."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Held-out photographs (left), their reconstructions from 32 \u00d7 32 codes (middle), and the error, four times enlarged (right). Credits: S. van der Walt; vultilion, CC BY 2.0; US Navy."}, "image": {"alt": "Three rows of three pictures: a cat, a red flower, a portrait of Grace Hopper in uniform. The reconstructions look like the originals, but for fine texture; the error pictures show edges, fur and ribbons."}} tags=["hide-input"]
 fig, axes = plt.subplots(3, 3, figsize=(5.2, 5.2))
 for row, name in zip(axes, held_out):
     error = (4 * (shown[name] - whole[name])).clamp(-1, 1)
@@ -944,7 +944,7 @@ for setting in (2, 5, 10, 20, 35, 50, 70):
         points.append((bits, float((-10 * error.log10()).mean())))
     curve.append(np.mean(points, 0))
 
-# %% mystnb={"figure": {"caption": "Reconstruction of held-out photographs against the bits of the code, at 64 × 64 pixels: more codes on the same grid, the same number of codes on a finer grid, and JPEG's compressed data."}, "image": {"alt": "PSNR against bits per pixel on a logarithmic axis. Two rising lines with points, one for different numbers of codes and one for different grids; the dashed line of JPEG begins further right, near the second, rises more steeply and is soon far above both."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Reconstruction of held-out photographs against the bits of the code, at 64 \u00d7 64 pixels: more codes on the same grid, the same number of codes on a finer grid, and JPEG's compressed data."}, "image": {"alt": "PSNR against bits per pixel on a logarithmic axis. Two rising lines with points, one for different numbers of codes and one for different grids; the dashed line of JPEG begins further right, near the second, rises more steeply and is soon far above both."}} tags=["hide-input"]
 fig, ax = plotting.panels(height=3.6)
 for keys, name, label in (
     (by_codes, "codes on 16 × 16", lambda f, k: f"{k}"),
@@ -1008,7 +1008,7 @@ display(
     )
 )
 
-# %% mystnb={"figure": {"caption": "A held-out photograph at 64 × 64, and from codes on smaller and smaller grids."}, "image": {"alt": "Six small pictures of the cat: the original, then reconstructions from 16 by 16 codes of 512 and of 5, then from 8 by 8, 4 by 4 codes and one code of 512, which become blurred until only a smear of colours is left."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A held-out photograph at 64 \u00d7 64, and from codes on smaller and smaller grids."}, "image": {"alt": "Six small pictures of the cat: the original, then reconstructions from 16 by 16 codes of 512 and of 5, then from 8 by 8, 4 by 4 codes and one code of 512, which become blurred until only a smear of colours is left."}} tags=["hide-input"]
 face = data.centre_square(photographs["chelsea"].pixels, 64)[None] * 2 - 1
 pictures = {"photograph": face}
 for f, k in ((4, 512), (4, 5), (8, 512), (16, 512), (64, 512)):
@@ -1448,7 +1448,7 @@ assert all(ratio > 5 for ratio, *_ in cost.values())
 # Eq. (1) is true in every order; a network of limited size may find one order easier than another. The article expects that the order matters. The same PixelAtt with the same settings, three seeds
 # each, for three orders (the settings were tuned for the first): row by row, the same from the end, and from the centre outwards.
 
-# %% mystnb={"figure": {"caption": "Three orders in which the 7 × 7 codes are generated: dark first."}, "image": {"alt": "Three grids of seven by seven cells with the numbers 1 to 49: rows from the top; rows from the bottom right; and rings from the centre outwards."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Three orders in which the 7 \u00d7 7 codes are generated: dark first."}, "image": {"alt": "Three grids of seven by seven cells with the numbers 1 to 49: rows from the top; rows from the bottom right; and rings from the centre outwards."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 3, figsize=(5.2, 2.0))
 for ax, order in zip(axes, ORDERS):
     when = generation_order(order, 7, 7).argsort().view(7, 7)

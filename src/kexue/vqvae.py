@@ -36,7 +36,7 @@ class Quantized(NamedTuple):
     loss: Float[Tensor, ""]
     """What is to be added to the reconstruction's loss."""
     perplexity: Float[Tensor, ""]
-    """exp(entropy) of the codes of this call: how many of them are used, if evenly; from 1 to num_codes."""
+    """How many codes this call uses, if evenly, e to the power of their entropy; from 1 to num_codes."""
 
 
 _BLOCK = 2**22  # entries of the table of distances that exist at the same time
