@@ -1135,7 +1135,7 @@ display(
 # The start from data lasts for one step. Adam's first step moves every weight of the encoder by the full learning rate, all vectors move together, and the codes are left behind. Only restarts bring them back, again and again. With them, the moving average is better than
 # the loss, in every seed.
 #
-# ## It matters that $\gamma>0$, not that $\gamma<\beta$
+# ## The vectors must be pulled to their codes; how hard, hardly matters
 #
 # The article sets $\gamma$ below $\beta$ (the paper $\gamma=0.25$), since the codes should come to the vectors more than the reverse: the vectors have a second duty, to the decoder. With Adam, $\beta$ has no effect, as we
 # saw, so that the comparison with $\beta$ loses its meaning, and what remains is the strength of $\gamma$. The same model, the codebook trained by the loss, with restarts (the learning rate was tuned at $\gamma=0.25$):
