@@ -376,11 +376,10 @@ def losses(model, x, which):
     return mse_loss(model.decode(z), x) + pull
 
 
-trained = {}
-for which in ("eq7", "eq8", "eq9", "eq13"):
+def gradient_sizes(which):
     small.zero_grad()
     losses(small, x_test[:50], which).backward()
-    trained[which] = {
+    return {
         part: sum(
             float(p.grad.norm())
             for p in module.parameters()
@@ -388,8 +387,14 @@ for which in ("eq7", "eq8", "eq9", "eq13"):
         )
         for part, module in small.named_children()
     }
-    got = [part for part, size in trained[which].items() if size > 0]
-    print(f"{which}: {', '.join(sorted(got))}")
+
+
+trained = {
+    which: gradient_sizes(which) for which in ("eq7", "eq8", "eq9", "eq13")
+}
+for which, sizes in trained.items():
+    got = sorted(part for part, size in sizes.items() if size > 0)
+    print(f"{which}: {', '.join(got)}")
 
 # %%
 verdict(
@@ -644,7 +649,7 @@ verdict(
 # encoder should receive $g+\frac{2\gamma}N(z-z_q)$, and code $j$ the sum of $\frac{2\beta}N(e_j-z)$ over the vectors that chose it:
 
 # %%
-right = []
+balanced = []
 for beta, gamma in ((1.0, 0.25), (0.0, 0.0), (2.0, 0.0), (0.0, 3.0)):
     vq = VectorQuantizer(16, 4, beta=beta, gamma=gamma).double()
     vq.start(z, rng)
@@ -656,14 +661,14 @@ for beta, gamma in ((1.0, 0.25), (0.0, 0.0), (2.0, 0.0), (0.0, 3.0)):
     pull = 2 / vectors.numel() * (vectors - out.quantized).detach()
     by_hand = torch.zeros(16, 4, dtype=torch.float64)
     by_hand.index_add_(0, out.indices, -beta * pull)
-    right += [
+    balanced += [
         torch.allclose(vectors.grad, g + gamma * pull),
         torch.allclose(vq.codebook.grad, by_hand),
         bool(vq.codebook.grad.any()) == (beta > 0),
     ]
 verdict(
     "vqvae.eq13",
-    holds=all(right) and all(size > 0 for size in trained["eq13"].values()),
+    holds=all(balanced) and all(size > 0 for size in trained["eq13"].values()),
 )
 
 # %% [markdown]

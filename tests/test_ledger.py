@@ -44,9 +44,10 @@ def test_labelled_equations_and_rows_match(slug):
     labels = re.findall(r"^# \$\$ \(([\w-]+)\)", text, re.M)
     assert len(labels) == len(set(labels))
     rows = {row.id: row for row in ledger.load(slug).rows}
-    assert {label.replace("-", ".", 1) for label in labels} <= set(rows)
-    numbered = {i for i, row in rows.items() if re.search(r"\.(eq|alg)\d+$", i)}
-    assert numbered == {label.replace("-", ".", 1) for label in labels}
+    labelled = {label.replace("-", ".", 1) for label in labels}
+    assert labelled <= set(rows)
+    # Numbered rows are; others, of formulas that the article does not number, may be.
+    assert {i for i in rows if re.search(r"\.(eq|alg)\d+$", i)} <= labelled
 
 
 @pytest.mark.parametrize("slug", SLUGS)
