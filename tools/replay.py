@@ -31,6 +31,8 @@ ROOT = Path(__file__).parents[1]
 # two threads, or without AVX-512, the recorded runs differ by at most 1e-4 in their first ten steps; after
 # that the least stable of them, with the noisiest gradient and the largest rate, by 3 %.
 RELATIVE = np.repeat([5e-4, 5e-2], [10, FIRST - 10])
+# Counts of choices jump: where two codes are nearly as near, rounding decides. Measured: 0.1 % at step 8.
+RELATIVE_OF_CHOICES = {"perplexity": np.repeat([1e-2, 5e-2], [10, FIRST - 10])}
 
 
 @cache
@@ -93,7 +95,8 @@ def problems(folder: Path, module: ModuleType, config: Any) -> list[str]:
         if len(kept) != len(values):
             found.append(f"{run.name}: {len(kept)} first steps instead of {len(values)}")
             break
-        apart = ~np.isclose(kept, values, rtol=RELATIVE[: len(values)], atol=1e-6, equal_nan=True)
+        relative = RELATIVE_OF_CHOICES.get(name, RELATIVE)[: len(values)]
+        apart = ~np.isclose(kept, values, rtol=relative, atol=1e-6, equal_nan=True)
         if apart.any():
             i = int(apart.argmax())
             found.append(f"{run.name}: {name} at step {i + 1} is recorded as {kept[i]}, but is {values[i]}")
