@@ -227,7 +227,7 @@ def box(entry: Row, outcome: Outcome, values: Mapping[str, Any]) -> str:
         f'<span style="background:{_COLOURS[outcome]};color:#fff;border-radius:3px;padding:.1em .5em;'
         f'font-weight:600;white-space:nowrap">{SYMBOLS[outcome]} {outcome}</span>'
     )
-    why = f"<div><em>{html.escape(entry.why, quote=False)}</em></div>" if entry.why else ""
+    why = f"<div><em>{_mathematics(entry.why)}</em></div>" if entry.why else ""
     numbers = "; ".join(
         f"{html.escape(name)} = {html.escape(_text(value))}" for name, value in values.items()
     )
