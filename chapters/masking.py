@@ -1087,11 +1087,90 @@ KINDS = {  # needs a mask, is right with it, hands it on
     (True, True, False): "uses the mask up",
     (False, True, True): "needs no mask, hands it on",
     (False, True, False): "needs no mask, and loses it",
-    (True, False, True): "lets the padding in, and hands the mask on",
-    (True, False, False): "lets the padding in, and loses the mask",
+    (True, False, True): "mixes or moves the positions, and hands the mask on",
+    (True, False, False): "mixes or moves the positions, and loses the mask",
 }
 survey = {name: behaviour(*how) for name, how in SURVEY.items()}
 
 # %% tags=["hide-input"]
-for name, found in survey.items():
-    print(name, found)
+ORDER = [
+    *dict.fromkeys(KINDS.values()),
+    "hands on another mask",
+    "stops with an error",
+]
+rows = ["| what it does with the mask | layers |", "|---|---|"]
+for kind in ORDER:
+    names = [
+        f"{name}{'' if proof else ' †'}{' ⚠' if warned else ''}"
+        for name, (of_kind, proof, warned) in survey.items()
+        if of_kind == kind
+    ]
+    rows.append(f"| {kind} | {'; '.join(sorted(names)) or '–'} |")
+versions = f"Keras {keras.__version__}, {len(survey)} layers and uses. "
+legend = "⚠: a warning says that the mask is destroyed. †: NaN in the padding gets into the results."
+display(Markdown("\n".join(rows) + f"\n\n{versions}{legend}"))
+
+# %%
+offered = {
+    item.__name__: item
+    for item in vars(layers).values()
+    if isinstance(item, type) and issubclass(item, layers.Layer)
+}
+ELSEWHERE = (  # names of layers that are not for a sequence of vectors
+    "2D", "3D", "Cell", "Embedding", "ConvLSTM", "Spectrogram", "Lookup", "Random", "Vectorization", "Hash",
+)  # fmt: skip
+OTHERS = "AugMix AutoContrast CategoryEncoding CenterCrop ContrastLimitedAdaptiveHistogramEqualization CutMix Discretization Equalization FlaxLayer InputLayer JaxLayer Layer MaxNumBoundingBoxes MixUp Pipeline RandAugment RepeatVector Resizing Solarization TFSMLayer TorchModuleWrapper Wrapper".split()
+asked = {type(layer).__name__ for layer, _ in SURVEY.values()}
+left = {
+    n for n in offered if n not in asked and not any(e in n for e in ELSEWHERE)
+}
+print("layers of Keras that were forgotten:", sorted(left - set(OTHERS)))
+assert left == set(OTHERS)
+
+# %% [markdown]
+# So the complaint of 2019 stands, and can be made precise:
+#
+# - The dangerous kind is the one that mixes positions and hands the mask on as if nothing had happened: `GroupNormalization` takes its mean and variance over time, padding included.
+# - Losing the mask is loud for layers that do not support masks (a warning since Keras 3), whether they need one, such as `Conv1D`, or work by position anyway, such as `EinsumDense`. It is silent where two tensors meet: a
+#   sum of a masked and an unmasked one has no mask, and a concatenation has the mask "all real".
+# - `GlobalAveragePooling1D` knows masks, and `GlobalMaxPooling1D` does not. `Softmax` knows them, but not for a batch of vectors.
+# - Attention multiplies weights of 0 with values, so NaN in the padding gets through; recurrent layers replace, and are proof.
+#
+# A layer of one's own joins the dangerous kind with one line, `supports_masking = True`. The survey finds it:
+
+
+# %%
+class Careless(layers.Layer):
+    """Subtracts the mean over time, and says that it knows masks."""
+
+    supports_masking = True
+
+    def call(self, x):
+        return x - keras.ops.mean(x, axis=1, keepdims=True)
+
+
+kind, *_ = behaviour(Careless(), once)
+print(kind)
+assert kind == KINDS[True, False, True]
+
+# %%
+kinds = {name: kind for name, (kind, *_) in survey.items()}
+unsupported = [
+    n
+    for n, k in kinds.items()
+    if k in (KINDS[True, False, False], KINDS[False, True, False])
+]
+deceptive = [
+    n
+    for n, k in kinds.items()
+    if k in (KINDS[True, False, True], "hands on another mask")
+]
+verdict(
+    "masking.claim4",
+    holds=bool(unsupported) and bool(deceptive),
+    measured={
+        "layers and uses asked": len(kinds),
+        "lose the mask": len(unsupported),
+        "let the padding in and hand it on, or hand on another": len(deceptive),
+    },
+)

@@ -45,7 +45,7 @@ def sequence_mask(
             raise ValueError(f"max_length must be given for lengths of shape {tuple(lengths.shape)}")
         max_length = max(0, int(lengths.max()))
     checks.count("max_length", max_length, 0)
-    _check_range(lengths, max_length, "max_length")
+    _check_range(lengths, max_length, f"max_length = {max_length}")
     return torch.arange(max_length, device=lengths.device) < lengths.unsqueeze(-1)
 
 
@@ -128,16 +128,15 @@ def masked_softmax(
             the mask does not broadcast to them.
     """
     mask = _aligned(logits, mask, dim, "logits")
-    bad = mask & (torch.isnan(logits) | (logits == torch.inf))
+    filled = checks.working(logits).masked_fill(~mask, -torch.inf)
+    largest = filled.detach().amax(dim, keepdim=True)
+    bad = torch.isnan(largest) | (largest == torch.inf)
     if bad.any():
-        raise ValueError(
-            f"logits must be finite or −∞ where mask is True, got {logits.detach()[bad][0].item()}"
-        )
-    possible = mask & (logits != -torch.inf)
-    filled = checks.working(logits).masked_fill(~possible, -torch.inf)
+        raise ValueError(f"logits must be finite or −∞ where mask is True, got {largest[bad][0].item()}")
     # A row of −∞ has no softmax; any other row will do, since nothing of it remains.
-    filled = filled.masked_fill(~possible.any(dim, keepdim=True), 0.0)
-    return torch.softmax(filled, dim).masked_fill(~possible, 0.0).to(logits.dtype)
+    impossible = largest == -torch.inf
+    weights = torch.softmax(filled.masked_fill(impossible, 0.0), dim)
+    return weights.masked_fill(~mask | impossible, 0.0).to(logits.dtype)
 
 
 # --- Recurrent networks in both directions -----------------------------------------------------
@@ -326,7 +325,7 @@ class TextClassifier(nn.Module):
 
 @torch.no_grad()
 def predict(
-    model: TextClassifier, ids: Sequence[Integer[Tensor, " time"]], added: int = 0
+    model: TextClassifier, ids: Sequence[Integer[Tensor, " _"]], added: int = 0
 ) -> Float[Tensor, "n classes"]:
     """Logits of texts, each followed by exactly `added` positions of padding.
 
@@ -374,7 +373,7 @@ def _check_range(lengths: Tensor, high: int, meaning: str) -> None:
 
 
 def _aligned(x: Tensor, mask: Tensor, dim: int, name: str = "x") -> Tensor:
-    """The mask in x's full shape."""
+    """The mask with all axes of x, those that it lacks of size 1, and of x's size along `dim`."""
     checks.floating(name, x)
     checks.axis(name, x, dim)
     _check_boolean(mask)
@@ -387,4 +386,5 @@ def _aligned(x: Tensor, mask: Tensor, dim: int, name: str = "x") -> Tensor:
             f"mask must broadcast to {name}'s shape {tuple(x.shape)}, or to its leading axes "
             f"{tuple(x.shape[: dim + 1])}, got shape {tuple(mask.shape)}"
         )
-    return mask.view(*mask.shape, *(1,) * (x.ndim - mask.ndim)).expand_as(x)
+    mask = mask.view(*mask.shape, *(1,) * (x.ndim - mask.ndim))
+    return mask.expand(*mask.shape[:dim], x.shape[dim], *mask.shape[dim + 1 :])

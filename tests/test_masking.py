@@ -1,0 +1,798 @@
+"""Mathematics of kexue.masking: against loops over single sequences, packed sequences, and bad input."""
+
+import copy
+import math
+import os
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.autograd import gradcheck
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+
+from kexue import data, masking
+from kexue.masking import (
+    BiRNN,
+    TextClassifier,
+    lengths_of,
+    masked_max,
+    masked_mean,
+    masked_softmax,
+    predict,
+    reverse_sequence,
+    sequence_mask,
+)
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+os.environ.setdefault("KERAS_TORCH_DEVICE", "cpu")
+
+F64 = torch.float64
+NAN, INF = math.nan, math.inf
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+FILLINGS = [0.0, 7.0, -1e4, NAN, INF, -INF]
+
+settings.register_profile("kexue", deadline=None, max_examples=60, derandomize=True)
+settings.load_profile("kexue")
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def randn(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(*shape, generator=gen(seed), dtype=F64).to(dtype)
+
+
+def filled(x, mask, value):
+    """x with `value` in its padding, which no operation may see."""
+    return x.masked_fill(~mask.view(*mask.shape, *(1,) * (x.ndim - mask.ndim)), value)
+
+
+# The three operations, and what they are for one sequence without padding.
+OPERATIONS = {
+    "mean": (masked_mean, lambda x: x.mean(0)),
+    "max": (masked_max, lambda x: x.amax(0)),
+    "softmax": (masked_softmax, lambda x: torch.softmax(x, 0)),
+}
+
+
+# --- Masks and lengths -------------------------------------------------------------------------
+
+
+@pytest.mark.verifies("masking.eq2", "masking.eq3", "masking.eq4")
+def test_the_article_s_sequence_its_padding_and_its_mask():
+    x = torch.tensor([1.0, 0.0, 3.0, 4.0, 5.0])
+    padded = pad_sequence([x, torch.zeros(8)], batch_first=True)[0]
+    assert padded.tolist() == [1, 0, 3, 4, 5, 0, 0, 0]
+    mask = masking.sequence_mask(torch.tensor(5), 8)
+    assert mask.dtype == torch.bool
+    assert mask.int().tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
+    assert torch.equal(padded[mask], x)
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=6), st.integers(0, 5))
+def test_masks_and_lengths_are_inverse(lengths, more):
+    lengths = torch.tensor(lengths)
+    size = int(lengths.max()) + more
+    mask = sequence_mask(lengths, size)
+    assert mask.shape == (len(lengths), size)
+    assert mask.tolist() == [[t < n for t in range(size)] for n in lengths.tolist()]
+    assert torch.equal(lengths_of(mask), lengths)
+    assert torch.equal(sequence_mask(lengths), mask[:, : int(lengths.max())])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+def test_lengths_may_have_any_integer_dtype_and_shape(dtype):
+    lengths = torch.tensor([[0, 2], [3, 1]], dtype=dtype)
+    mask = sequence_mask(lengths, 3)
+    assert mask.shape == (2, 2, 3)
+    assert torch.equal(lengths_of(mask), lengths.long())
+    x = torch.arange(6.0).view(2, 3)
+    assert reverse_sequence(x, lengths[:, 0]).tolist() == [[0, 1, 2], [5, 4, 3]]
+
+
+def test_lengths_of_no_rows_and_of_a_single_row():
+    assert lengths_of(torch.zeros(0, 4, dtype=torch.bool)).shape == (0,)
+    assert int(lengths_of(torch.tensor([True, False]))) == 1
+    assert sequence_mask(torch.zeros(0, dtype=torch.int64), 3).shape == (0, 3)
+    assert sequence_mask(torch.tensor([0, 0])).shape == (2, 0)
+
+
+# --- Mean, maximum, softmax --------------------------------------------------------------------
+
+
+@pytest.mark.verifies("masking.eq5", "masking.eq6", "masking.eq7")
+def test_the_article_s_mean():
+    x = torch.tensor([1.0, 0.0, 3.0, 4.0, 5.0, 0.0, 0.0, 0.0], dtype=F64)
+    assert float(x[:5].mean()) == pytest.approx(2.6)
+    assert float(x.mean()) == 1.625
+    assert float(masking.masked_mean(x, sequence_mask(torch.tensor(5), 8), 0)) == pytest.approx(2.6)
+
+
+@pytest.mark.verifies("masking.eq8", "masking.eq9", "masking.eq10")
+def test_the_maximum_of_negative_numbers():
+    x = torch.tensor([-1.0, -3.0, -2.0, -5.0, -4.0, 0.0, 0.0, 0.0])
+    mask = sequence_mask(torch.tensor(5), 8)
+    assert x[:5].max() == -1
+    assert x.max() == 0
+    for dtype in (torch.bfloat16, torch.float32, F64):
+        assert (x.to(dtype) - (~mask).to(dtype) * 1e10).max() == -1
+    half = x.half()
+    constant = torch.tensor(1e10).half()
+    assert torch.isnan((half - (~mask).half() * constant).max())  # 0·∞ at the real positions
+    with pytest.raises(RuntimeError, match="without overflow"):
+        half.masked_fill(~mask, -1e10)
+    for dtype in DTYPES:
+        assert masking.masked_max(x.to(dtype), mask, 0) == -1
+
+
+@pytest.mark.verifies("masking.eq11")
+def test_the_article_s_softmax_and_its_row_of_padding():
+    x = randn(6, 9, dtype=F64)
+    lengths = torch.arange(1, 7)
+    mask = sequence_mask(lengths, 9)
+    article = torch.softmax(x - (~mask) * 1e10, -1)
+    torch.testing.assert_close(masking.masked_softmax(x, mask), article, atol=1e-15, rtol=1e-12)
+    garbage = torch.tensor([1.0, 2.0, 3.0, 0.5])
+    nothing = torch.zeros(4, dtype=torch.bool)
+    assert torch.softmax(garbage - 1e10, -1).tolist() == [0.25] * 4
+    assert torch.softmax(garbage.double() - 1e10, -1).max() > 0.6
+    assert masking.masked_softmax(garbage, nothing).tolist() == [0] * 4
+
+
+@pytest.mark.verifies("masking.claim1")
+@pytest.mark.parametrize("name", OPERATIONS)
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    more=st.integers(0, 9),
+    value=st.sampled_from(FILLINGS),
+    seed=st.integers(0, 99),
+)
+def test_padding_changes_nothing(name, lengths, more, value, seed):
+    operation, alone = OPERATIONS[name]
+    lengths = torch.tensor(lengths)
+    x = randn(len(lengths), int(lengths.max()) + more, 3, seed=seed, dtype=F64)
+    mask = sequence_mask(lengths, x.shape[1])
+    out = operation(filled(x, mask, value), mask, 1)
+    for row, length in enumerate(lengths.tolist()):
+        found = out[row, :length] if name == "softmax" else out[row]
+        torch.testing.assert_close(found, alone(x[row, :length]), atol=1e-14, rtol=1e-12)
+        if name == "softmax":
+            assert not out[row, length:].any()
+
+
+@pytest.mark.verifies("masking.claim1")
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_without_a_mask_padding_changes_the_result(name):
+    operation, _ = OPERATIONS[name]
+    x = randn(1, 5, 3) - 5
+    long = torch.cat((x, torch.zeros(1, 4, 3)), 1)
+    short = operation(x, torch.ones(1, 5, dtype=torch.bool), 1)
+    out = operation(long, torch.ones(1, 9, dtype=torch.bool), 1)
+    assert not torch.allclose(out[:, :5] if name == "softmax" else out, short, atol=0.1)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_any_position_may_be_masked_not_only_the_last(name):
+    operation, alone = OPERATIONS[name]
+    x = randn(4, 7, 3, dtype=F64)
+    mask = torch.rand(4, 7, generator=gen()) < 0.5
+    mask[:, 0] = True
+    out = operation(filled(x, mask, NAN), mask, 1)
+    for row in range(4):
+        found = out[row][mask[row]] if name == "softmax" else out[row]
+        torch.testing.assert_close(found, alone(x[row][mask[row]]))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize(
+    ("shape", "dim"),
+    [((2, 3, 4, 5), 1), ((2, 3, 4, 5), -1), ((2, 3, 4, 5), 3), ((2, 3, 4, 5), -2), ((6,), 0)],
+)
+def test_every_axis_and_both_shapes_of_mask(name, shape, dim):
+    operation, _ = OPERATIONS[name]
+    x, last = randn(*shape, dtype=F64), dim % len(shape)
+    leading = torch.rand(shape[: last + 1], generator=gen(1)) < 0.6
+    full = leading.view(*leading.shape, *(1,) * (len(shape) - leading.ndim)).expand(shape)
+    out = operation(x, leading, dim)
+    torch.testing.assert_close(out, operation(x, full.contiguous(), dim))
+    # The axis to the end, and every column by itself.
+    columns, real = x.movedim(dim, -1).reshape(-1, shape[dim]), full.movedim(dim, -1).reshape(-1, shape[dim])
+    expected = torch.stack([operation(c, r, 0) for c, r in zip(columns, real, strict=True)])
+    if name == "softmax":
+        assert out.shape == x.shape
+        out = out.movedim(dim, -1)
+    torch.testing.assert_close(out.reshape(expected.shape), expected)
+
+
+def test_a_mask_s_axis_of_size_one_stands_for_all():
+    x = randn(2, 3, 4, 5)
+    keys = torch.rand(2, 1, 1, 5, generator=gen()) < 0.6
+    torch.testing.assert_close(masked_softmax(x, keys), masked_softmax(x, keys.expand(x.shape)))
+    row = torch.tensor([[True, True, False]])
+    torch.testing.assert_close(masked_mean(x, row, 1), x[:, :2].mean(1))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("value", FILLINGS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_of_padding_gives_zeros_with_zero_gradient(name, value, dtype):
+    operation, _ = OPERATIONS[name]
+    x = randn(2, 4, 3, dtype=dtype)
+    x[0] = value
+    x.requires_grad_()
+    mask = torch.tensor([[False] * 4, [True, True, False, True]])
+    out = operation(x, mask, 1)
+    assert out.dtype == dtype
+    assert torch.equal(out[0], torch.zeros_like(out[0]))
+    assert not torch.equal(out[1], torch.zeros_like(out[1]))
+    (out * randn(*out.shape, seed=1, dtype=dtype)).sum().backward()
+    assert torch.equal(x.grad[0], torch.zeros_like(x.grad[0]))
+    assert torch.isfinite(x.grad).all()
+    assert x.grad[1, :2].any()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("value", FILLINGS)
+def test_gradients_are_those_without_padding_and_zero_in_it(name, value):
+    operation, alone = OPERATIONS[name]
+    lengths = torch.tensor([3, 5, 1])
+    mask = sequence_mask(lengths, 6)
+    x = filled(randn(3, 6, 2, dtype=F64), mask, value).requires_grad_()
+    out = operation(x, mask, 1)
+    weight = randn(*out.shape, seed=1, dtype=F64)
+    # What comes back at padded positions of a softmax may be anything, too.
+    out.backward(filled(weight, mask, NAN) if name == "softmax" else weight)
+    assert torch.equal(x.grad[~mask], torch.zeros_like(x.grad[~mask]))
+    for row, length in enumerate(lengths.tolist()):
+        single = x.detach()[row, :length].clone().requires_grad_()
+        part = alone(single)
+        (part * (weight[row, :length] if name == "softmax" else weight[row])).sum().backward()
+        torch.testing.assert_close(x.grad[row, :length], single.grad, atol=1e-14, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_gradcheck(name):
+    operation, _ = OPERATIONS[name]
+    x = randn(3, 5, 2, dtype=F64).requires_grad_()
+    mask = torch.tensor([[True] * 5, [True, False, True, False, False], [False] * 5])
+    assert gradcheck(lambda v: operation(v, mask, 1), (x,))
+
+
+def test_ties_share_the_gradient_of_a_maximum():
+    x = torch.tensor([[2.0, 2.0, 2.0]], requires_grad=True)
+    masked_max(x, torch.tensor([[True, True, False]]), 1).sum().backward()
+    assert x.grad.tolist() == [[0.5, 0.5, 0.0]]
+
+
+def test_half_precision_is_summed_in_float32():
+    x = torch.full((1, 4000), 100.0, dtype=torch.float16)  # the sum is 400,000
+    mask = torch.ones(1, 4000, dtype=torch.bool)
+    assert masked_mean(x, mask, 1).item() == 100
+    ones = torch.ones(1, 4000, dtype=torch.bfloat16)  # adding one by one, bfloat16 stops at 256
+    assert masked_mean(ones, mask, 1).item() == 1
+    weight = masked_softmax(torch.zeros(1, 4000, dtype=torch.float16), mask)
+    assert weight.float().sum().item() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_softmax_sums_to_one_over_the_real_positions(dtype, scale):
+    x = (randn(5, 9, dtype=F64) * scale).to(dtype)
+    mask = sequence_mask(torch.tensor([1, 3, 5, 7, 9]))
+    weight = masked_softmax(x, mask)
+    assert weight.dtype == dtype
+    torch.testing.assert_close(
+        weight.double().sum(-1), torch.ones(5, dtype=F64), atol=8 * torch.finfo(dtype).eps, rtol=0
+    )
+    assert (weight >= 0).all()
+
+
+def test_a_logit_of_minus_infinity_is_impossible():
+    logits = torch.tensor([[0.0, -INF, 0.0, 5.0], [-INF, -INF, -INF, 5.0]], requires_grad=True)
+    mask = sequence_mask(torch.tensor([3, 3]), 4)
+    weight = masked_softmax(logits, mask)
+    assert weight.tolist() == [[0.5, 0, 0.5, 0], [0, 0, 0, 0]]
+    weight[:, 0].sum().backward()
+    assert logits.grad.tolist() == [[0.25, 0, -0.25, 0], [0, 0, 0, 0]]
+
+
+def test_the_largest_of_infinities():
+    x = torch.tensor([[-INF, -INF, 3.0], [INF, 1.0, 3.0]])
+    assert masked_max(x, sequence_mask(torch.tensor([2, 2]), 3), 1).tolist() == [-INF, INF]
+    assert math.isnan(masked_max(torch.tensor([NAN, 1.0]), torch.tensor([True, True]), 0))
+    assert math.isnan(masked_mean(torch.tensor([NAN, 1.0]), torch.tensor([True, True]), 0))
+
+
+@pytest.mark.verifies("masking.eq12")
+def test_a_product_with_the_mask_is_enough_for_sums_only():
+    x = torch.tensor([2.0, 1.0, 3.0, 4.0, 5.0])
+    product = torch.cat((x, torch.zeros(3)))
+    assert product.sum() == x.sum()
+    assert product.std(correction=0) == pytest.approx((55 / 8 - (15 / 8) ** 2) ** 0.5)
+    assert x.std(correction=0) == pytest.approx(2**0.5)
+    assert (product.min(), x.min()) == (0, 1)
+    # What the package offers gives them all.
+    mask = sequence_mask(torch.tensor(5), 8)
+    assert -masked_max(-product, mask, 0) == 1
+    variance = masked_mean((product - masked_mean(product, mask, 0)) ** 2, mask, 0)
+    assert variance.sqrt() == pytest.approx(2**0.5)
+    # A convolution that pads with zeros: right once, and wrong the second time, because of its bias.
+    torch.manual_seed(0)
+    convolution = nn.Conv1d(1, 1, 3, padding=1)
+    with torch.no_grad():
+        alone, padded = convolution(x.view(1, 1, 5)), convolution(product.view(1, 1, 8))
+        torch.testing.assert_close(padded[..., :5], alone)
+        assert not torch.allclose(convolution(padded)[..., :5], convolution(alone), atol=1e-3)
+        torch.testing.assert_close(convolution(padded * mask)[..., :5], convolution(alone))
+
+
+@pytest.mark.verifies("masking.ids")
+def test_the_recipe_is_for_ids_and_not_for_values():
+    ids = pad_sequence([torch.tensor([5, 2, 9]), torch.tensor([1])], batch_first=True)
+    recipe = (ids > 0).unsqueeze(-1)
+    assert recipe.shape == (2, 3, 1)
+    assert torch.equal(recipe[..., 0], sequence_mask(torch.tensor([3, 1])))
+    x = torch.tensor([1.0, 0.0, 3.0, 4.0, 5.0, 0.0, 0.0, 0.0])
+    assert masked_mean(x, x > 0, 0) == 3.25
+
+
+# --- Reversal ----------------------------------------------------------------------------------
+
+
+@given(
+    lengths=st.lists(st.integers(0, 7), min_size=1, max_size=5),
+    dim=st.sampled_from([1, 2, -1, -2]),
+    kind=st.sampled_from([torch.int64, torch.bool, torch.float16, torch.float64]),
+)
+def test_reversal_is_a_loop_and_its_own_inverse(lengths, dim, kind):
+    shape = [len(lengths), 4, 3]
+    shape[dim] = 7
+    x = torch.randint(0, 100, shape, generator=gen()).to(kind)
+    y = masking.reverse_sequence(x, torch.tensor(lengths), dim)
+    for row, length in enumerate(lengths):
+        whole, turned = x[row].movedim(dim % 3 - 1, 0), y[row].movedim(dim % 3 - 1, 0)
+        assert torch.equal(turned[:length], whole[:length].flip(0))
+        assert torch.equal(turned[length:], whole[length:])
+    assert torch.equal(masking.reverse_sequence(y, torch.tensor(lengths), dim), x)
+
+
+def test_reversal_of_ids_and_of_many_axes():
+    assert reverse_sequence(torch.tensor([[1, 2, 3, 0]]), torch.tensor([3])).tolist() == [[3, 2, 1, 0]]
+    x = randn(2, 3, 4, 5, dtype=F64).requires_grad_()
+    assert gradcheck(lambda v: reverse_sequence(v, torch.tensor([2, 4]), 2), (x,))
+
+
+# --- BiRNN -------------------------------------------------------------------------------------
+
+T = 12
+KINDS = {
+    "LSTM": lambda **more: nn.LSTM(4, 5, batch_first=True, **more),
+    "GRU": lambda **more: nn.GRU(4, 5, batch_first=True, **more),
+    "RNN": lambda **more: nn.RNN(4, 5, batch_first=True, **more),
+    "ReLU": lambda **more: nn.RNN(4, 5, batch_first=True, nonlinearity="relu", **more),
+    "projected": lambda **more: nn.LSTM(4, 5, proj_size=3, batch_first=True, **more),
+    "no bias": lambda **more: nn.GRU(4, 5, bias=False, batch_first=True, **more),
+}
+
+
+def twins(kind, dtype=torch.float32, merge="concat"):
+    """A BiRNN, and PyTorch's bidirectional network with copies of its weights."""
+    torch.manual_seed(0)
+    birnn = BiRNN(KINDS[kind](), merge).to(dtype)
+    both = KINDS[kind](bidirectional=True).to(dtype)
+    for name, value in birnn.forward_rnn.named_parameters():
+        getattr(both, name).data = value.data.clone()
+        getattr(both, f"{name}_reverse").data = getattr(birnn.backward_rnn, name).data.clone()
+    return birnn, both
+
+
+def packed(both, x, lengths):
+    batch = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(both(batch)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+@pytest.mark.verifies("masking.birnn")
+@pytest.mark.parametrize("value", FILLINGS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_birnn_is_the_packed_path(kind, value):
+    lengths = torch.arange(1, T + 1)
+    mask = sequence_mask(lengths, T)
+    for dtype, tolerance in ((torch.float32, 1e-6), (F64, 1e-14)):
+        birnn, both = twins(kind, dtype)
+        clean = randn(T, T, 4, dtype=dtype).requires_grad_()
+        padded = filled(clean.detach(), mask, value).requires_grad_()
+        ours, theirs = birnn(padded, mask), packed(both, clean, lengths)
+        assert ours.shape == (T, T, 6 if kind == "projected" else 10)
+        assert not ours[~mask].any()
+        assert (ours - theirs).abs().max() <= tolerance
+        weight = randn(*ours.shape, seed=1, dtype=dtype) / T  # the gradients are of the order of 1
+        (ours * weight).sum().backward()
+        (theirs * weight).sum().backward()
+        assert torch.equal(padded.grad[~mask], torch.zeros_like(padded.grad[~mask]))
+        assert (padded.grad - filled(clean.grad, mask, 0.0)).abs().max() <= tolerance
+        for name, parameter in birnn.forward_rnn.named_parameters():
+            assert parameter.grad.abs().max() > 1e-3
+            assert (parameter.grad - getattr(both, name).grad).abs().max() <= 4 * tolerance
+        for name, parameter in birnn.backward_rnn.named_parameters():
+            assert parameter.grad.abs().max() > 1e-3
+            assert (parameter.grad - getattr(both, f"{name}_reverse").grad).abs().max() <= 4 * tolerance
+
+
+@pytest.mark.verifies("masking.birnn")
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_flipping_the_padding_as_well_is_wrong(kind):
+    birnn, both = twins(kind)
+    lengths = torch.arange(1, T + 1)
+    mask = sequence_mask(lengths, T)
+    x = filled(randn(T, T, 4), mask, 0.0)
+    naive, right = birnn(x, torch.ones_like(mask)), packed(both, x, lengths)
+    error = ((naive - right) * mask[..., None]).abs().amax((1, 2))
+    assert (error[:-1] > 1e-3).all()
+    assert error[-1] < 1e-6
+
+
+def test_the_sum_and_the_concatenation_have_the_same_parts():
+    birnn, _ = twins("GRU")
+    added = BiRNN(birnn.forward_rnn, "sum")
+    added.backward_rnn.load_state_dict(birnn.backward_rnn.state_dict())
+    x, mask = randn(2, 6, 4), sequence_mask(torch.tensor([6, 2]))
+    ahead, back = birnn(x, mask).chunk(2, -1)
+    torch.testing.assert_close(added(x, mask), ahead + back)
+
+
+def test_both_directions_are_networks_of_their_own():
+    torch.manual_seed(0)
+    rnn = nn.GRU(4, 5, batch_first=True, dtype=F64)
+    birnn = BiRNN(rnn)
+    assert birnn.forward_rnn is rnn
+    assert birnn.backward_rnn.weight_ih_l0.dtype == F64
+    assert not torch.equal(birnn.backward_rnn.weight_ih_l0, rnn.weight_ih_l0)
+    assert len(list(birnn.parameters())) == 8
+    assert len({id(p) for p in birnn.parameters()}) == 8
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_padding_and_no_rows(kind):
+    birnn, _ = twins(kind)
+    x = torch.full((2, 3, 4), NAN)
+    x[1] = 1
+    x.requires_grad_()
+    mask = sequence_mask(torch.tensor([0, 2]), 3)
+    out = birnn(x, mask)
+    assert not out[0].any()
+    assert out[1, :2].all() or kind == "ReLU"
+    out.sum().backward()
+    assert not x.grad[0].any()
+    assert all(torch.isfinite(p.grad).all() for p in birnn.parameters())
+    assert not birnn(x, torch.zeros_like(mask)).any()
+
+
+def test_a_state_that_explodes_in_the_padding_reaches_nothing():
+    birnn, _ = twins("ReLU")
+    for rnn in (birnn.forward_rnn, birnn.backward_rnn):
+        rnn.weight_hh_l0.data = 9 * torch.eye(5)
+    alone = birnn(torch.ones(1, 2, 4), sequence_mask(torch.tensor([2])))
+    assert not torch.isfinite(birnn(torch.ones(1, 90, 4), sequence_mask(torch.tensor([90])))).all()  # 9⁹⁰
+    out = birnn(torch.ones(1, 90, 4), sequence_mask(torch.tensor([2]), 90))
+    torch.testing.assert_close(out[:, :2], alone)
+    assert not out[:, 2:].any()
+    out.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in birnn.parameters())
+
+
+def test_birnn_in_bfloat16():
+    birnn, _ = twins("LSTM")
+    x, mask = randn(3, 6, 4), sequence_mask(torch.tensor([6, 2, 4]))
+    expected = birnn(x, mask)
+    out = copy.deepcopy(birnn).bfloat16()(filled(x.bfloat16(), mask, NAN), mask)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), expected, atol=0.02, rtol=0.05)
+
+
+def test_birnn_moves_with_its_state():
+    birnn, _ = twins("LSTM")
+    again = BiRNN(nn.LSTM(4, 5, batch_first=True))
+    again.load_state_dict(birnn.state_dict())
+    x, mask = randn(2, 3, 4), sequence_mask(torch.tensor([3, 1]))
+    assert torch.equal(again(x, mask), birnn(x, mask))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_birnn_on_a_gpu(kind):
+    birnn, both = (module.cuda() for module in twins(kind))
+    lengths = torch.arange(1, T + 1)
+    mask = sequence_mask(lengths, T).cuda()
+    x = randn(T, T, 4).cuda()
+    torch.testing.assert_close(
+        birnn(filled(x, mask, NAN), mask), packed(both, x, lengths), atol=1e-4, rtol=1e-3
+    )
+
+
+# --- The classifier ----------------------------------------------------------------------------
+
+
+def classifier(**more):
+    torch.manual_seed(0)
+    return TextClassifier(30, 2, 8, 6, **more).eval()
+
+
+TEXTS = [torch.randint(1, 30, (n,), generator=gen(n)) for n in (3, 9, 1, 3, 14)]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "attention"])
+def test_with_masks_everywhere_a_text_does_not_know_its_batch(pooling):
+    model = classifier(pooling=pooling)
+    together = model(ids := pad_sequence(TEXTS, batch_first=True), ids > 0)
+    alone = torch.cat([model(text[None], text[None] > 0) for text in TEXTS])
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-5)
+    for added in (0, 1, 40):
+        torch.testing.assert_close(predict(model, TEXTS, added), alone, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "attention"])
+def test_masks_for_the_pooling_leave_the_backward_network_to_the_padding(pooling):
+    by_masks = {}
+    for masks in ("none", "pooling", "everywhere"):
+        model = classifier(pooling=pooling, masks=masks)
+        by_masks[masks] = [predict(model, TEXTS, added) for added in (0, 40)]
+    for masks in ("none", "pooling"):
+        torch.testing.assert_close(by_masks[masks][0], by_masks["everywhere"][0], atol=1e-6, rtol=1e-5)
+        assert not torch.allclose(by_masks[masks][1], by_masks["everywhere"][1], atol=1e-3)
+    assert not torch.allclose(by_masks["none"][1], by_masks["pooling"][1], atol=1e-3)
+
+
+def test_the_classifier_is_its_formula():
+    model = classifier()
+    text = TEXTS[1][None]
+    h = model.rnn(model.embedding(text), text > 0)
+    hidden, out = model.score[0], model.score[2]
+    weight = torch.softmax(out(torch.tanh(hidden(h)))[..., 0], -1)
+    torch.testing.assert_close(model(text, text > 0), model.out(torch.einsum("bt,bth->bh", weight, h)))
+
+
+def test_predictions_stand_in_the_order_of_the_texts():
+    model = classifier()
+    logits = predict(model, TEXTS, 2)
+    assert logits.shape == (5, 2)
+    assert not logits.requires_grad
+    for text, row in zip(TEXTS, logits, strict=True):
+        torch.testing.assert_close(predict(model, [text], 2)[0], row, atol=1e-6, rtol=1e-5)
+
+
+def test_dropout_is_for_training():
+    model = classifier(dropout=0.5)
+    ids = TEXTS[1][None]
+    assert torch.equal(model(ids, ids > 0), model(ids, ids > 0))
+    model.train()
+    assert not torch.equal(model(ids, ids > 0), model(ids, ids > 0))
+
+
+# --- Layers of layers --------------------------------------------------------------------------
+
+
+@pytest.mark.verifies("masking.eq1", "masking.reuse")
+def test_a_layer_of_two_dense_layers_is_the_formula_and_has_four_weights():
+    import keras
+
+    class Parent(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.outer = keras.layers.Dense(5, "relu"), keras.layers.Dense(3, "tanh")
+
+        def call(self, x):
+            return self.outer(self.inner(x))
+
+    keras.utils.set_random_seed(0)
+    x, parent = randn(6, 4), Parent()
+    out = parent(x)
+    w1, b1, w2, b2 = map(torch.from_numpy, parent.get_weights())
+    ours = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3), nn.Tanh())
+    ours.load_state_dict({"0.weight": w1.T, "0.bias": b1, "2.weight": w2.T, "2.bias": b2})
+    torch.testing.assert_close(out, torch.tanh(torch.relu(x @ w1 + b1) @ w2 + b2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(out, ours(x), atol=1e-6, rtol=0)
+    assert len(parent.trainable_weights) == len(list(ours.parameters())) == 4
+    hidden = keras.layers.Dense(2)
+
+    class Unseen(keras.layers.Layer):
+        def call(self, x):
+            return hidden(x)
+
+    unseen = Unseen()
+    unseen(x)
+    assert len(hidden.trainable_weights) == 2
+    assert not unseen.trainable_weights
+
+
+@pytest.mark.verifies("masking.claim3")
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
+def test_keras_reverses_with_the_mask_and_not_without(cell):
+    from keras import layers
+
+    both = layers.Bidirectional(getattr(layers, cell)(5, return_sequences=True))
+    x = randn(3, 7, 4)
+    mask = sequence_mask(torch.tensor([3, 5, 7]))
+    padded = filled(x, mask, 2.0)
+    with torch.no_grad():
+        masked, bare = both(padded, mask=mask), both(padded)
+        alone = [both(x[i : i + 1, :n])[0] for i, n in enumerate((3, 5, 7))]
+    for row, expected in enumerate(alone):
+        torch.testing.assert_close(masked[row, : len(expected)], expected, atol=1e-6, rtol=0)
+        assert torch.allclose(bare[row, : len(expected)], expected, atol=1e-2) == (row == 2)
+    assert not masked[~mask].any()
+
+
+@pytest.mark.verifies("masking.claim4")
+def test_some_keras_layers_lose_a_mask_and_one_passes_it_on_unused():
+    from keras import layers
+
+    ids = torch.tensor([[3, 1, 2, 0, 0], [2, 3, 1, 1, 3]])
+    embedding = layers.Embedding(4, 4, mask_zero=True)
+    with torch.no_grad():
+        x = embedding(ids)
+        assert torch.equal(x._keras_mask, ids > 0)
+        with pytest.warns(UserWarning, match="destroy the mask"):
+            y = layers.Conv1D(3, 3, padding="same")(x)
+        assert getattr(y, "_keras_mask", None) is None
+        norm = layers.GroupNormalization(2)
+        before = norm(x)
+        assert torch.equal(before._keras_mask, ids > 0)
+        weights = embedding.get_weights()[0]
+        weights[0] = 9
+        embedding.set_weights([weights])
+        assert not torch.allclose(norm(embedding(ids))[0, :3], before[0, :3], atol=0.1)
+
+
+# --- The reviews -------------------------------------------------------------------------------
+
+
+def test_reviews_are_distinct_and_of_one_class():
+    reviews = data.reviews()
+    assert len(reviews.text) == len(reviews.label) == len(set(reviews.text)) == 17_321
+    assert all(reviews.text)
+    assert set(reviews.label.tolist()) == {0, 1}
+    assert reviews.label[0] == 1
+    assert reviews.label.double().mean() == pytest.approx(0.479, abs=0.001)
+
+
+def test_the_parts_of_the_reviews_share_no_text():
+    parts = data.reviews_parts()
+    assert [len(part.text) for part in parts] == [12_124, 1_732, 3_465]
+    texts = [text for part in parts for text in part.text]
+    assert len(set(texts)) == 17_321
+    whole = dict(zip(data.reviews().text, data.reviews().label.tolist(), strict=True))
+    for part in parts:
+        assert [whole[text] for text in part.text] == part.label.tolist()
+
+
+def test_a_vocabulary_counts_and_knows_what_it_does_not_know():
+    vocabulary = data.Vocabulary(["好好书", "好坏"], 1)
+    assert vocabulary.symbols[0] == "好"
+    assert len(vocabulary) == 5
+    assert vocabulary.ids("好X").tolist() == [2, data.UNKNOWN]
+    assert vocabulary.ids("").shape == (0,)
+    assert data.Vocabulary(["好好书", "好坏"], 2).symbols == ("好",)
+    assert data.Vocabulary([["two", "words"], ["two"]], 2).symbols == ("two",)
+    with pytest.raises(ValueError, match="at_least must be at least 1, got 0"):
+        data.Vocabulary(["x"], 0)
+
+
+# --- Bad input ---------------------------------------------------------------------------------
+
+X, M = torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: sequence_mask([1, 2]), TypeError, r"lengths must be a torch\.Tensor, got list"),
+        (lambda: sequence_mask(torch.tensor([1.0])), TypeError, r"lengths must be integers, got torch\.float32"),
+        (lambda: sequence_mask(torch.tensor([True])), TypeError, r"lengths must be integers, got torch\.bool"),
+        (lambda: sequence_mask(torch.tensor([1, -1])), ValueError, "lengths must be between 0 and .*, got -1"),
+        (lambda: sequence_mask(torch.tensor([1, 4]), 3), ValueError, "lengths must be between 0 and max_length = 3, got 4"),
+        (lambda: sequence_mask(torch.tensor([1]), 1.5), TypeError, "max_length must be an int, got float"),
+        (lambda: sequence_mask(torch.tensor([1]), -1), ValueError, "max_length must be at least 0, got -1"),
+        (lambda: sequence_mask(torch.zeros(0, dtype=torch.int64)), ValueError, r"max_length must be given for lengths of shape \(0,\)"),
+        (lambda: lengths_of(M.float()), TypeError, r"mask must be boolean, True where real, got torch\.float32"),
+        (lambda: lengths_of(torch.tensor(True)), ValueError, r"mask must have an axis of positions, got shape \(\)"),
+        (lambda: lengths_of(torch.tensor([[True, True], [False, True]])), ValueError, r"True first and then False in every row, got \[0, 1\]"),
+        (lambda: lengths_of(torch.tensor([False, True])), ValueError, r"got \[0, 1\]"),
+        (lambda: masked_mean(X.long(), M, 1), TypeError, r"x must have a floating-point dtype .*, got torch\.int64"),
+        (lambda: masked_mean([1.0], M, 0), TypeError, r"x must be a torch\.Tensor, got list"),
+        (lambda: masked_mean(X, M.float(), 1), TypeError, r"mask must be boolean, True where real, got torch\.float32"),
+        (lambda: masked_max(X, M.long(), 1), TypeError, r"mask must be boolean, True where real, got torch\.int64"),
+        (lambda: masked_softmax(X, [True], 1), TypeError, r"mask must be a torch\.Tensor, got list"),
+        (lambda: masked_mean(X, M, 3), ValueError, r"dim must be an axis of x, whose shape is \(2, 3, 4\), got 3"),
+        (lambda: masked_mean(X, M, 1.0), TypeError, "dim must be an int, got float"),
+        (lambda: masked_mean(X, M, 2), ValueError, r"mask must broadcast to x's shape \(2, 3, 4\), .*got shape \(2, 3\)"),
+        (lambda: masked_mean(X, M[:, :2], 1), ValueError, r"leading axes \(2, 3\), got shape \(2, 2\)"),
+        (lambda: masked_max(X, M.T, 1), ValueError, r"got shape \(3, 2\)"),
+        (lambda: masked_max(torch.zeros(2, 0), torch.ones(2, 0, dtype=torch.bool), 1), ValueError, "x must not be empty along dim=1"),
+        (lambda: masked_softmax(X, M), ValueError, r"mask must broadcast to logits's shape"),
+        (lambda: masked_softmax(torch.tensor([1.0, NAN]), M[0, :2]), ValueError, "logits must be finite or −∞ where mask is True, got nan"),
+        (lambda: masked_softmax(torch.tensor([1.0, INF]), M[0, :2]), ValueError, "got inf"),
+        (lambda: reverse_sequence([1], torch.tensor([1])), TypeError, r"x must be a torch\.Tensor, got list"),
+        (lambda: reverse_sequence(X, torch.tensor([1, 2]), 0), ValueError, "dim must not be 0, the axis of the sequences"),
+        (lambda: reverse_sequence(X, torch.tensor([1, 2]), -3), ValueError, "dim must not be 0"),
+        (lambda: reverse_sequence(X, torch.tensor([1, 2]), 3), ValueError, "dim must be an axis of x"),
+        (lambda: reverse_sequence(X, torch.tensor([1, 4])), ValueError, "lengths must be between 0 and T = 3, got 4"),
+        (lambda: reverse_sequence(X, torch.tensor([1, -2])), ValueError, "got -2"),
+        (lambda: reverse_sequence(X, torch.tensor([1])), ValueError, r"lengths must have shape \(2,\), got \(1,\)"),
+        (lambda: reverse_sequence(X, torch.tensor([1.0, 2.0])), TypeError, "lengths must be integers"),
+        (lambda: BiRNN(nn.Linear(2, 2)), TypeError, "rnn must be an nn.LSTM, nn.GRU or nn.RNN, got Linear"),
+        (lambda: BiRNN(nn.GRU(4, 5)), ValueError, "rnn must have batch_first=True, got False"),
+        (lambda: BiRNN(nn.GRU(4, 5, 2, batch_first=True)), ValueError, "rnn must have num_layers=1, got 2"),
+        (lambda: BiRNN(nn.GRU(4, 5, batch_first=True, bidirectional=True)), ValueError, "rnn must have bidirectional=False, got True"),
+        (lambda: BiRNN(nn.GRU(4, 5, batch_first=True), "mean"), ValueError, "merge must be one of .*, got 'mean'"),
+        (lambda: RNN(X.long(), M), TypeError, "x must have a floating-point dtype"),
+        (lambda: RNN(X[..., :3], M), ValueError, r"x must have shape \(B, T, 4\), got \(2, 3, 3\)"),
+        (lambda: RNN(X[0], M), ValueError, r"x must have shape \(B, T, 4\), got \(3, 4\)"),
+        (lambda: RNN(X, M[:1]), ValueError, r"mask must have shape \(2, 3\), got \(1, 3\)"),
+        (lambda: RNN(X, M.float()), TypeError, "mask must be boolean"),
+        (lambda: RNN(X, torch.tensor([[True, False, True], [True] * 3])), ValueError, r"True first and then False in every row, got \[1, 0, 1\]"),
+        (lambda: TextClassifier(0), ValueError, "symbols must be at least 1, got 0"),
+        (lambda: TextClassifier(9, pooling="sum"), ValueError, "pooling must be one of .*, got 'sum'"),
+        (lambda: TextClassifier(9, masks="all"), ValueError, "masks must be one of .*, got 'all'"),
+        (lambda: TextClassifier(9, dropout=1.0), ValueError, r"dropout must lie in \[0, 1\), got 1.0"),
+        (lambda: predict(classifier(), []), ValueError, r"ids must be texts of at least one symbol, got lengths \[\]"),
+        (lambda: predict(classifier(), [TEXTS[0], TEXTS[0][:0]]), ValueError, r"got lengths \[3, 0\]"),
+        (lambda: predict(classifier(), TEXTS, -1), ValueError, "added must be at least 0, got -1"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+RNN = BiRNN(nn.GRU(4, 5, batch_first=True))
+
+
+# --- Faults: under each, its verifier fails ----------------------------------------------------
+
+
+def counts_the_padding(x, mask, dim):
+    return x.masked_fill(~mask.view(*mask.shape, *(1,) * (x.ndim - mask.ndim)), 0.0).mean(dim)
+
+
+def multiplies(x, mask, dim):
+    return (x * mask.view(*mask.shape, *(1,) * (x.ndim - mask.ndim))).amax(dim)
+
+
+def article_s_constant(logits, mask, dim=-1):
+    return torch.softmax(logits - (~mask) * 1e10, dim)
+
+
+def flips_everything(x, lengths, dim=1):
+    return x.flip(dim)
+
+
+def runs_on(rnn, x, lengths):
+    return rnn(x)[0]
+
+
+def one_too_long(lengths, max_length=None):
+    size = int(lengths.max()) if max_length is None else max_length
+    return torch.arange(size) <= lengths.unsqueeze(-1)
+
+
+FAULTS = [
+    (test_the_article_s_mean, "masked_mean", counts_the_padding),
+    (test_the_maximum_of_negative_numbers, "masked_max", multiplies),
+    (test_the_article_s_softmax_and_its_row_of_padding, "masked_softmax", article_s_constant),
+    (lambda: test_birnn_is_the_packed_path("LSTM", 0.0), "reverse_sequence", flips_everything),
+    (test_reversal_is_a_loop_and_its_own_inverse, "reverse_sequence", flips_everything),
+    (test_a_state_that_explodes_in_the_padding_reaches_nothing, "_run", runs_on),
+    (test_the_article_s_sequence_its_padding_and_its_mask, "sequence_mask", one_too_long),
+]
+
+
+@pytest.mark.parametrize(("verifier", "name", "fault"), FAULTS, ids=range(len(FAULTS)))
+def test_a_fault_makes_the_verifier_fail(verifier, name, fault, monkeypatch):
+    verifier()
+    monkeypatch.setattr(masking, name, fault)
+    with pytest.raises((AssertionError, ExceptionGroup)):  # Hypothesis may find several failures
+        verifier()
