@@ -561,6 +561,11 @@ def test_predictions_stand_in_the_order_of_the_texts():
     assert not logits.requires_grad
     for text, row in zip(TEXTS, logits, strict=True):
         torch.testing.assert_close(predict(model, [text], 2)[0], row, atol=1e-6, rtol=1e-5)
+    many = [text for text in TEXTS for _ in range(4)]
+    for size in (1, 3, 100):
+        torch.testing.assert_close(
+            predict(model, many, 2, size), logits.repeat_interleave(4, 0), atol=1e-6, rtol=1e-5
+        )
 
 
 def test_dropout_is_for_training():
@@ -740,6 +745,7 @@ X, M = torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
         (lambda: TextClassifier(9, dropout=1.0), ValueError, r"dropout must lie in \[0, 1\), got 1.0"),
         (lambda: predict(classifier(), []), ValueError, r"ids must be texts of at least one symbol, got lengths \[\]"),
         (lambda: predict(classifier(), [TEXTS[0], TEXTS[0][:0]]), ValueError, r"got lengths \[3, 0\]"),
+        (lambda: predict(classifier(), TEXTS, 0, 0), ValueError, "batch_size must be at least 1, got 0"),
         (lambda: predict(classifier(), TEXTS, -1), ValueError, "added must be at least 0, got -1"),
     ],
 )  # fmt: skip

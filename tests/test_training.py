@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from kexue import data, training
+from kexue import data, masking, training
 from kexue.training import Run, Step, recorded, train
 
 ROOT = Path(__file__).parents[1]
@@ -501,6 +501,10 @@ QUANTISED = [
 ]
 
 
+# Texts cut to a few characters; each process has its part of a batch that is padded as one.
+CLASSIFIED = ["--width", "8", "--hidden", "8", "--dropout", "0", "--max-length", "12", "--batch-size", "16"]
+
+
 @pytest.mark.house
 @pytest.mark.parametrize(
     ("script", "options"),
@@ -508,8 +512,9 @@ QUANTISED = [
         ("gumbel_vae", [*SMALL, "--estimator", "gumbel", "--learning-rate", "1e-2"]),
         ("gumbel_vae", [*SMALL, "--estimator", "rloo", "--learning-rate", "1e-2"]),
         ("vqvae_digits", QUANTISED),
+        ("masking_reviews", CLASSIFIED),
     ],
-    ids=["gumbel", "rloo", "vqvae"],
+    ids=["gumbel", "rloo", "vqvae", "masking"],
 )
 def test_two_processes_follow_the_curve_of_one(tmp_path, script, options):
     options = [*options, "--steps", "60", "--every", "1"]
@@ -681,6 +686,35 @@ def test_the_recorded_priors_have_the_recorded_bits(name):
     with torch.no_grad():
         bits = -model.eval().log_prob(test).mean() / (49 * math.log(2))
     assert bits == pytest.approx(run.summary["test_bits"], abs=0.01)
+
+
+@pytest.mark.parametrize("masks", ["none", "pooling", "everywhere"])
+def test_the_recorded_classifiers_have_the_recorded_accuracy(masks):
+    run = Run(ROOT / "runs" / "masking_reviews" / f"attention-random-{masks}-seed1")
+    train, _, test = data.reviews_parts()
+    vocabulary = data.Vocabulary(train.text, run.config["at_least"])
+    model = masking.TextClassifier(len(vocabulary), masks=masks).eval()
+    run.load_weights(model)
+    ids = [vocabulary.ids(text[: run.config["max_length"]]) for text in test.text]
+    for added in (0, 32):
+        right = masking.predict(model, ids, added).argmax(-1) == test.label
+        assert right.double().mean() == pytest.approx(run.summary[f"test_accuracy_added_{added}"], abs=0.002)
+
+
+def test_batches_of_similar_length_take_every_review_once_an_epoch():
+    script = experiments("masking_reviews")
+    lengths = torch.randint(1, 40, (230,), generator=training.generator(0))
+    config = script.Config(batches="similar", batch_size=16)
+    epochs = [
+        [script.share_of_batches(config, lengths, Step(14 * epoch + i, 0)) for i in range(14)]
+        for epoch in (0, 1)
+    ]
+    for batches in epochs:
+        assert len(torch.cat(batches).unique()) == 14 * 16
+        # The longest are what is left over after the last whole batch.
+        spread = [int(lengths[batch].max() - lengths[batch].min()) for batch in batches]
+        assert max(spread) <= 5
+    assert not all(torch.equal(a, b) for a, b in zip(*epochs, strict=True))
 
 
 def test_crops_are_squares_of_the_training_photographs():

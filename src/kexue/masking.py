@@ -325,26 +325,35 @@ class TextClassifier(nn.Module):
 
 @torch.no_grad()
 def predict(
-    model: TextClassifier, ids: Sequence[Integer[Tensor, " _"]], added: int = 0
+    model: TextClassifier, ids: Sequence[Integer[Tensor, " _"]], added: int = 0, batch_size: int = 256
 ) -> Float[Tensor, "n classes"]:
     """Logits of texts, each followed by exactly `added` positions of padding.
 
     Texts of the same length go through the model together, so that there is no other padding.
 
-    Raises ValueError for no texts, an empty text, or a negative `added`.
+    Args:
+        model: in the mode for evaluation, if dropout is not wanted.
+        ids: of each text, on the model's device.
+        added: positions of padding.
+        batch_size: at most so many texts at a time.
+
+    Raises ValueError for no texts, an empty text, a negative `added` or a batch size below 1.
     """
     checks.count("added", added, 0)
+    checks.count("batch_size", batch_size, 1)
     if not ids or not all(map(len, ids)):
         raise ValueError(f"ids must be texts of at least one symbol, got lengths {[len(t) for t in ids]}")
     places: dict[int, list[int]] = {}
     for i, text in enumerate(ids):
         places.setdefault(len(text), []).append(i)
-    found = []
-    for length, group in places.items():
-        table = pad(torch.stack([ids[i] for i in group]), (0, added))
-        mask = sequence_mask(torch.full((len(group),), length, device=table.device), length + added)
-        found.append(model(table, mask))
-    order = [i for group in places.values() for i in group]
+    order, found = [], []
+    for length, places_of_length in places.items():
+        for start in range(0, len(places_of_length), batch_size):
+            group = places_of_length[start : start + batch_size]
+            table = pad(torch.stack([ids[i] for i in group]), (0, added))
+            mask = torch.arange(length + added, device=table.device) < length
+            found.append(model(table, mask.expand_as(table)))
+            order += group
     logits = torch.cat(found)
     return torch.empty_like(logits).index_copy_(0, torch.tensor(order, device=logits.device), logits)
 
