@@ -375,7 +375,7 @@ def show(*batches):
     plt.show()
 
 
-# %% mystnb={"figure": {"caption": "The mean. Top: three padded sequences. Middle: what is summed; the hatched positions are not counted either. Bottom: for each sequence the mean without and with the mask."}, "image": {"alt": "Three heat maps with numbers. Means without a mask are nearer to zero than means with it, most of all in the shortest sequence."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The mean. Top: three padded sequences. Middle: what is summed; the hatched positions are not counted either. Bottom: for each sequence the mean without and with the mask."}, "image": {"alt": "Three heat maps with numbers. Where there is padding, the mean without a mask is pulled towards the padding, most of all in the shortest sequence; the sequence without padding has the same mean twice."}} tags=["hide-input"]
 everywhere = torch.ones_like(REAL)
 GARBAGE = BATCH.masked_fill(~REAL, 4.0)
 means = [masked_mean(GARBAGE, mask, 1) for mask in (everywhere, REAL)]
@@ -1473,19 +1473,16 @@ print(round(100 + math.log(2), 4))
 rnn = nn.GRU(2, 2, batch_first=True)
 x = torch.randn(1, 6, 2, generator=rng)
 mask = sequence_mask(torch.tensor([3]), 6)
-grads = []
-for out in (
+outputs = (
     rnn(x)[0],
     rnn(x)[0].masked_fill(~mask[..., None], 0.0),
     rnn(x[:, :3])[0],
-):
-    grads.append(torch.autograd.grad(out.sum(), rnn.weight_hh_l0)[0])
-print(
-    "not masked:",
-    torch.allclose(grads[0], grads[2], atol=1e-6),
-    "masked:",
-    torch.allclose(grads[1], grads[2], atol=1e-6),
 )
+grads = [torch.autograd.grad(out.sum(), rnn.weight_hh_l0)[0] for out in outputs]
+for name, grad in zip(("not masked", "masked"), grads):
+    print(
+        f"{name}: the same gradient is {torch.allclose(grad, grads[2], atol=1e-6)}"
+    )
 
 # %% [markdown]
 # ## The card

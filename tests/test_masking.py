@@ -93,6 +93,16 @@ def test_lengths_may_have_any_integer_dtype_and_shape(dtype):
     assert reverse_sequence(x, lengths[:, 0]).tolist() == [[0, 1, 2], [5, 4, 3]]
 
 
+@pytest.mark.parametrize("size", [256, 300])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.uint16])
+def test_narrow_integers_do_not_wrap_around(dtype, size):
+    lengths = torch.tensor([3, 100]).to(dtype)
+    mask = sequence_mask(lengths, size)
+    assert lengths_of(mask).tolist() == [3, 100]
+    x = torch.arange(2.0 * size).view(2, size)
+    assert torch.equal(reverse_sequence(x, lengths), reverse_sequence(x, lengths.long()))
+
+
 def test_lengths_of_no_rows_and_of_a_single_row():
     assert lengths_of(torch.zeros(0, 4, dtype=torch.bool)).shape == (0,)
     assert int(lengths_of(torch.tensor([True, False]))) == 1
@@ -213,6 +223,11 @@ def test_a_mask_s_axis_of_size_one_stands_for_all():
     torch.testing.assert_close(masked_softmax(x, keys), masked_softmax(x, keys.expand(x.shape)))
     row = torch.tensor([[True, True, False]])
     torch.testing.assert_close(masked_mean(x, row, 1), x[:, :2].mean(1))
+    whole = torch.tensor([[True], [False]])  # all positions of the first sequence, none of the second
+    torch.testing.assert_close(masked_mean(x, whole, 1)[0], x[0].mean(0))
+    torch.testing.assert_close(masked_max(x, whole, 1)[0], x[0].amax(0))
+    torch.testing.assert_close(masked_softmax(x, whole, 1)[0], torch.softmax(x[0], 0))
+    assert not any(f(x, whole, 1)[1].any() for f in (masked_mean, masked_max, masked_softmax))
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -302,6 +317,9 @@ def test_a_logit_of_minus_infinity_is_impossible():
 def test_the_largest_of_infinities():
     x = torch.tensor([[-INF, -INF, 3.0], [INF, 1.0, 3.0]])
     assert masked_max(x, sequence_mask(torch.tensor([2, 2]), 3), 1).tolist() == [-INF, INF]
+    beside_padding = torch.tensor([[NAN, 1.0], [INF, 1.0], [-INF, -INF], [5.0, 6.0]])
+    mask = torch.tensor([[True, True], [True, True], [True, True], [False, False]])
+    assert str(masked_max(beside_padding, mask, 1).tolist()) == "[nan, inf, -inf, 0.0]"
     assert math.isnan(masked_max(torch.tensor([NAN, 1.0]), torch.tensor([True, True]), 0))
     assert math.isnan(masked_mean(torch.tensor([NAN, 1.0]), torch.tensor([True, True]), 0))
 
@@ -455,6 +473,24 @@ def test_both_directions_are_networks_of_their_own():
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_comes_back_at_padded_outputs_is_stopped(kind):
+    birnn, _ = twins(kind)
+    mask = sequence_mask(torch.tensor([2, 4]))
+    x = randn(2, 4, 4).requires_grad_()
+    out = birnn(x, mask)
+    out.backward(filled(torch.ones_like(out), mask, NAN))
+    assert torch.isfinite(x.grad).all()
+    assert all(torch.isfinite(p.grad).all() for p in birnn.parameters())
+
+
+def test_a_frozen_network_gets_a_partner_that_learns():
+    rnn = nn.GRU(4, 5, batch_first=True).requires_grad_(False)
+    birnn = BiRNN(rnn)
+    assert not any(p.requires_grad for p in birnn.forward_rnn.parameters())
+    assert all(p.requires_grad for p in birnn.backward_rnn.parameters())
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_rows_of_padding_and_no_rows(kind):
     birnn, _ = twins(kind)
     x = torch.full((2, 3, 4), NAN)
@@ -468,6 +504,7 @@ def test_rows_of_padding_and_no_rows(kind):
     assert not x.grad[0].any()
     assert all(torch.isfinite(p.grad).all() for p in birnn.parameters())
     assert not birnn(x, torch.zeros_like(mask)).any()
+    assert birnn(x[:0], mask[:0]).shape == (0, 3, out.shape[-1])
 
 
 def test_a_state_that_explodes_in_the_padding_reaches_nothing():
@@ -568,12 +605,26 @@ def test_predictions_stand_in_the_order_of_the_texts():
         )
 
 
-def test_dropout_is_for_training():
+def test_dropout_is_for_training_and_at_both_places():
     model = classifier(dropout=0.5)
     ids = TEXTS[1][None]
     assert torch.equal(model(ids, ids > 0), model(ids, ids > 0))
     model.train()
-    assert not torch.equal(model(ids, ids > 0), model(ids, ids > 0))
+    for place in ("rnn", "out"):
+        seen = []
+        hook = getattr(model, place).register_forward_pre_hook(lambda _, args: seen.append(args[0]))  # noqa: B023
+        model(ids, ids > 0)
+        hook.remove()
+        assert 0.2 < (seen[0] == 0).double().mean() < 0.8
+
+
+def test_padding_has_an_embedding_that_is_trained_without_masks():
+    for masks in ("none", "everywhere"):
+        model = classifier(masks=masks)
+        assert model.embedding.weight[0].abs().max() > 0
+        ids = torch.tensor([[3, 4, 0, 0]])
+        model(ids, ids > 0).square().sum().backward()
+        assert bool(model.embedding.weight.grad[0].any()) == (masks == "none")
 
 
 # --- Layers of layers --------------------------------------------------------------------------
@@ -663,11 +714,17 @@ def test_reviews_are_distinct_and_of_one_class():
     assert reviews.label.double().mean() == pytest.approx(0.479, abs=0.001)
 
 
+STARTS = ["对房间的大小", "酒店设施陈旧", "1、机身较小"]
+
+
 def test_the_parts_of_the_reviews_share_no_text():
     parts = data.reviews_parts()
     assert [len(part.text) for part in parts] == [12_124, 1_732, 3_465]
     texts = [text for part in parts for text in part.text]
     assert len(set(texts)) == 17_321
+    # Always the same parts: what was trained on must not be tested on later.
+    starts = [part.text[0][:6] for part in parts]
+    assert starts == STARTS
     whole = dict(zip(data.reviews().text, data.reviews().label.tolist(), strict=True))
     for part in parts:
         assert [whole[text] for text in part.text] == part.label.tolist()
@@ -679,6 +736,8 @@ def test_a_vocabulary_counts_and_knows_what_it_does_not_know():
     assert len(vocabulary) == 5
     assert vocabulary.ids("好X").tolist() == [2, data.UNKNOWN]
     assert vocabulary.ids("").shape == (0,)
+    assert (data.PADDING, data.UNKNOWN) == (0, 1)
+    assert data.Vocabulary(["ba", "c"]).symbols == ("a", "b", "c")
     assert data.Vocabulary(["好好书", "好坏"], 2).symbols == ("好",)
     assert data.Vocabulary([["two", "words"], ["two"]], 2).symbols == ("two",)
     with pytest.raises(ValueError, match="at_least must be at least 1, got 0"):
@@ -697,15 +756,18 @@ X, M = torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
         (lambda: sequence_mask([1, 2]), TypeError, r"lengths must be a torch\.Tensor, got list"),
         (lambda: sequence_mask(torch.tensor([1.0])), TypeError, r"lengths must be integers, got torch\.float32"),
         (lambda: sequence_mask(torch.tensor([True])), TypeError, r"lengths must be integers, got torch\.bool"),
-        (lambda: sequence_mask(torch.tensor([1, -1])), ValueError, "lengths must be between 0 and .*, got -1"),
+        (lambda: sequence_mask(torch.tensor([1, -1])), ValueError, "lengths must be at least 0, got -1"),
+        (lambda: sequence_mask(torch.tensor([-1])), ValueError, "lengths must be at least 0, got -1"),
+        (lambda: sequence_mask(torch.tensor([1j])), TypeError, r"lengths must be integers, got torch\.complex64"),
         (lambda: sequence_mask(torch.tensor([1, 4]), 3), ValueError, "lengths must be between 0 and max_length = 3, got 4"),
         (lambda: sequence_mask(torch.tensor([1]), 1.5), TypeError, "max_length must be an int, got float"),
         (lambda: sequence_mask(torch.tensor([1]), -1), ValueError, "max_length must be at least 0, got -1"),
         (lambda: sequence_mask(torch.zeros(0, dtype=torch.int64)), ValueError, r"max_length must be given for lengths of shape \(0,\)"),
         (lambda: lengths_of(M.float()), TypeError, r"mask must be boolean, True where real, got torch\.float32"),
         (lambda: lengths_of(torch.tensor(True)), ValueError, r"mask must have an axis of positions, got shape \(\)"),
-        (lambda: lengths_of(torch.tensor([[True, True], [False, True]])), ValueError, r"True first and then False in every row, got \[0, 1\]"),
-        (lambda: lengths_of(torch.tensor([False, True])), ValueError, r"got \[0, 1\]"),
+        (lambda: lengths_of(torch.tensor([[True, True], [False, True]])), ValueError, "True first and then False in every row, got True after False at position 1 of row 1$"),
+        (lambda: lengths_of(torch.tensor([False, True])), ValueError, "got True after False at position 1$"),
+        (lambda: lengths_of(torch.tensor([[[True] * 30 + [False, True]]])), ValueError, "position 31 of row 0, 0"),
         (lambda: masked_mean(X.long(), M, 1), TypeError, r"x must have a floating-point dtype .*, got torch\.int64"),
         (lambda: masked_mean([1.0], M, 0), TypeError, r"x must be a torch\.Tensor, got list"),
         (lambda: masked_mean(X, M.float(), 1), TypeError, r"mask must be boolean, True where real, got torch\.float32"),
@@ -738,7 +800,24 @@ X, M = torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
         (lambda: RNN(X[0], M), ValueError, r"x must have shape \(B, T, 4\), got \(3, 4\)"),
         (lambda: RNN(X, M[:1]), ValueError, r"mask must have shape \(2, 3\), got \(1, 3\)"),
         (lambda: RNN(X, M.float()), TypeError, "mask must be boolean"),
-        (lambda: RNN(X, torch.tensor([[True, False, True], [True] * 3])), ValueError, r"True first and then False in every row, got \[1, 0, 1\]"),
+        (lambda: RNN(X, torch.tensor([[True, False, True], [True] * 3])), ValueError, "True after False at position 2 of row 0"),
+        (lambda: RNN(X[:, :0], M[:, :0]), ValueError, "x must not be empty along dim=1"),
+        (lambda: RNN(X, M.to("meta")), ValueError, "mask must be on the device cpu, got meta"),
+        (lambda: masked_mean(X, M.to("meta"), 1), ValueError, "mask must be on the device cpu, got meta"),
+        (lambda: masked_mean(torch.zeros(2, 3, 4, 5), torch.ones(2, 3, 4, dtype=torch.bool), 1), ValueError, r"got shape \(2, 3, 4\)"),
+        (lambda: masked_mean(X, M[:, :0], 1), ValueError, r"got shape \(2, 0\)"),
+        (lambda: reverse_sequence(X, torch.tensor([[1], [2]])), ValueError, r"lengths must have shape \(2,\), got \(2, 1\)"),
+        (lambda: reverse_sequence(X, torch.tensor(1)), ValueError, r"lengths must have shape \(2,\), got \(\)"),
+        (lambda: reverse_sequence(X[:, :0], torch.tensor([0, 0])), ValueError, "x must not be empty along dim=1"),
+        (lambda: classifier()(torch.ones(1, 2), M[:1, :2]), TypeError, r"ids must be integers, got torch\.float32"),
+        (lambda: classifier()(torch.ones(2).long(), M[0, :2]), ValueError, r"ids must have shape \(B, T\), got \(2,\)"),
+        (lambda: classifier()(torch.tensor([[1, 30]]), M[:1, :2]), ValueError, "ids must be between 0 and 29, got 30"),
+        (lambda: classifier()(torch.tensor([[1, -1]]), M[:1, :2]), ValueError, "ids must be between 0 and 29, got -1"),
+        (lambda: classifier()(torch.tensor([[1, 3]]), M[:1, :2].float()), TypeError, "mask must be boolean"),
+        (lambda: classifier()(torch.tensor([[1, 3]]), M[:1]), ValueError, r"mask must have shape \(1, 2\), got \(1, 3\)"),
+        (lambda: TextClassifier(9.0), TypeError, "symbols must be an int, got float"),
+        (lambda: data.reviews()[torch.tensor([True])], TypeError, "index must be a vector of integers"),
+        (lambda: data.reviews()[:3], TypeError, "index must be a vector of integers"),
         (lambda: TextClassifier(0), ValueError, "symbols must be at least 1, got 0"),
         (lambda: TextClassifier(9, pooling="sum"), ValueError, "pooling must be one of .*, got 'sum'"),
         (lambda: TextClassifier(9, masks="all"), ValueError, "masks must be one of .*, got 'all'"),

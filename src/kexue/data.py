@@ -330,7 +330,12 @@ class Reviews:
     source: Source
 
     def __getitem__(self, index: Int[Tensor, " m"]) -> "Reviews":
-        """Some of them."""
+        """Some of them.
+
+        Raises TypeError for anything else than a vector of integers.
+        """
+        if not isinstance(index, Tensor) or index.ndim != 1 or index.dtype not in (torch.int32, torch.int64):
+            raise TypeError(f"index must be a vector of integers, got {index!r}")
         return Reviews(tuple(self.text[i] for i in index.tolist()), self.label[index], self.source)
 
 
@@ -373,7 +378,7 @@ class Vocabulary:
         texts: where symbols are counted: strings, or sequences of words.
         at_least: symbols that are rarer are left out.
 
-    Raises ValueError for an `at_least` below 1.
+    Raises TypeError for an `at_least` that is no int, and ValueError for one below 1.
     """
 
     def __init__(self, texts: Iterable[Sequence[str]], at_least: int = 1) -> None:

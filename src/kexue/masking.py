@@ -39,13 +39,13 @@ def sequence_mask(
         TypeError: lengths are not integers, or max_length is not an int.
         ValueError: a length outside 0 … max_length, or no lengths and no max_length.
     """
-    _check_integers("lengths", lengths)
+    lengths = _integers("lengths", lengths)
     if max_length is None:
         if lengths.numel() == 0:
             raise ValueError(f"max_length must be given for lengths of shape {tuple(lengths.shape)}")
         max_length = max(0, int(lengths.max()))
     checks.count("max_length", max_length, 0)
-    _check_range(lengths, max_length, f"max_length = {max_length}")
+    _check_range(lengths, max_length, "max_length")
     return torch.arange(max_length, device=lengths.device) < lengths.unsqueeze(-1)
 
 
@@ -64,9 +64,11 @@ def lengths_of(mask: Bool[Tensor, "*batch time"]) -> Integer[Tensor, "*batch"]:
     lengths = mask.sum(-1)
     prefix = sequence_mask(lengths, mask.shape[-1])
     if not torch.equal(mask, prefix):
-        row = mask[(mask != prefix).any(-1)][0].int().tolist() if mask.ndim > 1 else mask.int().tolist()
-        shown = row if len(row) <= 20 else f"{row[:20]} …".replace("]", ",")
-        raise ValueError(f"mask must be True first and then False in every row, got {shown}")
+        *row, place = torch.nonzero(mask & ~prefix)[0].tolist()
+        where = f"position {place}" + (f" of row {', '.join(map(str, row))}" if row else "")
+        raise ValueError(
+            f"mask must be True first and then False in every row, got True after False at {where}"
+        )
     return lengths
 
 
@@ -76,17 +78,18 @@ def lengths_of(mask: Bool[Tensor, "*batch time"]) -> Integer[Tensor, "*batch"]:
 def masked_mean(x: Float[Tensor, "..."], mask: Bool[Tensor, "..."], dim: int) -> Float[Tensor, "..."]:
     """The mean of the real positions along `dim`, Σ(x⊗m)/Σm (masking.eq7).
 
-    0 where none is real. Half precision is summed in float32.
+    0 where none is real. Half precision is summed in float32; the sum must not overflow, as in torch.mean.
 
     Args:
         x: any values; for example (B, T, D) with dim=1.
-        mask: True where real: of x's shape, or of its leading axes up to `dim`, (B, T); an axis of size 1
-            stands for all.
+        mask: True where real, on x's device: of x's shape, or of its leading axes up to `dim`, (B, T); an
+            axis of size 1 stands for all.
         dim: the axis of the positions, which the result lacks.
 
     Raises:
         TypeError: x is not a floating-point tensor, mask not a boolean one, or dim no int.
-        ValueError: dim is not an axis of x, x is empty there, or the mask does not broadcast to x.
+        ValueError: dim is not an axis of x, x is empty there, or the mask does not broadcast to x, or is on
+            another device.
     """
     mask = _aligned(x, mask, dim)
     total = checks.working(x).masked_fill(~mask, 0.0).sum(dim)
@@ -99,7 +102,7 @@ def masked_max(x: Float[Tensor, "..."], mask: Bool[Tensor, "..."], dim: int) -> 
     """The largest of the real positions along `dim`, max(x with −∞ for padding) (masking.eq10).
 
     0 where none is real. The article subtracts 10¹⁰ from padding, which float16 does not know. Several
-    largest share the gradient evenly.
+    largest share the gradient evenly; if it is a real −∞, the padding has a share, which is lost.
 
     Args and errors are those of `masked_mean`.
     """
@@ -118,14 +121,14 @@ def masked_softmax(
 
     Args:
         logits: unnormalised log-probabilities; −∞ is probability 0.
-        mask: True where real: of the logits' shape, or of their leading axes up to `dim`; an axis of
-            size 1 stands for all.
+        mask: True where real, on the logits' device: of their shape, or of their leading axes up to `dim`;
+            an axis of size 1 stands for all.
         dim: the axis of the positions.
 
     Raises:
         TypeError: logits are not a floating-point tensor, mask not a boolean one, or dim no int.
         ValueError: dim is not an axis of the logits, they are empty there, a real one is NaN or +∞, or
-            the mask does not broadcast to them.
+            the mask does not broadcast to them, or is on another device.
     """
     mask = _aligned(logits, mask, dim, "logits")
     filled = checks.working(logits).masked_fill(~mask, -torch.inf)
@@ -150,26 +153,26 @@ def reverse_sequence(
     Its own inverse (masking.birnn).
 
     Args:
-        x: anything, ids as well; sequences along the first axis.
-        lengths: number of real positions of each.
+        x: anything that torch.gather takes, ids as well; sequences along the first axis.
+        lengths: number of real positions of each, on any device.
         dim: the axis of the positions, of size T; not the first.
 
     Raises:
         TypeError: x is not a tensor, lengths are not integers, or dim is no int.
-        ValueError: dim is not an axis of x, or the first; not one length for each sequence; or a length
-            outside 0 … T.
+        ValueError: dim is not an axis of x, or the first, or x is empty there; not one length for each
+            sequence; or a length outside 0 … T.
     """
     checks.tensor("x", x)
     checks.axis("x", x, dim)
     dim %= x.ndim
     if dim == 0:
         raise ValueError("dim must not be 0, the axis of the sequences")
-    _check_integers("lengths", lengths)
+    lengths = _integers("lengths", lengths)
     if lengths.shape != x.shape[:1]:
         raise ValueError(f"lengths must have shape ({x.shape[0]},), got {tuple(lengths.shape)}")
-    _check_range(lengths, x.shape[dim], f"T = {x.shape[dim]}")
+    _check_range(lengths, x.shape[dim], "T")
     time = torch.arange(x.shape[dim], device=x.device)
-    last = lengths.to(x.device, torch.int64)[:, None] - 1
+    last = lengths.to(x.device)[:, None] - 1
     source = torch.where(time <= last, last - time, time)
     sizes = [x.shape[0], *(x.shape[dim] if axis == dim else 1 for axis in range(1, x.ndim))]
     return x.gather(dim, source.view(sizes).expand_as(x))
@@ -182,12 +185,13 @@ class BiRNN(nn.Module):
     """A recurrent network in both directions over padded sequences (masking.birnn).
 
     The backward one reads each sequence from its last real position: reverse the real part, run, reverse
-    back. Equals PyTorch's bidirectional network on packed sequences.
+    back. Equals PyTorch's bidirectional network on packed sequences, for weights that are not so large that
+    gates overflow: it does run through the padding, as zeros (a ReLU network does not).
 
     Args:
         rnn: an `nn.LSTM`, `nn.GRU` or `nn.RNN` of one layer and one direction, batch first, which becomes
-            `forward_rnn`. `backward_rnn` is another one like it with parameters of its own, freshly
-            initialised from torch's global generator.
+            `forward_rnn`. `backward_rnn` is a copy of it, whose parameters are drawn anew from torch's
+            global generator and are trained, also if those of rnn are frozen.
         merge: put the two outputs beside each other ("concat"), or add them ("sum").
 
     Raises:
@@ -205,7 +209,7 @@ class BiRNN(nn.Module):
         if merge not in get_args(Merge):
             raise ValueError(f"merge must be one of {get_args(Merge)}, got {merge!r}")
         self.forward_rnn = rnn
-        self.backward_rnn = copy.deepcopy(rnn)
+        self.backward_rnn = copy.deepcopy(rnn).requires_grad_()
         self.backward_rnn.reset_parameters()
         self.merge = merge
 
@@ -223,18 +227,19 @@ class BiRNN(nn.Module):
 
         Raises:
             TypeError: x is not a floating-point tensor, or mask not a boolean one.
-            ValueError: x is not (B, T, D) with rnn's D, mask not (B, T), or real positions that are not
-                the first of their row.
+            ValueError: x is not (B, T, D) with rnn's D and T ≥ 1, mask not (B, T) on x's device, or real
+                positions that are not the first of their row.
         """
         checks.floating("x", x)
         width = self.forward_rnn.input_size
         if x.ndim != 3 or x.shape[-1] != width:
             raise ValueError(f"x must have shape (B, T, {width}), got {tuple(x.shape)}")
-        _check_boolean(mask)
+        checks.axis("x", x, 1)
+        _check_boolean(mask, x)
         if mask.shape != x.shape[:2]:
             raise ValueError(f"mask must have shape {tuple(x.shape[:2])}, got {tuple(mask.shape)}")
-        lengths = lengths_of(mask).to(x.device)
-        padding = ~mask.to(x.device).unsqueeze(-1)
+        lengths = lengths_of(mask)
+        padding = ~mask.unsqueeze(-1)
         x = x.masked_fill(padding, 0.0)
         ahead = _run(self.forward_rnn, x, lengths)
         back = reverse_sequence(_run(self.backward_rnn, reverse_sequence(x, lengths), lengths), lengths)
@@ -244,7 +249,7 @@ class BiRNN(nn.Module):
 
 def _run(rnn: nn.RNNBase, x: Tensor, lengths: Tensor) -> Tensor:
     """The outputs over each sequence; those in its padding may be anything finite."""
-    if getattr(rnn, "nonlinearity", None) != "relu":
+    if getattr(rnn, "nonlinearity", None) != "relu" or len(x) == 0:
         return rnn(x)[0]
     # The state of a ReLU network may grow beyond all bounds in the padding, and ∞ times a gradient of 0
     # is NaN: stop each sequence at its end.
@@ -272,7 +277,8 @@ class TextClassifier(nn.Module):
         masks: for nothing, for the pooling, or for the recurrent network as well.
         dropout: on embeddings and on what was pooled, in training.
 
-    Raises ValueError for an unknown pooling or masks, a size below 1, or a dropout outside [0, 1).
+    Raises TypeError for a size that is no int, and ValueError for one below 1, an unknown pooling or masks,
+    or a dropout outside [0, 1).
     """
 
     def __init__(
@@ -307,9 +313,24 @@ class TextClassifier(nn.Module):
     def forward(
         self, ids: Integer[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]
     ) -> Float[Tensor, "batch classes"]:
-        """Logits of the classes, (B, C), from ids (B, T) and their mask (B, T)."""
+        """Logits of the classes, (B, C), from ids (B, T) and their mask (B, T).
+
+        Raises:
+            TypeError: ids are not integers, or mask is not boolean.
+            ValueError: ids are not (B, T) or not in 0 … V − 1; mask not (B, T), on their device, or with
+                real positions that are not the first of their row.
+        """
+        table = _integers("ids", ids)
+        if table.ndim != 2:
+            raise ValueError(f"ids must have shape (B, T), got {tuple(table.shape)}")
+        bad = (table < 0) | (table >= self.embedding.num_embeddings)
+        if bad.any():
+            raise ValueError(
+                f"ids must be between 0 and {self.embedding.num_embeddings - 1}, got {int(table[bad][0])}"
+            )
+        _check_boolean(mask, table)
         all_real = torch.ones_like(mask)
-        x = self.dropout(self.embedding(ids))
+        x = self.dropout(self.embedding(table))
         h = self.rnn(x, mask if self.masks == "everywhere" else all_real)
         pooled = self._pool(h, all_real if self.masks == "none" else mask)
         return self.out(self.dropout(pooled))
@@ -361,31 +382,36 @@ def predict(
 # --- Checks ------------------------------------------------------------------------------------
 
 
-def _check_boolean(mask: object) -> None:
+def _check_boolean(mask: object, x: Tensor | None = None) -> None:
     checks.tensor("mask", mask)
     assert isinstance(mask, Tensor)
     if mask.dtype != torch.bool:
         raise TypeError(f"mask must be boolean, True where real, got {mask.dtype}")
+    if x is not None and mask.device != x.device:
+        raise ValueError(f"mask must be on the device {x.device}, got {mask.device}")
 
 
-def _check_integers(name: str, value: object) -> None:
+def _integers(name: str, value: object) -> Tensor:
+    """The value as int64: in the narrow dtypes, comparisons with larger numbers wrap around."""
     checks.tensor(name, value)
     assert isinstance(value, Tensor)
     if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
         raise TypeError(f"{name} must be integers, got {value.dtype}")
+    return value.to(torch.int64)
 
 
 def _check_range(lengths: Tensor, high: int, meaning: str) -> None:
-    bad = (lengths < 0) | (lengths > high)
-    if bad.any():
-        raise ValueError(f"lengths must be between 0 and {meaning}, got {int(lengths[bad][0])}")
+    if (lengths < 0).any():
+        raise ValueError(f"lengths must be at least 0, got {int(lengths.min())}")
+    if (lengths > high).any():
+        raise ValueError(f"lengths must be between 0 and {meaning} = {high}, got {int(lengths.max())}")
 
 
 def _aligned(x: Tensor, mask: Tensor, dim: int, name: str = "x") -> Tensor:
     """The mask with all axes of x, those that it lacks of size 1, and of x's size along `dim`."""
     checks.floating(name, x)
     checks.axis(name, x, dim)
-    _check_boolean(mask)
+    _check_boolean(mask, x)
     dim %= x.ndim
     fits = mask.ndim in (dim + 1, x.ndim) and all(
         m in (1, n) for m, n in zip(mask.shape, x.shape, strict=False)
