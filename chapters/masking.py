@@ -227,7 +227,7 @@ class Closure(nn.Module):
 layers_of = {
     "Keras, attributes": KerasPerceptron(5, 3),
     "Keras, hidden": Hidden(adopt=False),
-    "Keras, hidden, with `reuse`": Hidden(adopt=True),
+    "Keras, hidden, with reuse": Hidden(adopt=True),
 }
 found = {}
 for name, layer in layers_of.items():
@@ -257,7 +257,7 @@ moved = {name: moves(layer) for name, layer in layers_of.items()}
 print(moved)
 
 # %%
-adopted = "Keras, hidden, with `reuse`"
+adopted = "Keras, hidden, with reuse"
 works = found[adopted] == 4 and moved[adopted]
 verdict(
     "masking.reuse",
@@ -1181,7 +1181,7 @@ assert accuracies["none"] < accuracies["one position"] - 1
 assert abs(accuracies["another's"] - accuracies["up to 160"]) < 1
 
 # %% [markdown]
-# So it is. How much padding there is hardly matters (another review's does as well), *that* there is some does. This is one model; but the trap is general: where there is no mask, padding is a feature, and the training decides what it means.
+# So it is: the less padding, the more short reviews are called positive. Among the usual amounts it hardly matters how much there is (another review's does as well). This is one model; but the trap is general: where there is no mask, padding is a feature, and the training decides what it means.
 #
 # How good are these networks? A regression on characters and pairs of them, with no idea of order beyond that, is a little better; so they are ordinary ones, for a small data set:
 
