@@ -501,8 +501,19 @@ QUANTISED = [
 ]
 
 
-# Texts cut to a few characters; each process has its part of a batch that is padded as one.
-CLASSIFIED = ["--width", "8", "--hidden", "8", "--dropout", "0", "--max-length", "12", "--batch-size", "16"]
+# Short texts; each process has its part of a batch that is padded as one. Dropout is each process' own.
+CLASSIFIED = [
+    "--width",
+    "32",
+    "--hidden",
+    "16",
+    "--dropout",
+    "0",
+    "--max-length",
+    "30",
+    "--learning-rate",
+    "2e-2",
+]
 
 
 @pytest.mark.house
@@ -532,7 +543,7 @@ def test_two_processes_follow_the_curve_of_one(tmp_path, script, options):
     assert len(curves[0]) == len(curves[1]) >= 40
     first = [run.metrics["loss"][run.metrics["step"] <= 60] for run in runs]
     np.testing.assert_allclose(*first, rtol=2e-5)
-    assert first[0][-1] < 0.9 * first[0][0]
+    assert first[0][-10:].mean() < 0.9 * first[0][:10].mean()
     # The curve is not trivially the same: another seed gives another.
     other = start(*options, "--seed", "1", "--folder", tmp_path / "other", script=script)
     assert other.wait() == 0
