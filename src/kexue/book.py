@@ -106,11 +106,13 @@ def _adjust_page(
         if "thebe" not in str(getattr(file, "filename", file))
         and "THEBE_JS_URL" not in (file.attributes.get("body") or "")
     ]
-    # A list whose children are no list items is an accessibility violation.
+    # A list whose children are no list items is an accessibility violation, and so is a wide table that
+    # scrolls on a phone, but not by the keyboard.
     if body := context.get("body"):
-        context["body"] = body.replace(
-            '<div role="list" class="citation-list">', '<div class="citation-list">'
-        )
+        body = body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+        if pagename.startswith("chapters/"):
+            body = body.replace('<table class="table">', '<table class="table" tabindex="0">')
+        context["body"] = body
     # A chapter can be downloaded as a script as well.
     if (Path(app.srcdir) / f"{pagename}.py").is_file():
         for button in context.get("header_buttons", []):
