@@ -1,0 +1,844 @@
+"""Codes, the map equation and its search: communities as the shortest description of a walk.
+
+Source: 苏剑林, 《最小熵原理(五):"层层递进"之社区发现与聚类》, https://kexue.fm/archives/7006.
+The ids in brackets (infomap.eq11) are rows of the ledger. All lengths are in bits.
+
+Bad input raises `TypeError` for a wrong type and `ValueError` for a value outside the domain; the
+message names the argument and the value.
+"""
+
+import heapq
+import itertools
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from kexue import checks
+
+# --- Codes -------------------------------------------------------------------------------------
+
+Symbol = Hashable
+
+
+def kraft_sum(lengths: Iterable[int]) -> float:
+    """Σ 2^(−l) over the codewords' lengths l, which is at most 1 for every prefix code (infomap.eq1).
+
+    Raises:
+        TypeError: a length is not an int.
+        ValueError: a negative length.
+    """
+    total = 0.0
+    for length in lengths:
+        checks.count("lengths", length, 0)
+        total += 2.0**-length
+    return total
+
+
+def entropy(p: ArrayLike) -> float:
+    """−Σ pᵢ·log₂ pᵢ in bits, with 0·log 0 = 0: no prefix code has a shorter mean length (infomap.eq6).
+
+    Raises ValueError for probabilities that are negative or NaN, or do not sum to 1.
+    """
+    values = np.asarray(p, dtype=float).ravel()
+    if not (values >= 0).all() or not math.isclose(values.sum(), 1.0, abs_tol=1e-9):
+        raise ValueError(f"p must be non-negative and sum to 1, got the sum {values.sum()}")
+    return float(-_plogp(values).sum()) + 0.0
+
+
+def huffman_code(p: Mapping[Symbol, float] | Sequence[float]) -> dict[Symbol, str]:
+    """A prefix code of the least mean length Σ pᵢ·lᵢ, which is in [H(p), H(p) + 1) (Huffman 1952).
+
+    Args:
+        p: weights of the symbols; they need not sum to 1. For a sequence, symbols are 0, 1, ….
+
+    Returns:
+        For each symbol its codeword, a string of "0" and "1"; a single symbol has the empty one.
+
+    Raises ValueError for no symbols, or a weight that is negative, infinite or NaN.
+    """
+    weights = dict(p) if isinstance(p, Mapping) else dict(enumerate(p))
+    if not weights:
+        raise ValueError("p must have at least one symbol")
+    for symbol, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"p must be non-negative and finite, got {weight} for {symbol!r}")
+    code = dict.fromkeys(weights, "")
+    # Of equal weights the older is taken first: the same code on every machine.
+    heap = [(weight, age, [symbol]) for age, (symbol, weight) in enumerate(weights.items())]
+    heapq.heapify(heap)
+    for age in itertools.count(len(heap)):
+        if len(heap) == 1:
+            return code
+        (zero_weight, _, zeros), (one_weight, _, ones) = heapq.heappop(heap), heapq.heappop(heap)
+        for bit, symbols in (("0", zeros), ("1", ones)):
+            for symbol in symbols:
+                code[symbol] = bit + code[symbol]
+        heapq.heappush(heap, (zero_weight + one_weight, age, zeros + ones))
+    raise AssertionError  # not reached: every round takes one from the heap
+
+
+EXIT = "↩"
+"""Stands for a module's exit mark among its codewords; no item may be equal to it."""
+
+
+@dataclass(frozen=True)
+class HierarchicalCode:
+    """Names of categories, and in each category names of its items and an exit mark (infomap.coding).
+
+    A sequence is written as: category, its items up to the next that is in another category, exit mark;
+    next category, …. Each codebook is a Huffman code of its own, so short names occur many times.
+    """
+
+    category: Mapping[Symbol, Symbol]
+    """The category of each item."""
+    index: Mapping[Symbol, str]
+    """Codewords of the categories."""
+    modules: Mapping[Symbol, Mapping[Symbol, str]]
+    """For each category codewords of its items and of `EXIT`."""
+    counts: Mapping[Symbol, Mapping[Symbol, int]]
+    """How often each codeword of `modules` was used in the sequence that the code was made for."""
+
+    @classmethod
+    def fit(cls, sequence: Sequence[Symbol], partition: Mapping[Symbol, Symbol]) -> "HierarchicalCode":
+        """The code for the frequencies of this sequence.
+
+        Args:
+            sequence: items.
+            partition: the category of each item.
+
+        Raises ValueError for an empty sequence, an item without category, or one equal to `EXIT`.
+        """
+        if len(sequence) == 0:
+            raise ValueError("sequence must not be empty")
+        for item in sequence:
+            if item not in partition:
+                raise ValueError(f"partition must have a category for every item, got none for {item!r}")
+            if item == EXIT:
+                raise ValueError(f"sequence must not contain the exit mark {EXIT!r}")
+        counts: dict[Symbol, Counter[Symbol]] = defaultdict(Counter)
+        for category, visit in itertools.groupby(sequence, partition.__getitem__):
+            counts[category].update(visit)
+            counts[category][EXIT] += 1
+        index = huffman_code({category: of[EXIT] for category, of in counts.items()})
+        modules = {category: huffman_code(of) for category, of in counts.items()}
+        return cls(dict(partition), index, modules, {c: dict(of) for c, of in counts.items()})
+
+    def encode(self, sequence: Sequence[Symbol]) -> str:
+        """The sequence in bits, a string of "0" and "1".
+
+        Raises ValueError for an item that the code has no name for.
+        """
+        bits = []
+        for category, visit in itertools.groupby(sequence, self.category.get):
+            items = list(visit)
+            names = self.modules.get(category, {})
+            for item in items:
+                if item not in names or item == EXIT:
+                    raise ValueError(f"sequence must contain items that the code has names for, got {item!r}")
+            bits += [self.index[category], *(names[item] for item in items), names[EXIT]]
+        return "".join(bits)
+
+    def decode(self, bits: str) -> list[Symbol]:
+        """The sequence that `encode` wrote.
+
+        Raises ValueError for other characters than 0 and 1, or bits that are not a whole sequence.
+        """
+        if set(bits) - {"0", "1"}:
+            raise ValueError(f"bits must consist of 0 and 1, got {sorted(set(bits) - {'0', '1'})}")
+        of_index = {word: category for category, word in self.index.items()}
+        of_module = {
+            category: {word: item for item, word in names.items()} for category, names in self.modules.items()
+        }
+        sequence: list[Symbol] = []
+        place = 0
+        while place < len(bits):
+            category, place = _read(bits, place, of_index)
+            while True:
+                item, place = _read(bits, place, of_module[category])
+                if item == EXIT:
+                    break
+                sequence.append(item)
+        return sequence
+
+    @property
+    def mean_length(self) -> float:
+        """Bits for each item of the sequence that the code was made for, entries and exits included."""
+        bits = sum(
+            count * (len(self.modules[category][symbol]) + len(self.index[category]) * (symbol == EXIT))
+            for category, of in self.counts.items()
+            for symbol, count in of.items()
+        )
+        return bits / self._items
+
+    @property
+    def codelength(self) -> float:
+        """What the map equation says of it, with the rates counted from the sequence (infomap.eq11).
+
+        At most `mean_length`, and less than 1 + 2q below it, where q is the number of exits for an item.
+        """
+        exits = np.array([of[EXIT] for of in self.counts.values()]) / self._items
+        rates = [np.array(list(of.values())) / self._items for of in self.counts.values()]
+        return _codebook(exits) + sum(map(_codebook, rates))
+
+    @property
+    def _items(self) -> int:
+        return sum(sum(of.values()) - of[EXIT] for of in self.counts.values())
+
+
+def _read(bits: str, place: int, symbols: Mapping[str, Symbol]) -> tuple[Symbol, int]:
+    """The next symbol, and where it ends."""
+    for end in range(place, len(bits) + 1):
+        if bits[place:end] in symbols:
+            return symbols[bits[place:end]], end
+    raise ValueError(f"bits must be a whole sequence, but no codeword begins at {place}")
+
+
+def _plogp(x: Any) -> Any:
+    values = np.asarray(x, dtype=float)
+    return values * np.log2(np.where(values > 0, values, 1.0))
+
+
+def _codebook(rates: ArrayLike) -> float:
+    """How many bits a step a codebook costs whose names are used at these rates: Σr·H(r/Σr)."""
+    values = np.asarray(rates, dtype=float)
+    return float(_plogp(values.sum()) - _plogp(values).sum())
+
+
+# --- The walk ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A random walk on a graph in its stationary state, in rates per step."""
+
+    nodes: tuple[Hashable, ...]
+    visit: Float[np.ndarray, " n"]
+    """How often each node is visited; sums to 1."""
+    link: sparse.csr_array
+    """How often the walk goes from each node (row) to each other (column) along a link."""
+    teleport: Float[np.ndarray, " n"]
+    """How often the walk leaves each node by teleportation, to any node, itself included, with equal odds."""
+
+
+def stationary_distribution(transitions: Any, teleport: float = 0.15) -> Float[np.ndarray, " n"]:
+    """The p with p = (1 − τ)·pT + τ/n, where dangling nodes teleport always (infomap.eq12, infomap.eq13).
+
+    Args:
+        transitions: (n, n), dense or sparse: T[i, j] is the probability to go from i to j. A row of zeros
+            is a dangling node.
+        teleport: τ, the probability to go to any node, itself included, with equal odds. For 0 there must
+            be one solution only, and no dangling node.
+
+    Raises:
+        ValueError: transitions not square or empty, with an entry that is negative or not finite, or with
+            a row that sums neither to 1 nor to 0; teleport outside [0, 1]; or 0 where the solution is not
+            unique.
+    """
+    matrix = _matrix(transitions, "transitions")
+    _check_teleport(teleport)
+    sums = matrix.sum(1)
+    dangling = sums == 0
+    if not np.allclose(sums[~dangling], 1.0):
+        wrong = np.flatnonzero(~dangling & ~np.isclose(sums, 1.0))[0]
+        raise ValueError(f"transitions must have rows that sum to 1 or 0, got {sums[wrong]} in row {wrong}")
+    if teleport == 0:
+        return _stationary_without_teleport(matrix, dangling)
+    n = len(sums)
+    backward = matrix.T.tocsr()
+    p = np.full(n, 1 / n)
+    # A step makes the distance to the solution smaller by 1 − τ at least.
+    for _ in range(math.ceil(math.log(1e-16) / math.log1p(-teleport)) if teleport < 1 else 1):
+        lost = p[dangling].sum()
+        following = (1 - teleport) * (backward @ p) + (teleport + (1 - teleport) * lost) / n
+        following /= following.sum()
+        if np.abs(following - p).sum() < 1e-16:
+            break
+        p = following
+    return p
+
+
+def _stationary_without_teleport(matrix: sparse.csr_array, dangling: np.ndarray) -> np.ndarray:
+    if dangling.any():
+        raise ValueError(
+            f"teleport must be positive where nodes are dangling, as node {dangling.argmax()} is"
+        )
+    count, component = csgraph.connected_components(matrix, connection="strong")
+    source, target = matrix.nonzero()
+    leaving = np.unique(component[source[component[source] != component[target]]])
+    closed = np.setdiff1d(np.arange(count), leaving)
+    if len(closed) > 1:
+        raise ValueError(f"teleport must be positive where {len(closed)} parts are never left, got 0")
+    inside = np.flatnonzero(component == closed[0])
+    # p(T − 1) = 0 with one equation, which follows from the others, replaced by Σp = 1.
+    system = (matrix[inside][:, inside].T - sparse.eye_array(len(inside))).tolil()
+    system[-1, :] = 1.0
+    p = np.zeros(matrix.shape[0])
+    p[inside] = sparse.linalg.spsolve(system.tocsc(), np.eye(1, len(inside), len(inside) - 1)[0])
+    return np.clip(p, 0.0, None) / np.clip(p, 0.0, None).sum()
+
+
+def random_walk_flow(graph: Any, teleport: float = 0.15) -> Flow:
+    """The walk that follows links in proportion to their weights, and teleports with probability τ.
+
+    Dangling nodes teleport always. For τ = 0 the graph must be undirected, and the walk is the one that
+    visits a node in proportion to the weights at it, also where the graph has several parts.
+
+    Args:
+        graph: a networkx graph, whose links weigh 1 or what their attribute "weight" says, or a matrix
+            (n, n) of weights, dense or sparse: W[i, j] is the link from i to j. An undirected link goes
+            both ways, a self-loop once; a matrix is undirected if it is symmetric.
+        teleport: τ, see `stationary_distribution`.
+
+    Raises:
+        TypeError: graph is none of these.
+        ValueError: no nodes; a weight that is negative or not finite; a matrix that is not square;
+            teleport outside [0, 1], or 0 for a graph that is directed or has no links.
+    """
+    nodes, weights = _weights(graph)
+    _check_teleport(teleport)
+    n, strength = len(nodes), weights.sum(1)
+    if teleport == 0:
+        if abs(weights - weights.T).max() > 1e-12 * max(abs(weights).max(), 1e-300):
+            raise ValueError("teleport must be positive for a directed graph, got 0")
+        if weights.nnz == 0:
+            raise ValueError("teleport must be positive for a graph without links, got 0")
+        return Flow(nodes, strength / strength.sum(), weights / strength.sum(), np.zeros(n))
+    linked = strength > 0
+    rows = np.divide(1.0, strength, out=np.zeros(n), where=linked)
+    transitions = (sparse.diags_array(rows) @ weights).tocsr()
+    visit = stationary_distribution(transitions, teleport)
+    link = (sparse.diags_array((1 - teleport) * visit) @ transitions).tocsr()
+    return Flow(nodes, visit, link, np.where(linked, teleport * visit, visit))
+
+
+def _weights(graph: Any) -> tuple[tuple[Hashable, ...], sparse.csr_array]:
+    if sparse.issparse(graph) or isinstance(graph, np.ndarray):
+        matrix = _matrix(graph, "graph")
+        return tuple(range(matrix.shape[0])), matrix
+    import networkx as nx  # belongs to the extra "book"
+
+    if not isinstance(graph, nx.Graph):
+        raise TypeError(f"graph must be a networkx graph or a matrix, got {type(graph).__name__}")
+    if len(graph) == 0:
+        raise ValueError("graph must have nodes, got none")
+    return tuple(graph), _matrix(nx.to_scipy_sparse_array(graph, dtype=float), "graph")
+
+
+def _matrix(value: Any, name: str) -> sparse.csr_array:
+    matrix = sparse.csr_array(value, dtype=float)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
+        raise ValueError(f"{name} must be a square matrix of at least one row, got shape {matrix.shape}")
+    bad = ~((matrix.data >= 0) & np.isfinite(matrix.data))
+    if bad.any():
+        raise ValueError(f"{name} must have non-negative, finite entries, got {matrix.data[bad][0]}")
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def _check_teleport(teleport: float) -> None:
+    if not 0 <= teleport <= 1:
+        raise ValueError(f"teleport must lie in [0, 1], got {teleport}")
+
+
+# --- The map equation --------------------------------------------------------------------------
+
+# A module for each node: from nodes, or in the order of a flow's nodes.
+Partition = Mapping[Hashable, Hashable] | Sequence[Hashable] | np.ndarray
+
+
+def map_equation(flow: Flow, partition: Partition) -> float:
+    """Bits per step of the best two-level description of the walk with these modules (infomap.eq11).
+
+    L(M) = q·H(Q) + Σᵢ p↻ᵢ·H(Pⁱ): an index codebook, used at the modules' exit rates qᵢ, whose sum is q,
+    and for each module a codebook of its nodes' visit rates and its exit rate, whose sum is p↻ᵢ. Exits are
+    along links and by teleportation (infomap.eq15). Visit rates sum to 1.
+
+    Args:
+        flow: of `random_walk_flow`.
+        partition: a module for each node: a mapping from nodes, or a sequence in the order of `flow.nodes`.
+
+    Raises ValueError for a partition that misses a node.
+    """
+    return sum(_codelengths(flow, _labels(flow, partition)))
+
+
+def _labels(flow: Flow, partition: Partition) -> np.ndarray:
+    """Modules 0, 1, … in the order in which they first occur."""
+    if isinstance(partition, Mapping):
+        missing = [node for node in flow.nodes if node not in partition]
+        if missing:
+            raise ValueError(f"partition must have a module for every node, got none for {missing[0]!r}")
+        partition = [partition[node] for node in flow.nodes]
+    if len(partition) != len(flow.nodes):
+        raise ValueError(f"partition must have {len(flow.nodes)} modules, got {len(partition)}")
+    number: dict[Hashable, int] = {}
+    return np.array([number.setdefault(module, len(number)) for module in partition])
+
+
+def _exits(flow: Flow, labels: np.ndarray) -> np.ndarray:
+    """infomap.eq15: qᵢ = Σ over its nodes of teleportation to nodes outside, and of links to them."""
+    modules, n = labels.max() + 1, len(labels)
+    link = flow.link.tocoo()
+    crossing = labels[link.row] != labels[link.col]
+    outside = 1 - np.bincount(labels, minlength=modules) / n
+    by_link = np.bincount(labels[link.row[crossing]], link.data[crossing], modules)
+    return np.bincount(labels, flow.teleport, modules) * outside + by_link
+
+
+def _codelengths(flow: Flow, labels: np.ndarray) -> tuple[float, float]:
+    """Bits per step of the index codebook, and of the modules' codebooks."""
+    exits = _exits(flow, labels)
+    within = np.bincount(labels, flow.visit) + exits
+    modules = _plogp(within).sum() - _plogp(exits).sum() - _plogp(flow.visit).sum()
+    return _codebook(exits), float(modules)
+
+
+def hierarchical_map_equation(flow: Flow, levels: Sequence[Partition]) -> float:
+    """Bits per step of the best description with modules in modules (infomap.claim3).
+
+    A module that holds modules has a codebook of their exit rates and of its own; one that holds nodes
+    has that of `map_equation`. With one level of modules this is `map_equation`.
+
+    Args:
+        flow: of `random_walk_flow`.
+        levels: partitions as for `map_equation`, from the coarsest to the finest. A module that is not
+            divided further is the same in the levels that follow.
+
+    Raises ValueError for no levels, a partition that misses a node, or one that does not divide the one
+    before it.
+    """
+    if len(levels) == 0:
+        raise ValueError("levels must hold at least one partition, got none")
+    labels = [_labels(flow, level) for level in levels]
+    total = _codebook(_exits(flow, labels[0]))
+    for number, (coarse, fine) in enumerate(itertools.pairwise(labels), start=1):
+        parent = _parents(coarse, fine, number)
+        divided = np.bincount(parent) > 1
+        exits, inner = _exits(flow, coarse), _exits(flow, fine)
+        for module in np.flatnonzero(divided):
+            total += _codebook([exits[module], *inner[parent == module]])
+    return total + _codelengths(flow, labels[-1])[1]
+
+
+def _parents(coarse: np.ndarray, fine: np.ndarray, number: int) -> np.ndarray:
+    """The coarse module that each fine one lies in."""
+    parent = np.full(fine.max() + 1, -1)
+    parent[fine] = coarse
+    if not np.array_equal(parent[fine], coarse):
+        raise ValueError(f"levels must each divide the one before, but levels[{number}] does not")
+    return parent
+
+
+# --- The search --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Communities:
+    """What `infomap` found."""
+
+    modules: dict[Hashable, int]
+    """The top module of each node."""
+    codelength: float
+    """Bits per step; with one level of modules that of `map_equation`."""
+    index_codelength: float
+    """The part of the codebook at the top."""
+    module_codelength: float
+    """All other codebooks."""
+    levels: tuple[dict[Hashable, int], ...]
+    """The module of each node, from the coarsest level to the finest."""
+
+
+Engine = Literal["numpy", "infomap"]
+
+
+def infomap(
+    graph: Any,
+    teleport: float = 0.15,
+    seed: int = 0,
+    levels: int | None = 2,
+    trials: int = 1,
+    engine: Engine = "numpy",
+) -> Communities:
+    """Modules that make the description of a random walk short: a search for the least L(M) (infomap.alg1).
+
+    Every node begins as a module. In random order, nodes move to the neighbouring module that shortens
+    the description most; then modules move as nodes do; then single nodes and parts of modules move
+    again, until nothing helps. The best of several trials is kept.
+
+    Args:
+        graph: see `random_walk_flow`.
+        teleport: τ, see `random_walk_flow`; 0 is the walk without teleportation on an undirected graph.
+        seed: of the order of moves.
+        levels: 2, modules of nodes; or None, as many levels of modules in modules as shorten the description.
+        trials: with different orders.
+        engine: this search, or the C++ package of the authors of the map equation (pip install infomap),
+            with the flags that make it minimise the same L(M); the one for large graphs.
+
+    Raises:
+        TypeError: graph is none of what `random_walk_flow` takes, or seed or trials are no ints.
+        ValueError: see `random_walk_flow`; levels other than 2 and None; fewer than one trial, a negative
+            seed, or an unknown engine.
+        ImportError: engine is "infomap", and the package is not installed.
+    """
+    checks.count("seed", seed, 0)
+    checks.count("trials", trials, 1)
+    if levels not in (2, None):
+        raise ValueError(f"levels must be 2 or None, got {levels!r}")
+    if engine not in get_args(Engine):
+        raise ValueError(f"engine must be one of {get_args(Engine)}, got {engine!r}")
+    flow = random_walk_flow(graph, teleport)
+    if engine == "infomap":
+        found = _by_package(graph, teleport, seed, levels, trials)
+    else:
+        found = _best_of(flow, random.Random(seed), levels, trials)
+    if levels is None:
+        codelength = hierarchical_map_equation(flow, found)
+    else:
+        codelength = sum(_codelengths(flow, found[0]))
+    index = _codebook(_exits(flow, found[0]))
+    named = tuple(dict(zip(flow.nodes, level.tolist(), strict=True)) for level in found)
+    return Communities(named[0], codelength, index, codelength - index, named)
+
+
+def _by_package(
+    graph: Any, teleport: float, seed: int, levels: int | None, trials: int
+) -> tuple[np.ndarray, ...]:
+    import infomap as package
+
+    _, weights = _weights(graph)
+    flags = f"--silent --num-trials {trials} --seed {seed + 1}" + " --two-level" * (levels == 2)
+    if teleport > 0:  # recorded, to all nodes: what the formula says, and not the package's default
+        flags += f" --directed --recorded-teleportation --to-nodes --teleportation-probability {teleport!r}"
+    else:
+        weights = sparse.triu(weights)
+    search = package.Infomap(flags)
+    links = weights.tocoo()
+    for node in range(weights.shape[0]):
+        search.add_node(node)
+    search.add_links(zip(links.row.tolist(), links.col.tolist(), links.data.tolist(), strict=True))
+    paths = search.run().multilevel_modules()
+    depth = max(map(len, paths.values()))
+    return tuple(
+        np.unique(
+            [paths[node][min(level, len(paths[node]) - 1)] for node in range(len(paths))], return_inverse=True
+        )[1]
+        for level in range(depth)
+    )
+
+
+@dataclass
+class _Network:
+    """Nodes or modules, as the search sees them: what they weigh, and how much flows between them."""
+
+    visit: np.ndarray
+    teleport: np.ndarray
+    size: np.ndarray
+    """How many nodes each one holds."""
+    out: np.ndarray
+    """Flow along links from each one to others, also to such that are not part of this network."""
+    both: sparse.csr_array
+    """Flow along links between two different ones, both ways together."""
+    nodes: int
+    """Of the whole graph, which is where teleportation goes."""
+
+    @classmethod
+    def of(cls, flow: Flow) -> "_Network":
+        link = _without_diagonal(flow.link)
+        n = len(flow.visit)
+        return cls(flow.visit, flow.teleport, np.ones(n), link.sum(1), (link + link.T).tocsr(), n)
+
+    def merged(self, labels: np.ndarray) -> "_Network":
+        """Modules as nodes."""
+        modules = labels.max() + 1
+        member = sparse.csr_array((np.ones(len(labels)), (np.arange(len(labels)), labels)))
+        both = (member.T @ self.both @ member).tocsr()
+        inside = both.diagonal() / 2  # each flow within a module was counted from both ends
+
+        def total(values: np.ndarray) -> np.ndarray:
+            return np.bincount(labels, values, modules)
+
+        out = np.maximum(total(self.out) - inside, 0.0)
+        return _Network(
+            total(self.visit),
+            total(self.teleport),
+            total(self.size),
+            out,
+            _without_diagonal(both),
+            self.nodes,
+        )
+
+    def part(self, members: np.ndarray) -> "_Network":
+        """Some of the nodes, whose flow to others remains in `out`."""
+        return _Network(
+            self.visit[members],
+            self.teleport[members],
+            self.size[members],
+            self.out[members],
+            self.both[members][:, members].tocsr(),
+            self.nodes,
+        )
+
+    def exits(self) -> np.ndarray:
+        return self.teleport * (1 - self.size / self.nodes) + self.out
+
+
+def _without_diagonal(matrix: sparse.csr_array) -> sparse.csr_array:
+    table = matrix.tocoo()
+    off = table.row != table.col
+    return sparse.csr_array((table.data[off], (table.row[off], table.col[off])), shape=matrix.shape)
+
+
+def _best_of(flow: Flow, rng: random.Random, levels: int | None, trials: int) -> tuple[np.ndarray, ...]:
+    network = _Network.of(flow)
+    best: tuple[float, tuple[np.ndarray, ...]] = (math.inf, ())
+    for _ in range(trials):
+        labels = _two_levels(network, rng)
+        found = (labels,) if levels == 2 else _many_levels(flow, network, labels, rng)
+        codelength = hierarchical_map_equation(flow, found)
+        if codelength < best[0] - 1e-12:
+            best = codelength, found
+    return best[1]
+
+
+def _two_levels(network: _Network, rng: random.Random, outer: float = 0.0) -> np.ndarray:
+    """Modules, by moves at all scales until nothing helps; one for all if that is as short."""
+    labels, codelength = _refined(network, _climb(network, rng, outer), rng, outer)
+    # Groups of modules, as a level above would join them, are another start: its parts may go apart again.
+    above = network.merged(labels)
+    above.visit = above.exits()
+    joined, shorter = _refined(network, _climb(above, rng)[labels], rng, outer)
+    if shorter < codelength - 1e-10:
+        labels, codelength = joined, shorter
+    undivided = float(_plogp(network.visit.sum() + outer))
+    return np.zeros_like(labels) if undivided <= codelength + 1e-12 else labels
+
+
+def _refined(
+    network: _Network, labels: np.ndarray, rng: random.Random, outer: float
+) -> tuple[np.ndarray, float]:
+    """Single nodes leave their modules, then parts of modules do, until neither shortens L."""
+    codelength = _objective(network, labels, outer)
+    failures, single = 0, True
+    while failures < 2:
+        parts = np.arange(len(labels)) if single else _parts(network, labels, rng)
+        start = np.empty(parts.max() + 1, dtype=int)
+        start[parts] = labels
+        changed = _climb(network.merged(parts), rng, outer, start)[parts]
+        shorter = _objective(network, changed, outer)
+        if shorter < codelength - 1e-10:
+            labels, codelength, failures = changed, shorter, 0
+        else:
+            failures += 1
+        single = not single
+    return labels, codelength
+
+
+def _objective(network: _Network, labels: np.ndarray, outer: float) -> float:
+    """L(M) up to what does not depend on the modules; `outer` is the exit rate of what holds them."""
+    merged = network.merged(labels)
+    exits = merged.exits()
+    total = exits.sum() + outer
+    return float(_plogp(total) - 2 * _plogp(exits).sum() + _plogp(exits + merged.visit).sum())
+
+
+def _climb(
+    network: _Network, rng: random.Random, outer: float = 0.0, start: np.ndarray | None = None
+) -> np.ndarray:
+    """Move nodes, then modules of them as nodes, then modules of those …, until nothing moves."""
+    labels = _move(network, rng, outer, start)
+    while True:
+        merged = network.merged(labels)
+        above = _move(merged, rng, outer)
+        if above.max() + 1 == len(merged.visit):
+            return labels
+        labels = above[labels]
+
+
+def _parts(network: _Network, labels: np.ndarray, rng: random.Random) -> np.ndarray:
+    """The modules that each module would have if it were a graph by itself."""
+    parts, count = np.empty(len(labels), dtype=int), 0
+    for module in range(labels.max() + 1):
+        members = np.flatnonzero(labels == module)
+        alone = network.part(members)
+        if len(members) > 2 and alone.both.nnz:
+            total = alone.visit.sum()
+            inner = alone.both.sum(1) / 2
+            own = _Network(
+                alone.visit / total,
+                np.zeros(len(members)),
+                alone.size,
+                inner / total,
+                alone.both / total,
+                alone.nodes,
+            )
+            within = _climb(own, rng)
+        else:
+            within = np.arange(len(members))
+        parts[members] = count + within
+        count += within.max() + 1
+    return parts
+
+
+def _move(network: _Network, rng: random.Random, outer: float, start: np.ndarray | None = None) -> np.ndarray:
+    """Sweeps over the nodes in random order: each moves to the neighbouring module that shortens L most,
+    or to one of its own.
+
+    Only those are visited again that moved, or had a neighbour that moved.
+    """
+    log2 = math.log2
+    count, nodes = len(network.visit), network.nodes
+    merged = network if start is None else network.merged(start)
+    module = list(range(count)) if start is None else start.tolist()
+    # Of each node …
+    p, t, n, out = (a.tolist() for a in (network.visit, network.teleport, network.size, network.out))
+    pointer, target, both = (
+        a.tolist() for a in (network.both.indptr, network.both.indices, network.both.data)
+    )
+    # … and of each module; q are its exits.
+    mp, mt, mn, mout = (a.tolist() for a in (merged.visit, merged.teleport, merged.size, merged.out))
+    q = merged.exits().tolist()
+    q_log, both_log = _plogp(q).tolist(), _plogp(np.add(q, mp)).tolist()
+    empty = list(range(len(q), count))
+    for values in (mp, mt, mn, mout, q, q_log, both_log):
+        values += [0.0] * len(empty)
+    q_sum = sum(q) + outer
+    order, waiting = list(range(count)), [True] * count
+    moved = True
+    while moved:
+        moved = False
+        rng.shuffle(order)
+        for node in order:
+            if not waiting[node]:
+                continue
+            waiting[node] = False
+            old = module[node]
+            flow: dict[int, float] = {}
+            for place in range(pointer[node], pointer[node + 1]):
+                other = module[target[place]]
+                flow[other] = flow.get(other, 0.0) + both[place]
+            flow_old = flow.pop(old, 0.0)
+            if mn[old] > n[node] and empty:
+                flow[empty[-1]] = 0.0
+            if not flow:
+                continue
+            p_node, t_node, n_node, out_node = p[node], t[node], n[node], out[node]
+            # What the old module is without the node; exits of nothing are 0, whatever rounding says.
+            n_left = mn[old] - n_node
+            t_left, out_left, p_left = mt[old] - t_node, mout[old] - out_node + flow_old, mp[old] - p_node
+            q_left = t_left * (1 - n_left / nodes) + out_left if n_left > 0 else 0.0
+            if q_left <= 0:
+                q_left = q_left_log = 0.0
+            else:
+                q_left_log = q_left * log2(q_left)
+            within = q_left + p_left if n_left > 0 else 0.0
+            left_log = within * log2(within) if within > 0 else 0.0
+            change_old = left_log - both_log[old] - 2 * (q_left_log - q_log[old])
+            q_rest = q_sum - q[old] + q_left
+            sum_log = q_sum * log2(q_sum) if q_sum > 0 else 0.0
+            best, chosen = -1e-10, -1
+            for new, flow_new in flow.items():
+                q_new = (
+                    (mt[new] + t_node) * (1 - (mn[new] + n_node) / nodes) + mout[new] + out_node - flow_new
+                )
+                q_new_log = q_new * log2(q_new) if q_new > 0 else 0.0
+                within = max(q_new, 0.0) + mp[new] + p_node
+                total = q_rest - q[new] + max(q_new, 0.0)
+                change = (
+                    change_old
+                    + (total * log2(total) if total > 0 else 0.0)
+                    - sum_log
+                    - 2 * (q_new_log - q_log[new])
+                    + (within * log2(within) if within > 0 else 0.0)
+                    - both_log[new]
+                )
+                if change < best:
+                    best, chosen = change, new
+            if chosen < 0:
+                continue
+            moved = True
+            if empty and chosen == empty[-1]:
+                empty.pop()
+            if n_left <= 0:
+                empty.append(old)
+                p_left = t_left = n_left = out_left = 0.0
+            mp[old], mt[old], mn[old], mout[old] = p_left, t_left, n_left, out_left
+            mp[chosen] += p_node
+            mt[chosen] += t_node
+            mn[chosen] += n_node
+            mout[chosen] += out_node - flow[chosen]
+            q_new = max(mt[chosen] * (1 - mn[chosen] / nodes) + mout[chosen], 0.0)
+            q_sum += q_left - q[old] + q_new - q[chosen]
+            q[old], q_log[old], both_log[old] = q_left, q_left_log, left_log
+            q[chosen] = q_new
+            q_log[chosen] = q_new * log2(q_new) if q_new > 0 else 0.0
+            within = q_new + mp[chosen]
+            both_log[chosen] = within * log2(within) if within > 0 else 0.0
+            module[node] = chosen
+            waiting[node] = True
+            for place in range(pointer[node], pointer[node + 1]):
+                waiting[target[place]] = True
+    return np.unique(module, return_inverse=True)[1]
+
+
+def _many_levels(
+    flow: Flow, network: _Network, labels: np.ndarray, rng: random.Random
+) -> tuple[np.ndarray, ...]:
+    """Levels above and below the given modules, as long as they shorten the description."""
+    candidates = [_divided(network, (labels,), rng)]
+    levels: tuple[np.ndarray, ...] = (labels,)
+    while True:
+        # The modules as nodes: what enters them is what a codebook above them has to name.
+        above = network.merged(levels[0])
+        above.visit = above.exits()
+        groups = _two_levels(above, rng)
+        if groups.max() == 0 or groups.max() + 1 == len(groups):
+            break
+        levels = (groups[levels[0]], *levels)
+        # The division of the new top modules may be found anew, from their nodes.
+        candidates += [_divided(network, levels, rng), _divided(network, levels[:1], rng)]
+    return min(
+        (_flattened(flow, found) for found in candidates),
+        key=lambda found: hierarchical_map_equation(flow, found),
+    )
+
+
+def _flattened(flow: Flow, levels: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """Without those modules of modules whose members are named more shortly one level up."""
+    found = list(levels)
+    for number in range(len(found) - 1):
+        for module in range(found[number].max() + 1):
+            inside = found[number] == module
+            if len(np.unique(found[number + 1][inside])) > 1:
+                apart = np.where(inside, found[number].max() + 1 + found[number + 1], found[number])
+                changed = [*found[:number], np.unique(apart, return_inverse=True)[1], *found[number + 1 :]]
+                if hierarchical_map_equation(flow, changed) < hierarchical_map_equation(flow, found) - 1e-12:
+                    return _flattened(flow, tuple(changed))
+    return tuple(found)
+
+
+def _divided(network: _Network, levels: tuple[np.ndarray, ...], rng: random.Random) -> tuple[np.ndarray, ...]:
+    """Further levels below the last one, as long as they shorten the description."""
+    while True:
+        last = levels[-1]
+        exits = network.merged(last).exits()
+        finer, count = np.empty_like(last), 0
+        for module in range(last.max() + 1):
+            members = np.flatnonzero(last == module)
+            part = network.part(members)
+            within = _two_levels(part, rng, exits[module]) if len(members) > 1 else np.zeros(1, dtype=int)
+            # One module inside, or every node alone, says nothing that the module does not say.
+            finer[members] = count + within
+            count += within.max() + 1
+        if count == last.max() + 1:
+            return levels
+        levels = (*levels, finer)

@@ -1,0 +1,573 @@
+"""Mathematics of kexue.infomap: codes that decode, walks by simulation, enumeration of partitions, bad input."""
+
+import functools
+import itertools
+import math
+from collections import Counter
+
+import infomap as cpp
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from kexue import infomap as module
+from kexue.infomap import (
+    EXIT,
+    HierarchicalCode,
+    entropy,
+    hierarchical_map_equation,
+    huffman_code,
+    infomap,
+    kraft_sum,
+    map_equation,
+    random_walk_flow,
+    stationary_distribution,
+)
+
+settings.register_profile("kexue", deadline=None, max_examples=60, derandomize=True)
+settings.load_profile("kexue")
+
+WEIGHTS = st.lists(st.floats(0.001, 10.0), min_size=1, max_size=9)
+
+
+def is_prefix_free(words) -> bool:
+    words = list(words)
+    return not any(b.startswith(a) for a, b in itertools.permutations(words, 2))
+
+
+# --- Codes -------------------------------------------------------------------------------------
+
+
+def prefix_code(choices: list[bool]) -> list[str]:
+    """A random prefix code: leaves of a tree that grows where `choices` says so."""
+    words = [""]
+    for split in choices:
+        word = words.pop(0)
+        words += [word + "0", word + "1"] if split else [word + "1"]
+    return words
+
+
+@given(st.lists(st.booleans(), max_size=12))
+def test_kraft_s_sum_is_at_most_one_for_prefix_codes(choices):
+    words = prefix_code(choices)
+    assert is_prefix_free(words)
+    total = kraft_sum(map(len, words))
+    assert total <= 1
+    assert (total == 1) == all(choices)
+
+
+@given(WEIGHTS)
+def test_huffman_is_a_full_prefix_code_within_a_bit_of_the_entropy(weights):
+    code = huffman_code(weights)
+    assert list(code) == list(range(len(weights)))
+    assert is_prefix_free(code.values())
+    assert kraft_sum(map(len, code.values())) == 1
+    p = np.array(weights) / sum(weights)
+    mean = sum(q * len(code[i]) for i, q in enumerate(p))
+    assert entropy(p) - 1e-12 <= mean < entropy(p) + 1
+
+
+@settings(max_examples=20)
+@given(st.lists(st.floats(0.01, 1.0), min_size=2, max_size=5))
+def test_no_prefix_code_is_shorter_than_huffman_s(weights):
+    code = huffman_code(weights)
+    ours = sum(w * len(code[i]) for i, w in enumerate(weights))
+    n = len(weights)
+    for lengths in itertools.product(range(1, n), repeat=n):
+        if kraft_sum(lengths) <= 1:
+            assert ours <= sum(w * length for w, length in zip(weights, lengths, strict=True)) + 1e-12
+
+
+def test_entropy_is_reached_for_powers_of_two():
+    p = [0.5, 0.25, 0.125, 0.0625, 0.0625]
+    code = huffman_code(dict(zip("abcde", p, strict=True)))
+    assert [len(code[s]) for s in "abcde"] == [1, 2, 3, 4, 4]
+    assert sum(q * len(code[s]) for s, q in zip("abcde", p, strict=True)) == entropy(p) == 1.875
+    assert entropy([1.0, 0.0]) == 0
+    assert huffman_code({"only": 3.0}) == {"only": ""}
+    assert set(map(len, huffman_code([1, 1, 1, 1]).values())) == {2}
+    assert len(huffman_code([1.0, 0.0, 0.0])) == 3
+
+
+ITEMS = "abcdefgh"
+
+
+@given(
+    st.text(ITEMS, min_size=1, max_size=40),
+    st.lists(st.integers(0, 3), min_size=len(ITEMS), max_size=len(ITEMS)),
+)
+def test_hierarchical_codes_decode_and_are_as_long_as_they_say(sequence, categories):
+    code = HierarchicalCode.fit(sequence, dict(zip(ITEMS, categories, strict=True)))
+    bits = code.encode(sequence)
+    assert "".join(code.decode(bits)) == sequence
+    assert len(bits) == pytest.approx(code.mean_length * len(sequence))
+    assert is_prefix_free(code.index.values())
+    for names in code.modules.values():
+        assert EXIT in names
+        assert kraft_sum(map(len, names.values())) == 1
+    exits = sum(of[EXIT] for of in code.counts.values()) / len(sequence)
+    assert code.codelength - 1e-9 <= code.mean_length < code.codelength + 1 + 2 * exits
+
+
+def test_the_article_s_twelve_items_flat_clumped_and_interleaved():
+    partition = {f"{kind}{i}": kind for kind, n in (("x", 5), ("y", 4), ("z", 3)) for i in range(n)}
+    clumped = sorted(partition)
+    by_kind = [[item for item in clumped if item[0] == kind] for kind in "xyz"]
+    interleaved = [item for row in itertools.zip_longest(*by_kind) for item in row if item]
+    flat = 12 * math.log2(12)
+    lengths = [12 * HierarchicalCode.fit(s, partition).codelength for s in (clumped, interleaved)]
+    assert flat == pytest.approx(43.02, abs=0.01)
+    assert lengths[0] == pytest.approx(39.87, abs=0.01)
+    assert lengths[1] == pytest.approx(67.0, abs=0.1)
+
+
+def test_a_code_for_one_category_and_for_one_item():
+    code = HierarchicalCode.fit("aaa", {"a": 0})
+    assert code.index == {0: ""}
+    assert code.decode(code.encode("a")) == ["a"]
+    assert code.encode("") == ""
+    assert code.decode("") == []
+
+
+# --- The walk ----------------------------------------------------------------------------------
+
+
+def simulated(transitions, teleport, steps, seed=0):
+    """Visits of each node, and how often each pair followed, teleportations apart: rates per step."""
+    rng = np.random.default_rng(seed)
+    n = len(transitions)
+    visits, links, jumps = np.zeros(n), np.zeros((n, n)), np.zeros(n)
+    cumulated = transitions.cumsum(1)
+    uniform, choices = rng.random((steps, 2)), rng.integers(n, size=steps)
+    node = 0
+    for (chance, place), anywhere in zip(uniform, choices, strict=True):
+        visits[node] += 1
+        if chance < teleport or cumulated[node, -1] == 0:
+            jumps[node] += 1
+            node = anywhere
+        else:
+            following = min(int(np.searchsorted(cumulated[node], place, "right")), n - 1)
+            links[node, following] += 1
+            node = following
+    return visits / steps, links / steps, jumps / steps
+
+
+DANGLING = np.array([[0, 0.5, 0.5, 0], [0, 0.2, 0.8, 0], [0.3, 0, 0, 0.7], [0, 0, 0, 0]])
+
+
+def test_a_long_walk_has_the_stationary_rates():
+    p = stationary_distribution(DANGLING, 0.15)
+    flow = random_walk_flow(DANGLING, 0.15)
+    visits, links, jumps = simulated(DANGLING, 0.15, 200_000)
+    np.testing.assert_allclose(visits, p, atol=0.005)
+    np.testing.assert_allclose(flow.visit, p, atol=1e-15)
+    np.testing.assert_allclose(links, flow.link.toarray(), atol=0.005)
+    np.testing.assert_allclose(jumps, flow.teleport, atol=0.005)
+    assert flow.teleport[3] == flow.visit[3]  # the dangling node
+    assert flow.teleport.sum() + flow.link.sum() == pytest.approx(1)
+
+
+@given(st.integers(1, 8), st.integers(0, 10**6), st.sampled_from([0.01, 0.15, 0.5, 1.0]))
+def test_the_stationary_distribution_is_an_eigenvector_and_a_pagerank(n, seed, teleport):
+    rng = np.random.default_rng(seed)
+    weights = rng.random((n, n)) * (rng.random((n, n)) < 0.4)
+    sums = weights.sum(1, keepdims=True)
+    transitions = np.divide(weights, sums, out=np.zeros_like(weights), where=sums > 0)
+    p = stationary_distribution(sparse.csr_array(transitions), teleport)
+    full = np.where(sums > 0, (1 - teleport) * transitions + teleport / n, 1 / n)
+    np.testing.assert_allclose(p @ full, p, atol=1e-12)
+    assert p.sum() == pytest.approx(1, abs=1e-12)
+    graph = nx.from_numpy_array(weights, create_using=nx.DiGraph)
+    rank = nx.pagerank(graph, 1 - teleport, tol=1e-14, max_iter=5000)
+    np.testing.assert_allclose(p, [rank[i] for i in range(n)], atol=1e-9)
+
+
+def test_without_teleportation_there_may_be_several_solutions_or_a_period():
+    swap = np.array([[0.0, 1.0], [1.0, 0.0]])
+    assert stationary_distribution(swap, 0).tolist() == [0.5, 0.5]
+    p = np.array([1.0, 0.0])
+    assert (p @ swap).tolist() != p.tolist()  # the iteration from here never ends …
+    assert (p @ swap @ swap).tolist() == p.tolist()  # … since it has a period
+    transient = np.array([[0.0, 0.5, 0.5], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    np.testing.assert_allclose(stationary_distribution(transient, 0), [0, 0.5, 0.5])
+    with pytest.raises(ValueError, match="teleport must be positive where 2 parts are never left, got 0"):
+        stationary_distribution(np.eye(2), 0)
+    with pytest.raises(ValueError, match="teleport must be positive where nodes are dangling, as node 3 is"):
+        stationary_distribution(DANGLING, 0)
+
+
+def test_an_undirected_walk_visits_in_proportion_to_the_weights():
+    graph = nx.Graph()
+    graph.add_weighted_edges_from([("a", "b", 1.0), ("b", "c", 3.0), ("d", "e", 2.0), ("e", "e", 2.0)])
+    graph.add_node("alone")
+    flow = random_walk_flow(graph, 0)
+    assert flow.nodes == ("a", "b", "c", "d", "e", "alone")
+    np.testing.assert_allclose(flow.visit, np.array([1, 4, 3, 2, 4, 0]) / 14)
+    assert flow.link.sum() == pytest.approx(1)
+    assert not flow.teleport.any()
+
+
+# --- The map equation --------------------------------------------------------------------------
+
+
+def literal(flow, labels):
+    """infomap.eq9 to eq11, term by term, over all pairs of nodes."""
+    n, link, names = len(labels), flow.link.toarray(), sorted(set(labels))
+
+    def bits(rates):
+        rates = [r for r in rates if r > 0]
+        total = sum(rates)
+        return -sum(r * math.log2(r / total) for r in rates)
+
+    exits = {}
+    for name in names:
+        inside = [i for i in range(n) if labels[i] == name]
+        outside = [j for j in range(n) if labels[j] != name]
+        exits[name] = sum(flow.teleport[i] / n + link[i, j] for i in inside for j in outside)
+    index = bits(exits.values())
+    return index + sum(bits([exits[k], *(flow.visit[i] for i in range(n) if labels[i] == k)]) for k in names)
+
+
+def random_graph(seed, directed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 9))
+    weights = rng.integers(1, 6, (n, n)) * (rng.random((n, n)) < 0.35)
+    if not directed:
+        weights = np.triu(weights) + np.triu(weights, 1).T
+    return weights.astype(float), rng.integers(0, 4, n).tolist()
+
+
+@pytest.mark.parametrize("directed", [False, True])
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.15, 0.6]))
+def test_the_map_equation_is_its_terms(directed, seed, teleport):
+    weights, labels = random_graph(seed, directed)
+    if teleport == 0 and (directed or not weights.any()):
+        teleport = 0.15
+    flow = random_walk_flow(weights, teleport)
+    assert map_equation(flow, labels) == pytest.approx(literal(flow, labels), abs=1e-12)
+    assert hierarchical_map_equation(flow, [labels]) == pytest.approx(literal(flow, labels), abs=1e-12)
+    assert map_equation(flow, [0] * len(labels)) == pytest.approx(entropy(flow.visit), abs=1e-12)
+
+
+def test_the_map_equation_is_what_a_hierarchical_code_of_a_walk_spends():
+    graph = nx.barbell_graph(4, 0)
+    labels = [0] * 4 + [1] * 4
+    rng, node, walk = np.random.default_rng(0), 0, []
+    for _ in range(100_000):
+        walk.append(node)
+        node = rng.choice(list(graph[node]))
+    code = HierarchicalCode.fit(walk, dict(enumerate(labels)))
+    expected = map_equation(random_walk_flow(graph, 0), labels)
+    assert code.codelength == pytest.approx(expected, abs=0.01)
+    assert len(code.encode(walk)) / len(walk) == pytest.approx(code.mean_length)
+    exits = sum(of[EXIT] for of in code.counts.values()) / len(walk)
+    assert expected - 0.01 < code.mean_length < expected + 1 + 2 * exits
+
+
+def karate():
+    graph = nx.karate_club_graph()
+    return nx.Graph(graph.edges())
+
+
+def triangles():
+    """The triangle of triangles of triangles (Rosvall and Bergstrom 2011): 27 nodes."""
+    graph = nx.Graph()
+    for i, j in itertools.product(range(3), repeat=2):
+        graph.add_edges_from([((i, j, a), (i, j, b)) for a, b in itertools.combinations(range(3), 2)])
+    for i, (a, b) in itertools.product(range(3), itertools.combinations(range(3), 2)):
+        graph.add_edge((i, a, b), (i, b, a))
+    for a, b in itertools.combinations(range(3), 2):
+        graph.add_edge((a, b, b), (b, a, a))
+    return graph
+
+
+def test_published_codelengths():
+    flow = random_walk_flow(karate(), 0)
+    assert map_equation(flow, [0] * 34) == pytest.approx(4.7044, abs=1e-4)
+    graph = triangles()
+    flow = random_walk_flow(graph, 0)
+    assert map_equation(flow, [0] * 27) == pytest.approx(4.7454, abs=1e-4)
+    assert map_equation(flow, {v: v[:2] for v in graph}) == pytest.approx(3.5723, abs=1e-4)
+    levels = [{v: v[0] for v in graph}, {v: v[:2] for v in graph}]
+    assert hierarchical_map_equation(flow, levels) == pytest.approx(3.4842, abs=1e-4)
+
+
+def test_normalising_by_all_rates_is_another_objective():
+    # infomap.eq8 divides by 1 + 2q: a triangle then prefers three modules to one.
+    flow = random_walk_flow(nx.cycle_graph(3), 0)
+    one, three = (map_equation(flow, labels) for labels in ([0, 0, 0], [0, 1, 2]))
+    assert one == pytest.approx(math.log2(3))
+    assert three / (1 + 2) == pytest.approx(1.195, abs=1e-3)
+    assert three / 3 < one < three
+
+
+# --- The search --------------------------------------------------------------------------------
+
+
+@functools.cache
+def partitions(n):
+    """All of them, as restricted growth strings: an array with a row for each."""
+    rows = [(0,)]
+    for _ in range(n - 1):
+        rows = [(*row, k) for row in rows for k in range(max(row) + 2)]
+    return np.array(rows)
+
+
+def optimum(flow):
+    """The least L(M) over all partitions, computed for all of them at once from pairs of nodes."""
+    labels = partitions(len(flow.visit))
+    n = labels.shape[1]
+    member = labels[:, None, :] == np.arange(n)[:, None]  # (partition, module, node)
+    apart = labels[:, :, None] != labels[:, None, :]
+    leaving = ((flow.link.toarray() + flow.teleport[:, None] / n) * apart).sum(2)
+    exits = (member * leaving[:, None]).sum(2)
+    within = exits + member @ flow.visit
+
+    def plogp(x):
+        return np.where(x > 0, x * np.log2(np.where(x > 0, x, 1)), 0)
+
+    index = plogp(exits.sum(1)) - plogp(exits).sum(1)
+    return (index + (plogp(within) - plogp(exits)).sum(1) - plogp(flow.visit).sum()).min()
+
+
+def test_enumeration_counts_bell_numbers_and_agrees_with_the_terms():
+    assert [len(partitions(n)) for n in range(1, 8)] == [1, 2, 5, 15, 52, 203, 877]
+    for seed in range(10):
+        flow = random_walk_flow(random_graph(seed, True)[0])
+        if len(flow.visit) <= 6:
+            every = [literal(flow, row) for row in partitions(len(flow.visit)).tolist()]
+            assert optimum(flow) == pytest.approx(min(every), abs=1e-12)
+
+
+def assert_optimal(graph, teleport):
+    flow = random_walk_flow(graph, teleport)
+    found = infomap(graph, teleport, trials=10)
+    assert found.codelength == pytest.approx(optimum(flow), abs=1e-9)
+    assert found.codelength == pytest.approx(map_equation(flow, found.modules), abs=1e-12)
+
+
+def connected(*sizes):
+    return [g for g in nx.graph_atlas_g() if len(g) in sizes and nx.is_connected(g)]
+
+
+@pytest.mark.parametrize("teleport", [0.0, 0.15])
+def test_ten_trials_find_the_optimum_of_small_graphs(teleport):
+    graphs = connected(2, 3, 4)
+    assert len(graphs) == 9
+    for graph in graphs:
+        assert_optimal(graph, teleport)
+
+
+@pytest.mark.house
+@pytest.mark.parametrize("teleport", [0.0, 0.15])
+def test_ten_trials_find_the_optimum_of_larger_ones(teleport):
+    graphs = connected(5, 6)
+    assert len(graphs) == 21 + 112
+    for graph in graphs:
+        assert_optimal(graph, teleport)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ten_trials_find_the_optimum_of_random_graphs_of_eight(seed):
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(1, 6, (8, 8)) * (rng.random((8, 8)) < 0.3)
+    if seed % 2:
+        weights = np.triu(weights) + np.triu(weights, 1).T
+    assert_optimal(weights.astype(float), 0.15)
+
+
+def test_the_karate_club_goes_below_its_entropy():
+    found = infomap(karate(), 0, trials=10)
+    assert found.codelength == pytest.approx(4.3118, abs=1e-4)
+    assert found.codelength < entropy(random_walk_flow(karate(), 0).visit)
+    assert found.index_codelength + found.module_codelength == pytest.approx(found.codelength)
+    assert found.levels == (found.modules,)
+    assert set(found.modules) == set(range(34))
+    assert len(set(found.modules.values())) == 3
+
+
+def test_planted_groups_are_found_and_the_seed_decides():
+    graph = nx.planted_partition_graph(5, 20, 0.5, 0.01, seed=1)
+    found = infomap(graph, 0, seed=3)
+    assert found == infomap(graph, 0, seed=3)
+    groups = Counter((found.modules[v], v // 20) for v in graph)
+    assert sorted(groups.values()) == [20] * 5
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.15, 0.5]))
+def test_every_move_is_priced_as_the_map_equation_does(seed, teleport):
+    rng = np.random.default_rng(seed)
+    weights = rng.random((9, 9)) * (rng.random((9, 9)) < 0.4)
+    flow = random_walk_flow(weights, teleport)
+    network = module._Network.of(flow)
+    offset = map_equation(flow, [0] * 9) - module._objective(network, np.zeros(9, dtype=int), 0.0)
+    for labels in rng.integers(0, 4, (5, 9)):
+        labels = np.unique(labels, return_inverse=True)[1]
+        assert map_equation(flow, labels) == pytest.approx(
+            module._objective(network, labels, 0.0) + offset, abs=1e-12
+        )
+
+
+def test_more_levels_shorten_the_triangles():
+    graph = triangles()
+    two, many = infomap(graph, 0, trials=3), infomap(graph, 0, trials=3, levels=None)
+    assert many.codelength < two.codelength
+    assert len(many.levels) == 2
+    flow = random_walk_flow(graph, 0)
+    assert hierarchical_map_equation(flow, many.levels) == pytest.approx(many.codelength)
+    fine = many.levels[1]
+    assert {fine[v] for v in graph if v[:2] == (1, 2)} == {fine[1, 2, 0]}
+
+
+@pytest.mark.parametrize("levels", [2, None])
+def test_isolated_nodes_self_loops_and_several_parts(levels):
+    graph = nx.disjoint_union(nx.complete_graph(4), nx.complete_graph(4))
+    graph.add_edge(0, 0)
+    graph.add_nodes_from([8, 9])
+    for teleport in (0.0, 0.15):
+        found = infomap(graph, teleport, levels=levels)
+        groups = [{found.levels[-1][v] for v in part} for part in (range(4), range(4, 8))]
+        assert [len(group) for group in groups] == [1, 1]
+        assert groups[0] != groups[1]
+        assert math.isfinite(found.codelength)
+    assert infomap(nx.empty_graph(3)).codelength == pytest.approx(math.log2(3))
+    assert infomap(nx.empty_graph(1)).codelength == 0
+
+
+# --- The package of the map equation's authors -------------------------------------------------
+
+
+def package(graph, flags):
+    """Codelength, top modules and paths of the C++ search, with its flags written out."""
+    search = cpp.Infomap(f"--silent --seed 7 {flags}")
+    number = {node: i for i, node in enumerate(graph)}
+    for i in number.values():
+        search.add_node(i)
+    for a, b, attributes in graph.edges(data=True):
+        search.add_link(number[a], number[b], attributes.get("weight", 1.0))
+    result = search.run()
+    paths = result.multilevel_modules()
+    return result.codelength, [paths[i] for i in range(len(number))]
+
+
+def weighted(graph, seed):
+    rng = np.random.default_rng(seed)
+    for _, _, attributes in graph.edges(data=True):
+        attributes["weight"] = float(rng.integers(1, 9))
+    return graph
+
+
+def with_loops(graph):
+    graph.add_weighted_edges_from([(0, 0, 2.0), (3, 3, 1.0)])
+    return graph
+
+
+def with_dangling(graph):
+    graph.remove_edges_from([*graph.out_edges(2), *graph.out_edges(5)])
+    return graph
+
+
+TWO_PARTS = nx.disjoint_union(nx.gnp_random_graph(12, 0.4, seed=1), nx.gnp_random_graph(9, 0.5, seed=2))
+UNDIRECTED = {
+    "karate": karate(),
+    "triangles": triangles(),
+    "random": nx.gnp_random_graph(40, 0.1, seed=0),
+    "weighted": weighted(nx.gnp_random_graph(40, 0.1, seed=1), 1),
+    "loops": with_loops(weighted(nx.gnp_random_graph(30, 0.15, seed=2), 2)),
+    "two parts": TWO_PARTS,
+    "planted": nx.planted_partition_graph(4, 15, 0.5, 0.03, seed=0),
+}
+DIRECTED = {
+    "directed": nx.gnp_random_graph(30, 0.1, seed=3, directed=True),
+    "directed, weighted": weighted(nx.gnp_random_graph(30, 0.1, seed=4, directed=True), 3),
+    "directed, loops": with_loops(weighted(nx.gnp_random_graph(30, 0.1, seed=5, directed=True), 4)),
+    "dangling": with_dangling(nx.gnp_random_graph(30, 0.1, seed=6, directed=True)),
+    "directed, two parts": nx.disjoint_union(
+        *(nx.gnp_random_graph(15, 0.2, seed=s, directed=True) for s in (7, 8))
+    ),
+    "both ways": karate().to_directed(),
+}
+RECORDED = "--directed --recorded-teleportation --to-nodes --teleportation-probability 0.15"
+CASES = [(g, 0.0, "") for g in UNDIRECTED.values()] + [(g, 0.15, RECORDED) for g in DIRECTED.values()]
+parity = pytest.mark.parametrize(("graph", "teleport", "flags"), CASES, ids=[*UNDIRECTED, *DIRECTED])
+
+
+@parity
+def test_the_map_equation_is_the_package_s_codelength(graph, teleport, flags):
+    codelength, paths = package(graph, f"{flags} --two-level")
+    flow = random_walk_flow(graph, teleport)
+    assert map_equation(flow, [path[0] for path in paths]) == pytest.approx(codelength, abs=1e-9)
+
+
+@parity
+def test_the_hierarchical_map_equation_is_the_package_s_codelength(graph, teleport, flags):
+    codelength, paths = package(graph, flags)
+    depth = max(map(len, paths))
+    levels = [[path[: level + 1] for path in paths] for level in range(depth)]
+    flow = random_walk_flow(graph, teleport)
+    assert hierarchical_map_equation(flow, levels) == pytest.approx(codelength, abs=1e-9)
+
+
+@pytest.mark.parametrize("levels", [2, None])
+@parity
+def test_both_engines_minimise_the_same(graph, teleport, flags, levels):
+    ours, theirs = (infomap(graph, teleport, 0, levels, 5, engine) for engine in ("numpy", "infomap"))
+    assert set(theirs.modules) == set(graph)
+    flow = random_walk_flow(graph, teleport)
+    assert theirs.codelength == pytest.approx(hierarchical_map_equation(flow, theirs.levels), abs=1e-12)
+    assert theirs.codelength <= map_equation(flow, dict.fromkeys(graph, 0)) + 1e-12
+    assert ours.codelength <= 1.005 * theirs.codelength
+
+
+# --- Bad input ---------------------------------------------------------------------------------
+
+FLOW = random_walk_flow(nx.path_graph(3), 0)
+AB = HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode("ab")
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: kraft_sum([1, -1]), ValueError, "lengths must be at least 0, got -1"),
+        (lambda: kraft_sum([1.0]), TypeError, "lengths must be an int, got float"),
+        (lambda: entropy([0.5, 0.4]), ValueError, "p must be non-negative and sum to 1, got the sum 0.9"),
+        (lambda: entropy([1.5, -0.5]), ValueError, "p must be non-negative"),
+        (lambda: entropy([math.nan]), ValueError, "p must be non-negative"),
+        (lambda: huffman_code([]), ValueError, "p must have at least one symbol"),
+        (lambda: huffman_code([1.0, -1.0]), ValueError, "p must be non-negative and finite, got -1.0 for 1"),
+        (lambda: huffman_code({"a": math.nan}), ValueError, "got nan for 'a'"),
+        (lambda: HierarchicalCode.fit("", {}), ValueError, "sequence must not be empty"),
+        (lambda: HierarchicalCode.fit("ab", {"a": 0}), ValueError, "partition must have a category for every item, got none for 'b'"),
+        (lambda: HierarchicalCode.fit([EXIT], {EXIT: 0}), ValueError, "sequence must not contain the exit mark"),
+        (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode("c"), ValueError, "sequence must contain items .*, got 'c'"),
+        (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode([EXIT]), ValueError, "sequence must contain items"),
+        (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).decode("2"), ValueError, r"bits must consist of 0 and 1, got \['2'\]"),
+        (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).decode(AB[:-1]), ValueError, "bits must be a whole sequence"),
+        (lambda: stationary_distribution(np.ones((2, 3))), ValueError, r"transitions must be a square matrix .*, got shape \(2, 3\)"),
+        (lambda: stationary_distribution(np.zeros((0, 0))), ValueError, r"got shape \(0, 0\)"),
+        (lambda: stationary_distribution(np.array([[1.5, -0.5], [0, 1]])), ValueError, "non-negative, finite entries, got -0.5"),
+        (lambda: stationary_distribution(np.array([[0.5, 0.4], [0, 1]])), ValueError, "rows that sum to 1 or 0, got 0.9 in row 0"),
+        (lambda: stationary_distribution(np.eye(2), 1.5), ValueError, r"teleport must lie in \[0, 1\], got 1.5"),
+        (lambda: random_walk_flow([[1.0]]), TypeError, "graph must be a networkx graph or a matrix, got list"),
+        (lambda: random_walk_flow(nx.Graph()), ValueError, "graph must have nodes, got none"),
+        (lambda: random_walk_flow(np.array([[0, math.nan], [1, 0]])), ValueError, "graph must have non-negative, finite entries, got nan"),
+        (lambda: random_walk_flow(np.array([[0, -1.0], [1, 0]])), ValueError, "got -1.0"),
+        (lambda: random_walk_flow(nx.DiGraph([(0, 1)]), 0), ValueError, "teleport must be positive for a directed graph, got 0"),
+        (lambda: random_walk_flow(nx.empty_graph(3), 0), ValueError, "teleport must be positive for a graph without links, got 0"),
+        (lambda: map_equation(FLOW, [0, 1]), ValueError, "partition must have 3 modules, got 2"),
+        (lambda: map_equation(FLOW, {0: 0, 1: 0}), ValueError, "partition must have a module for every node, got none for 2"),
+        (lambda: hierarchical_map_equation(FLOW, []), ValueError, "levels must hold at least one partition"),
+        (lambda: hierarchical_map_equation(FLOW, [[0, 0, 1], [0, 1, 1]]), ValueError, r"levels\[1\] does not"),
+        (lambda: infomap(nx.path_graph(3), levels=3), ValueError, "levels must be 2 or None, got 3"),
+        (lambda: infomap(nx.path_graph(3), trials=0), ValueError, "trials must be at least 1, got 0"),
+        (lambda: infomap(nx.path_graph(3), seed=-1), ValueError, "seed must be at least 0, got -1"),
+        (lambda: infomap(nx.path_graph(3), engine="c"), ValueError, r"engine must be one of \('numpy', 'infomap'\), got 'c'"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
