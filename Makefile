@@ -69,7 +69,7 @@ browser: venv # the page must be there: make html
 links: venv
 	@# as root, linkchecker becomes nobody, who may not be able to read this folder
 	@copy=$$(mktemp -d) && cp -R "$(HTML)" "$$copy/html" && chmod -R a+rX "$$copy" && \
-	  $(PY) -m linkcheck --config tests/linkchecker.ini --no-status "$$copy/html/index.html"; \
+	  $(PY) tools/links.py --config tests/linkchecker.ini --no-status "$$copy/html/index.html"; \
 	  status=$$?; rm -rf "$$copy"; exit $$status
 
 test-hard: venv ## the same with one thread, without AVX-512, three times in a row
