@@ -92,6 +92,12 @@ def test_entropy_is_reached_for_powers_of_two():
     assert len(huffman_code([1.0, 0.0, 0.0])) == 3
 
 
+def test_three_symbols_have_the_lengths_one_two_two():
+    p = [0.4, 0.35, 0.25]
+    code = module.huffman_code(p)
+    assert sum(q * len(code[i]) for i, q in enumerate(p)) == pytest.approx(1.6)
+
+
 ITEMS = "abcdefgh"
 
 
@@ -571,3 +577,46 @@ AB = HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode("ab")
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+# --- Faults: under each, its verifier fails ----------------------------------------------------
+
+
+def no_teleportation(flow, labels):
+    link = flow.link.tocoo()
+    crossing = labels[link.row] != labels[link.col]
+    return np.bincount(labels[link.row[crossing]], link.data[crossing], labels.max() + 1)
+
+
+def shannon(p):
+    """Codewords of length ⌈−log₂ p⌉ instead of Huffman's."""
+    total, place, code = sum(p), 0.0, {}
+    for i in sorted(range(len(p)), key=lambda i: -p[i]):
+        length = max(math.ceil(-math.log2(p[i] / total)), 1)
+        code[i] = format(int(place * 2**length), f"0{length}b")
+        place += 2.0**-length
+    return code
+
+
+def stays_where_it_is(network, rng, outer, start=None):
+    return np.arange(len(network.visit)) if start is None else np.unique(start, return_inverse=True)[1]
+
+
+def uniform(transitions, teleport=0.15):
+    return np.full(transitions.shape[0], 1 / transitions.shape[0])
+
+
+FAULTS = [
+    (lambda: test_the_map_equation_is_the_package_s_codelength(DIRECTED["directed, two parts"], 0.15, RECORDED), "_exits", no_teleportation),
+    (test_the_karate_club_goes_below_its_entropy, "_move", stays_where_it_is),
+    (test_a_long_walk_has_the_stationary_rates, "stationary_distribution", uniform),
+    (test_three_symbols_have_the_lengths_one_two_two, "huffman_code", shannon),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("verifier", "name", "fault"), FAULTS, ids=range(len(FAULTS)))
+def test_a_fault_makes_the_verifier_fail(verifier, name, fault, monkeypatch):
+    verifier()
+    monkeypatch.setattr(module, name, fault)
+    with pytest.raises(AssertionError):
+        verifier()

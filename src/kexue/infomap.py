@@ -616,9 +616,11 @@ def _two_levels(network: _Network, rng: random.Random, outer: float = 0.0) -> np
     # Groups of modules, as a level above would join them, are another start: its parts may go apart again.
     above = network.merged(labels)
     above.visit = above.exits()
-    joined, shorter = _refined(network, _climb(above, rng)[labels], rng, outer)
-    if shorter < codelength - 1e-10:
-        labels, codelength = joined, shorter
+    groups = _climb(above, rng)
+    if 0 < groups.max() < labels.max():
+        joined, shorter = _refined(network, groups[labels], rng, outer)
+        if shorter < codelength - 1e-10:
+            labels, codelength = joined, shorter
     undivided = float(_plogp(network.visit.sum() + outer))
     return np.zeros_like(labels) if undivided <= codelength + 1e-12 else labels
 
