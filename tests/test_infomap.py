@@ -17,6 +17,7 @@ from kexue import infomap as module
 from kexue.infomap import (
     EXIT,
     HierarchicalCode,
+    annealed_infomap,
     entropy,
     hierarchical_map_equation,
     huffman_code,
@@ -417,6 +418,37 @@ def test_every_move_is_priced_as_the_map_equation_does(seed, teleport):
         )
 
 
+@given(st.integers(0, 10**6), st.sampled_from([0.15, 0.5]))
+def test_alternatives_for_a_node_are_priced_as_the_map_equation_does(seed, teleport):
+    rng = np.random.default_rng(seed)
+    weights = rng.random((8, 8)) * (rng.random((8, 8)) < 0.4)
+    flow = random_walk_flow(weights, teleport)
+    network = module._Network.of(flow)
+    labels = np.unique(rng.integers(0, 4, 8), return_inverse=True)[1]
+    modules, lengths = module._alternatives(network, labels, 3)
+    assert {labels[3], labels.max() + 1} <= set(modules.tolist())
+    here = module._objective(network, labels, 0.0)
+    for choice, length in zip(modules, lengths, strict=True):
+        changed = labels.copy()
+        changed[3] = choice
+        change = map_equation(flow, changed) - map_equation(flow, labels)
+        assert length - here == pytest.approx(change, abs=1e-12)
+
+
+@pytest.mark.parametrize("teleport", [0.0, 0.15])
+def test_merging_and_annealing_come_as_far_on_small_graphs(teleport):
+    merged = annealed_infomap(karate(), teleport, sweeps=0)
+    annealed = [annealed_infomap(karate(), teleport, seed).codelength for seed in range(3)]
+    found = infomap(karate(), teleport, trials=10)
+    assert found.codelength - 1e-9 <= min(annealed) < merged.codelength - 0.05
+    assert min(annealed) == pytest.approx(found.codelength, abs=1e-9)
+    assert annealed_infomap(karate(), teleport, 1, 5) == annealed_infomap(karate(), teleport, 1, 5)
+    for graph in connected(2, 3, 4):
+        flow = random_walk_flow(graph, teleport)
+        assert annealed_infomap(graph, teleport).codelength == pytest.approx(optimum(flow), abs=1e-9)
+    assert annealed_infomap(nx.empty_graph(3)).codelength == pytest.approx(math.log2(3))
+
+
 def test_more_levels_shorten_the_triangles():
     graph = triangles()
     two, many = infomap(graph, 0, trials=3), infomap(graph, 0, trials=3, levels=None)
@@ -569,6 +601,8 @@ AB = HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode("ab")
         (lambda: hierarchical_map_equation(FLOW, []), ValueError, "levels must hold at least one partition"),
         (lambda: hierarchical_map_equation(FLOW, [[0, 0, 1], [0, 1, 1]]), ValueError, r"levels\[1\] does not"),
         (lambda: infomap(nx.path_graph(3), levels=3), ValueError, "levels must be 2 or None, got 3"),
+        (lambda: annealed_infomap(nx.path_graph(3), sweeps=-1), ValueError, "sweeps must be at least 0, got -1"),
+        (lambda: annealed_infomap(nx.path_graph(3), seed=-1), ValueError, "seed must be at least 0, got -1"),
         (lambda: infomap(nx.path_graph(3), trials=0), ValueError, "trials must be at least 1, got 0"),
         (lambda: infomap(nx.path_graph(3), seed=-1), ValueError, "seed must be at least 0, got -1"),
         (lambda: infomap(nx.path_graph(3), engine="c"), ValueError, r"engine must be one of \('numpy', 'infomap'\), got 'c'"),
