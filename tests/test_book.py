@@ -82,10 +82,16 @@ def open_page(chromium, base_url):
         page.on("response", lambda r: problems.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
         page.route("**/*", only_local)
         page.goto(f"{base_url}/{path}", wait_until="load")
+        if path == "index.html":  # sends the reader on
+            page.wait_for_url("**/intro.html", wait_until="load")
         if page.locator(".math").count():
             page.wait_for_function("() => window.MathJax && MathJax.startup && MathJax.startup.promise")
             page.evaluate("() => MathJax.startup.promise.then(() => null)")
-        page.wait_for_load_state("networkidle")
+        # Not "networkidle", which now and then never comes.
+        page.evaluate("() => document.fonts.ready.then(() => null)")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.plotly-graph-div')].every(e => e.querySelector('svg'))"
+        )
         return page
 
     yield go
