@@ -85,7 +85,7 @@ curves = {
 }
 for n in added:
     x = pad(first, (0, 0, 0, n))
-    m = torch.arange(len(x)) < len(first)
+    m = sequence_mask(torch.tensor(len(first)), len(x))
     for kind, real in (("without", torch.ones_like(m)), ("with", m)):
         curves["mean"][kind].append(masked_mean(x, real, 0)[0])
         curves["maximum"][kind].append(masked_max(x, real, 0)[0])
@@ -534,10 +534,13 @@ outcomes = {
     for dtype in DTYPES
     for kind, mask in (("real", m), ("empty", empty))
 }
-head = " | ".join(f"{str(d)[6:]}: max | nothing real" for d in DTYPES)
-lines = [f"| | {head} |", "|---" * (1 + 2 * len(DTYPES)) + "|"]
+head = " | ".join(str(d)[6:] for d in DTYPES)
+lines = [f"| max; where nothing is real | {head} |", "|---|---|---|---|"]
 for name in WAYS:
-    cells = [outcomes[name, d, k] for d in DTYPES for k in ("real", "empty")]
+    cells = [
+        "; ".join(outcomes[name, d, kind] for kind in ("real", "empty"))
+        for d in DTYPES
+    ]
     lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
 display(Markdown("\n".join(lines).replace("-inf", "−∞")))
 
@@ -1252,16 +1255,16 @@ verdict(
 # %% [markdown]
 # It gets there in another way: it flips whole rows, mask included, and keeps the state at masked positions, so that the padding in front changes nothing.
 #
-# ## What today's Keras layers do with a mask
+# ## Many Keras layers lose a mask, and one hands it on unused
 #
 # The other remark of 2019 is that Keras' built-in masking is not transparent, and that not every layer supports it. In Keras a mask travels invisibly, as an attribute of a tensor. Each layer may use it, hand it on, or lose it. The code does not
-# show which; so we ask the layers. Three embeddings of padding, 0, 100 and NaN, with mask and without, tell what a layer does:
+# show which; so we ask the layers. Three embeddings of padding, zeros, other numbers and NaN, with mask and without, tell what a layer does:
 #
 # - it *needs* a mask if the results at the real positions change with the padding when there is none;
 # - it *is right* with a mask if they don't change then;
 # - it *hands on* the mask if its output has one.
 #
-# The second may be right for 100 and not for NaN, where a layer multiplies by the mask. All of Keras' layers that can work on a sequence of vectors
+# The second may be so for numbers and not for NaN, where a layer multiplies by the mask. All of Keras' layers that can work on a sequence of vectors
 # are asked, in one configuration each, Dropout and its like as they are after training. What is left out is named in a cell below, and an assertion compares both lists with what the installed Keras offers.
 
 # %% tags=["hide-input"]

@@ -95,7 +95,7 @@ FINALS = {
 RECORDINGS = {**TUNING, **FINALS}
 
 
-def share_of_batches(config: Config, lengths: Tensor, step: training.Step) -> Tensor:
+def batch_of(config: Config, lengths: Tensor, step: training.Step) -> Tensor:
     """Indices of this step's batch, of all processes."""
     if config.batches == "random":
         return step.batch(len(lengths), config.batch_size)
@@ -127,7 +127,7 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
         return model(table, table != data.PADDING)  # masking.ids
 
     def loss(model, step):
-        chosen = share_of_batches(config, lengths, step)
+        chosen = batch_of(config, lengths, step)
         # Padded as one batch, whatever process has which part of it.
         ids = step.share(pad_sequence([cut["train"][i] for i in chosen.tolist()], batch_first=True))
         label = step.share(train.label[chosen])

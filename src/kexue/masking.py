@@ -5,7 +5,8 @@ The ids in brackets (masking.eq7) are rows of the ledger.
 
 A mask is a boolean tensor, True where a position is real. It comes from lengths or from token ids, never
 from values. What stands in the padding, NaN and ∞ included, changes neither a result nor a gradient, and
-the gradient there is exactly 0. A row without a real position gives zeros.
+the gradient there is exactly 0 (`masked_max` names the one corner case). A row without a real position
+gives zeros.
 
 Bad input raises `TypeError` for a wrong type and `ValueError` for a value outside the domain; the
 message names the argument and the value.
@@ -372,7 +373,7 @@ def predict(
         for start in range(0, len(places_of_length), batch_size):
             group = places_of_length[start : start + batch_size]
             table = pad(torch.stack([ids[i] for i in group]), (0, added))
-            mask = torch.arange(length + added, device=table.device) < length
+            mask = sequence_mask(torch.tensor(length, device=table.device), length + added)
             found.append(model(table, mask.expand_as(table)))
             order += group
     logits = torch.cat(found)
