@@ -404,12 +404,15 @@ def test_planted_groups_are_found_and_the_seed_decides():
     assert sorted(groups.values()) == [20] * 5
 
 
+def random_network(n, seed, teleport):
+    rng = np.random.default_rng(seed)
+    flow = random_walk_flow(rng.random((n, n)) * (rng.random((n, n)) < 0.4), teleport)
+    return flow, module._Network.of(flow), rng
+
+
 @given(st.integers(0, 10**6), st.sampled_from([0.15, 0.5]))
 def test_every_move_is_priced_as_the_map_equation_does(seed, teleport):
-    rng = np.random.default_rng(seed)
-    weights = rng.random((9, 9)) * (rng.random((9, 9)) < 0.4)
-    flow = random_walk_flow(weights, teleport)
-    network = module._Network.of(flow)
+    flow, network, rng = random_network(9, seed, teleport)
     offset = map_equation(flow, [0] * 9) - module._objective(network, np.zeros(9, dtype=int), 0.0)
     for labels in rng.integers(0, 4, (5, 9)):
         labels = np.unique(labels, return_inverse=True)[1]
@@ -420,10 +423,7 @@ def test_every_move_is_priced_as_the_map_equation_does(seed, teleport):
 
 @given(st.integers(0, 10**6), st.sampled_from([0.15, 0.5]))
 def test_alternatives_for_a_node_are_priced_as_the_map_equation_does(seed, teleport):
-    rng = np.random.default_rng(seed)
-    weights = rng.random((8, 8)) * (rng.random((8, 8)) < 0.4)
-    flow = random_walk_flow(weights, teleport)
-    network = module._Network.of(flow)
+    flow, network, rng = random_network(8, seed, teleport)
     labels = np.unique(rng.integers(0, 4, 8), return_inverse=True)[1]
     modules, lengths = module._alternatives(network, labels, 3)
     assert {labels[3], labels.max() + 1} <= set(modules.tolist())

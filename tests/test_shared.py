@@ -757,3 +757,20 @@ def test_install_says_what_is_wrong(installer, monkeypatch):
     monkeypatch.setattr(install.os, "makedirs", refuse)
     assert "OUT=$HOME/kexue" in install.main(str(folder))
     assert calls == []
+
+
+# --- Links -------------------------------------------------------------------------------------
+
+
+@pytest.mark.house
+@pytest.mark.parametrize(("anchor", "status"), [("here", 0), ("nowhere", 1)])
+def test_a_link_to_an_anchor_that_is_not_there_fails(tmp_path, anchor, status):
+    page = "<!DOCTYPE html><html><head><title>t</title></head><body><h1 id='here'>t</h1><a href='two.html#{}'>l</a></body></html>"
+    for name, target in (("one", anchor), ("two", "here")):
+        (tmp_path / f"{name}.html").write_text(page.format(target))
+    for folder in (tmp_path, *tmp_path.parents[:2]):  # as root, LinkChecker becomes nobody
+        folder.chmod(0o755)
+    command = [sys.executable, "tools/links.py", "--config", "tests/linkchecker.ini", "--no-status"]
+    done = subprocess.run([*command, str(tmp_path / "one.html")], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == status, done.stdout
+    assert ("not found" in done.stdout) == bool(status)

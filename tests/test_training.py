@@ -717,8 +717,7 @@ def test_batches_of_similar_length_take_every_review_once_an_epoch():
     lengths = torch.randint(1, 40, (230,), generator=training.generator(0))
     config = script.Config(batches="similar", batch_size=16)
     epochs = [
-        [script.batch_of(config, lengths, Step(14 * epoch + i, 0)) for i in range(14)]
-        for epoch in (0, 1)
+        [script.batch_of(config, lengths, Step(14 * epoch + i, 0)) for i in range(14)] for epoch in (0, 1)
     ]
     for batches in epochs:
         assert len(torch.cat(batches).unique()) == 14 * 16
