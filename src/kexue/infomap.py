@@ -12,8 +12,8 @@ import itertools
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -320,6 +320,94 @@ def random_walk_flow(graph: Any, teleport: float = 0.15) -> Flow:
     return Flow(nodes, visit, link, np.where(linked, teleport * visit, visit))
 
 
+def neighbour_graph(
+    vectors: ArrayLike, neighbours: int = 50, threshold: float = 0.6
+) -> sparse.csr_array:
+    """Directed links from each vector to its nearest ones, weighted by their cosine (infomap.claim5).
+
+    Args:
+        vectors: (n, d), one in each row, none of them 0.
+        neighbours: at most that many links from each.
+        threshold: no link where the cosine is less; positive, since weights are.
+
+    Returns:
+        (n, n): at [i, j] the cosine of vectors i and j, if j is among i's nearest; 0 on the diagonal.
+
+    Raises:
+        TypeError: neighbours is no int.
+        ValueError: vectors not of this shape, not finite, or 0; neighbours below 1; threshold outside (0, 1].
+    """
+    table = np.asarray(vectors, dtype=float)
+    checks.count("neighbours", neighbours, 1)
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold must lie in (0, 1], got {threshold}")
+    if table.ndim != 2 or table.shape[0] == 0:
+        raise ValueError(f"vectors must have the shape (n, d), got {table.shape}")
+    norm = np.linalg.norm(table, axis=1)
+    if not (np.isfinite(norm) & (norm > 0)).all():
+        wrong = np.flatnonzero(~(np.isfinite(norm) & (norm > 0)))[0]
+        raise ValueError(f"vectors must be finite and not 0, but row {wrong} has the norm {norm[wrong]}")
+    unit = table / norm[:, None]
+    n, blocks = len(unit), []
+    for start in range(0, n, 1000):  # (1000, n) cosines at a time
+        cosine = np.minimum(unit[start : start + 1000] @ unit.T, 1.0)
+        rows = np.arange(len(cosine))
+        cosine[rows, start + rows] = -1.0
+        nearest = np.argpartition(-cosine, min(neighbours, n) - 1, axis=1)[:, :neighbours]
+        values = np.take_along_axis(cosine, nearest, 1)
+        kept = values >= threshold
+        blocks.append((np.nonzero(kept)[0] + start, nearest[kept], values[kept]))
+    source, target, weight = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    return sparse.csr_array((weight, (source, target)), shape=(n, n))
+
+
+def overlapping_flow(graph: Any, memberships: Mapping[Hashable, Collection[Hashable]]) -> Flow:
+    """The walk on an undirected graph whose nodes belong to one module or several (infomap.claim4).
+
+    A walk in module i that goes to a node of i stays in i; to another node, it enters one of that node's
+    modules, with equal odds (Viamontes Esquivel and Rosvall 2011). The flow's nodes are pairs (node,
+    module), with the node's visits in that module: `map_equation` takes the module of each pair.
+
+    Args:
+        graph: see `random_walk_flow`; connected and undirected.
+        memberships: the modules of each node.
+
+    Raises:
+        TypeError: see `random_walk_flow`.
+        ValueError: see `random_walk_flow`; a graph that is directed or in several parts; a node without
+            module; or memberships under which there are modules that a walk can never leave and others
+            that it can never enter.
+    """
+    nodes, weights = _weights(graph)
+    if abs(weights - weights.T).max() > 1e-12 * max(abs(weights).max(), 1e-300):
+        raise ValueError("graph must be undirected, but it is directed")
+    if (parts := csgraph.connected_components(weights)[0]) > 1 or weights.nnz == 0:
+        raise ValueError(f"graph must be connected and have links, got {parts} parts, {weights.nnz} links")
+    for node in nodes:
+        if not memberships.get(node):
+            raise ValueError(f"memberships must have a module for every node, got none for {node!r}")
+    modules = [tuple(dict.fromkeys(memberships[node])) for node in nodes]
+    states = [(node, module) for node, own in zip(nodes, modules, strict=True) for module in own]
+    number = {state: i for i, state in enumerate(states)}
+    place = {node: i for i, node in enumerate(nodes)}
+    transitions = sparse.dok_array((len(states), len(states)))
+    for (node, module), row in number.items():
+        start, end = weights.indptr[place[node] : place[node] + 2]
+        links = weights.data[start:end] / weights.data[start:end].sum()
+        for j, probability in zip(weights.indices[start:end].tolist(), links.tolist(), strict=True):
+            entered = (module,) if module in modules[j] else modules[j]
+            for new in entered:
+                transitions[row, number[nodes[j], new]] = probability / len(entered)
+    matrix = transitions.tocsr()
+    try:
+        visit = stationary_distribution(matrix, 0.0)
+    except ValueError as error:
+        raise ValueError(
+            "memberships must let the walk come from every module to every other in the long run"
+        ) from error
+    return Flow(tuple(states), visit, (sparse.diags_array(visit) @ matrix).tocsr(), np.zeros(len(states)))
+
+
 def _weights(graph: Any) -> tuple[tuple[Hashable, ...], sparse.csr_array]:
     if sparse.issparse(graph) or isinstance(graph, np.ndarray):
         matrix = _matrix(graph, "graph")
@@ -473,7 +561,8 @@ def infomap(
 
     Every node begins as a module. In random order, nodes move to the neighbouring module that shortens
     the description most; then modules move as nodes do; then single nodes and parts of modules move
-    again, until nothing helps. The best of several trials is kept.
+    again, until nothing helps. With teleportation, which leads everywhere, modules without links between
+    them are merged as well where that helps, if they are 300 or fewer. The best of several trials is kept.
 
     Args:
         graph: see `random_walk_flow`.
@@ -504,6 +593,37 @@ def infomap(
     return _communities(flow, found)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Where a search stands: after what, with which modules, and how long the description is."""
+
+    name: str
+    modules: dict[Hashable, int]
+    codelength: float
+
+
+def search_stages(graph: Any, teleport: float = 0.15, seed: int = 0) -> tuple[Stage, ...]:
+    """What one trial of `infomap`, with two levels, goes through (infomap.alg1); no stage is longer than the one before.
+
+    Args:
+        graph: see `random_walk_flow`.
+        teleport: τ, see `random_walk_flow`.
+        seed: of the order of moves; the last stage is what `infomap` gives for it.
+
+    Raises what `infomap` raises.
+    """
+    checks.count("seed", seed, 0)
+    flow = random_walk_flow(graph, teleport)
+    stages: list[Stage] = []
+
+    def watch(name: str, labels: np.ndarray) -> None:
+        named = dict(zip(flow.nodes, labels.tolist(), strict=True))
+        stages.append(Stage(name, named, map_equation(flow, labels)))
+
+    _two_levels(_Network.of(flow), random.Random(seed), watch=watch)
+    return tuple(stages)
+
+
 def annealed_infomap(graph: Any, teleport: float = 0.15, seed: int = 0, sweeps: int = 100) -> Communities:
     """Modules by the search of 2007: merge, then anneal (infomap.alg2). For small graphs.
 
@@ -526,7 +646,7 @@ def annealed_infomap(graph: Any, teleport: float = 0.15, seed: int = 0, sweeps: 
     checks.count("sweeps", sweeps, 0)
     flow = random_walk_flow(graph, teleport)
     network, rng = _Network.of(flow), np.random.default_rng(seed)
-    labels = _mergers(network)
+    labels = _mergers(network, np.arange(len(network.visit)))
     best, shortest = labels.copy(), _objective(network, labels, 0.0)
     undivided = np.zeros_like(labels)
     if _objective(network, undivided, 0.0) <= shortest:
@@ -586,56 +706,83 @@ class _Network:
     """How many nodes each one holds."""
     out: np.ndarray
     """Flow along links from each one to others, also to such that are not part of this network."""
-    both: sparse.csr_array
-    """Flow along links between two different ones, both ways together."""
+    source: np.ndarray
+    """Each pair of different ones with flow between them is there twice, sorted by source."""
+    target: np.ndarray
+    both: np.ndarray
+    """What flows between source and target, both ways together."""
     nodes: int
     """Of the whole graph, which is where teleportation goes."""
 
     @classmethod
     def of(cls, flow: Flow) -> "_Network":
-        link = _without_diagonal(flow.link)
-        n = len(flow.visit)
-        return cls(flow.visit, flow.teleport, np.ones(n), link.sum(1), (link + link.T).tocsr(), n)
+        table, n = flow.link.tocoo(), len(flow.visit)
+        off = table.row != table.col
+        source, target, link = table.row[off], table.col[off], table.data[off]
+        out = np.bincount(source, link, n)
+        ends = (np.concatenate([source, target]), np.concatenate([target, source]))
+        return cls(
+            flow.visit, flow.teleport, np.ones(n), out, *_gathered(*ends, np.concatenate([link, link]), n), n
+        )
 
     def merged(self, labels: np.ndarray) -> "_Network":
         """Modules as nodes."""
-        modules = labels.max() + 1
-        member = sparse.csr_array((np.ones(len(labels)), (np.arange(len(labels)), labels)))
-        both = (member.T @ self.both @ member).tocsr()
-        inside = both.diagonal() / 2  # each flow within a module was counted from both ends
+        modules = int(labels.max()) + 1
+        source, target = labels[self.source], labels[self.target]
+        apart = source != target
+        # Each flow within a module is there from both ends, and adds up both ways: twice too much.
+        inside = np.bincount(source[~apart], self.both[~apart], modules) / 2
 
         def total(values: np.ndarray) -> np.ndarray:
             return np.bincount(labels, values, modules)
 
-        out = np.maximum(total(self.out) - inside, 0.0)
         return _Network(
             total(self.visit),
             total(self.teleport),
             total(self.size),
-            out,
-            _without_diagonal(both),
+            np.maximum(total(self.out) - inside, 0.0),
+            *_gathered(source[apart], target[apart], self.both[apart], modules),
             self.nodes,
         )
 
-    def part(self, members: np.ndarray) -> "_Network":
-        """Some of the nodes, whose flow to others remains in `out`."""
-        return _Network(
-            self.visit[members],
-            self.teleport[members],
-            self.size[members],
-            self.out[members],
-            self.both[members][:, members].tocsr(),
-            self.nodes,
-        )
+    def parts(self, labels: np.ndarray) -> Iterator[tuple[np.ndarray, "_Network"]]:
+        """Each module's members, and them as a network, whose flow to others remains in `out`."""
+        order = np.argsort(labels, kind="stable")
+        sizes = np.bincount(labels)
+        first = np.cumsum(sizes) - sizes
+        place = np.empty_like(order)  # within the module
+        place[order] = np.arange(len(order)) - np.repeat(first, sizes)
+        within = labels[self.source] == labels[self.target]
+        link = np.flatnonzero(within)[np.argsort(labels[self.source[within]], kind="stable")]
+        links = np.bincount(labels[self.source[within]], minlength=len(sizes))
+        source, target, both = place[self.source[link]], place[self.target[link]], self.both[link]
+        members = np.split(order, first[1:])
+        for own, end, count in zip(members, np.cumsum(links), links, strict=True):
+            own_links = slice(end - count, end)
+            yield (
+                own,
+                _Network(
+                    self.visit[own],
+                    self.teleport[own],
+                    self.size[own],
+                    self.out[own],
+                    source[own_links],
+                    target[own_links],
+                    both[own_links],
+                    self.nodes,
+                ),
+            )
 
     def exits(self) -> np.ndarray:
         return self.teleport * (1 - self.size / self.nodes) + self.out
 
 
-def _without_diagonal(matrix: sparse.csr_array) -> sparse.csr_array:
-    table = matrix.tocoo()
-    off = table.row != table.col
-    return sparse.csr_array((table.data[off], (table.row[off], table.col[off])), shape=matrix.shape)
+def _gathered(
+    source: np.ndarray, target: np.ndarray, both: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Links with the same ends added up, sorted by source and target."""
+    ends, which = np.unique(source.astype(np.int64) * count + target, return_inverse=True)
+    return ends // count, ends % count, np.bincount(which, both, len(ends))
 
 
 def _best_of(flow: Flow, rng: random.Random, levels: int | None, trials: int) -> tuple[np.ndarray, ...]:
@@ -650,9 +797,20 @@ def _best_of(flow: Flow, rng: random.Random, levels: int | None, trials: int) ->
     return best[1]
 
 
-def _two_levels(network: _Network, rng: random.Random, outer: float = 0.0) -> np.ndarray:
+# Called with what a search has just done, and the labels after it.
+Watch = Callable[[str, np.ndarray], None]
+
+
+def _nobody(name: str, labels: np.ndarray) -> None:
+    """Watches nothing."""
+
+
+def _two_levels(
+    network: _Network, rng: random.Random, outer: float = 0.0, watch: Watch = _nobody
+) -> np.ndarray:
     """Modules, by moves at all scales until nothing helps; one for all if that is as short."""
-    labels, codelength = _refined(network, _climb(network, rng, outer), rng, outer)
+    watch("every node is a module", np.arange(len(network.visit)))
+    labels, codelength = _refined(network, _climb(network, rng, outer, watch=watch), rng, outer, watch)
     # Groups of modules, as a level above would join them, are another start: its parts may go apart again.
     above = network.merged(labels)
     above.visit = above.exits()
@@ -661,12 +819,21 @@ def _two_levels(network: _Network, rng: random.Random, outer: float = 0.0) -> np
         joined, shorter = _refined(network, groups[labels], rng, outer)
         if shorter < codelength - 1e-10:
             labels, codelength = joined, shorter
+            watch("groups of modules were joined, then divided anew", labels)
+    if network.teleport.any():
+        merged = _mergers(network, labels, outer)
+        if merged.max() < labels.max():
+            watch("modules merged, linked or not", merged)
+            labels, codelength = _refined(network, merged, rng, outer, watch)
     undivided = float(_plogp(network.visit.sum() + outer))
-    return np.zeros_like(labels) if undivided <= codelength + 1e-12 else labels
+    if labels.any() and undivided <= codelength + 1e-12:
+        labels = np.zeros_like(labels)
+        watch("one module for all is as short", labels)
+    return labels
 
 
 def _refined(
-    network: _Network, labels: np.ndarray, rng: random.Random, outer: float
+    network: _Network, labels: np.ndarray, rng: random.Random, outer: float, watch: Watch = _nobody
 ) -> tuple[np.ndarray, float]:
     """Single nodes leave their modules, then parts of modules do, until neither shortens L."""
     codelength = _objective(network, labels, outer)
@@ -679,6 +846,7 @@ def _refined(
         shorter = _objective(network, changed, outer)
         if shorter < codelength - 1e-10:
             labels, codelength, failures = changed, shorter, 0
+            watch("single nodes moved again" if single else "parts of modules moved", labels)
         else:
             failures += 1
         single = not single
@@ -694,38 +862,39 @@ def _objective(network: _Network, labels: np.ndarray, outer: float) -> float:
 
 
 def _climb(
-    network: _Network, rng: random.Random, outer: float = 0.0, start: np.ndarray | None = None
+    network: _Network,
+    rng: random.Random,
+    outer: float = 0.0,
+    start: np.ndarray | None = None,
+    watch: Watch = _nobody,
 ) -> np.ndarray:
     """Move nodes, then modules of them as nodes, then modules of those …, until nothing moves."""
     labels = _move(network, rng, outer, start)
+    watch("nodes moved", labels)
     while True:
         merged = network.merged(labels)
         above = _move(merged, rng, outer)
         if above.max() + 1 == len(merged.visit):
             return labels
         labels = above[labels]
+        watch("modules moved", labels)
 
 
 def _parts(network: _Network, labels: np.ndarray, rng: random.Random) -> np.ndarray:
     """The modules that each module would have if it were a graph by itself."""
     parts, count = np.empty(len(labels), dtype=int), 0
-    for module in range(labels.max() + 1):
-        members = np.flatnonzero(labels == module)
-        alone = network.part(members)
-        if len(members) > 2 and alone.both.nnz:
-            total = alone.visit.sum()
-            inner = alone.both.sum(1) / 2
-            own = _Network(
-                alone.visit / total,
-                np.zeros(len(members)),
-                alone.size,
-                inner / total,
-                alone.both / total,
-                alone.nodes,
+    for members, alone in network.parts(labels):
+        within = np.arange(len(members))
+        if len(members) > 2 and len(alone.both):
+            total, inner = alone.visit.sum(), np.bincount(alone.source, alone.both, len(members)) / 2
+            own = replace(
+                alone,
+                visit=alone.visit / total,
+                teleport=np.zeros(len(members)),
+                out=inner / total,
+                both=alone.both / total,
             )
             within = _climb(own, rng)
-        else:
-            within = np.arange(len(members))
         parts[members] = count + within
         count += within.max() + 1
     return parts
@@ -743,9 +912,8 @@ def _move(network: _Network, rng: random.Random, outer: float, start: np.ndarray
     module = list(range(count)) if start is None else start.tolist()
     # Of each node …
     p, t, n, out = (a.tolist() for a in (network.visit, network.teleport, network.size, network.out))
-    pointer, target, both = (
-        a.tolist() for a in (network.both.indptr, network.both.indices, network.both.data)
-    )
+    pointer = np.searchsorted(network.source, np.arange(count + 1)).tolist()
+    target, both = network.target.tolist(), network.both.tolist()
     # … and of each module; q are its exits.
     mp, mt, mn, mout = (a.tolist() for a in (merged.visit, merged.teleport, merged.size, merged.out))
     q = merged.exits().tolist()
@@ -874,9 +1042,7 @@ def _divided(network: _Network, levels: tuple[np.ndarray, ...], rng: random.Rand
         last = levels[-1]
         exits = network.merged(last).exits()
         finer, count = np.empty_like(last), 0
-        for module in range(last.max() + 1):
-            members = np.flatnonzero(last == module)
-            part = network.part(members)
+        for module, (members, part) in enumerate(network.parts(last)):
             within = _two_levels(part, rng, exits[module]) if len(members) > 1 else np.zeros(1, dtype=int)
             # One module inside, or every node alone, says nothing that the module does not say.
             finer[members] = count + within
@@ -886,17 +1052,35 @@ def _divided(network: _Network, levels: tuple[np.ndarray, ...], rng: random.Rand
         levels = (*levels, finer)
 
 
-def _mergers(network: _Network) -> np.ndarray:
-    """Merge the two linked modules that it shortens L most to merge, until it shortens L no more."""
-    labels = np.arange(len(network.visit))
+# So many modules at most are tried in all pairs; among more, linked ones only.
+_ALL_PAIRS = 300
+
+
+def _pairs(network: _Network) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs that a merger may be good for, and what flows between them.
+
+    Teleportation links all: also modules without a link between them may be better off as one.
+    """
+    count = len(network.visit)
+    if not network.teleport.any() or count > _ALL_PAIRS:
+        once = network.source < network.target
+        return network.source[once], network.target[once], network.both[once]
+    between = np.zeros((count, count))
+    between[network.source, network.target] = network.both
+    a, b = np.triu_indices(count, 1)
+    return a, b, between[a, b]
+
+
+def _mergers(network: _Network, labels: np.ndarray, outer: float = 0.0) -> np.ndarray:
+    """Merge the two modules that it shortens L most to merge, until it shortens L no more."""
     while True:
         merged = network.merged(labels)
-        pair = sparse.triu(merged.both).tocoo()
-        a, b = pair.row, pair.col
-        exits, total = merged.exits(), merged.exits().sum()
+        a, b, between = _pairs(merged)
+        exits = merged.exits()
+        total = exits.sum() + outer
         size = merged.size[a] + merged.size[b]
         leaving = (merged.teleport[a] + merged.teleport[b]) * (1 - size / merged.nodes)
-        joint = np.maximum(leaving + merged.out[a] + merged.out[b] - pair.data, 0.0)
+        joint = np.maximum(leaving + merged.out[a] + merged.out[b] - between, 0.0)
         within = _plogp(exits + merged.visit)
         change = (
             _plogp(total - exits[a] - exits[b] + joint)
@@ -906,7 +1090,7 @@ def _mergers(network: _Network) -> np.ndarray:
             - within[a]
             - within[b]
         )
-        if len(change) == 0 or change.min() > -1e-12:
+        if len(change) == 0 or change.min() > -1e-10:
             return labels
         best = change.argmin()
         labels = np.unique(np.where(labels == b[best], a[best], labels), return_inverse=True)[1]
@@ -920,16 +1104,16 @@ def _alternatives(network: _Network, labels: np.ndarray, node: int) -> tuple[np.
     def total(values: np.ndarray) -> np.ndarray:
         return np.bincount(labels[rest], values[rest], count)
 
-    link = network.both.tocoo()
-    inside = (labels[link.row] == labels[link.col]) & rest[link.row] & rest[link.col]
-    out = total(network.out) - np.bincount(labels[link.row[inside]], link.data[inside], count) / 2
-    here = link.row == node
-    towards = np.bincount(labels[link.col[here]], link.data[here], count)
+    source, target = network.source, network.target
+    inside = (labels[source] == labels[target]) & rest[source] & rest[target]
+    out = total(network.out) - np.bincount(labels[source[inside]], network.both[inside], count) / 2
+    here = source == node
+    towards = np.bincount(labels[target[here]], network.both[here], count)
     visit, teleport, size = map(total, (network.visit, network.teleport, network.size))
     without = np.maximum(teleport * (1 - size / network.nodes) + out, 0.0)
     leaving = (teleport + network.teleport[node]) * (1 - (size + network.size[node]) / network.nodes)
     within = np.maximum(leaving + out + network.out[node] - towards, 0.0)
-    modules = np.unique([*labels[link.col[here]], labels[node], count - 1])
+    modules = np.unique([*labels[target[here]], labels[node], count - 1])
     index, used = _plogp(without), _plogp(without + visit)
     lengths = (
         _plogp(without.sum() - without + within)
