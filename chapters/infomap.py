@@ -15,6 +15,7 @@
 # On Colab, first: %pip install -q "kexue[book] @ git+https://github.com/kexue-book/executable-scientific-spaces"
 import itertools
 import math
+import random
 import sys
 import time
 from collections import Counter
@@ -24,21 +25,23 @@ sys.path = [folder for folder in sys.path if folder]
 
 
 import igraph
-import infomap as package
 import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
-import plotly.graph_objects as go
 from IPython.display import Markdown, display
 from safetensors.numpy import load_file
 from scipy import sparse
+from scipy.optimize import brentq
 from sklearn.cluster import KMeans
+from sklearn.manifold import TSNE
 from sklearn.metrics import adjusted_mutual_info_score
 
+import infomap as package
 from kexue import data, plotting, training
 from kexue.infomap import (
     EXIT,
     HierarchicalCode,
+    _codebook,
     _codelengths,
     _exits,
     annealed_infomap,
@@ -71,7 +74,7 @@ rng = np.random.default_rng(0)
 # are what one calls *communities*.
 #
 # So there is a way to judge any division of a network, with no other notion than length: **the best division is the one with the shortest description.** Here are the members of a karate club that split in
-# two {cite:p}`zachary1977`, with five divisions, and what a step costs with each.
+# two {cite:p}`zachary1977`, without the weights of their links: the best of five divisions, and what a step costs with each of the five.
 
 # %% tags=["hide-input"]
 karate = nx.Graph()
@@ -118,6 +121,7 @@ lengths = {
 }
 fig, (ax, bars) = plotting.panels(2, height=3.0)
 draw(ax, karate, karate_best.modules, places)
+assert sorted(lengths.values(), reverse=True) == list(lengths.values())
 drawn = bars.barh(range(5), list(lengths.values()), color=plotting.BLUE)
 bars.bar_label(drawn, fmt="%.2f", padding=3)
 bars.bar_label(drawn, list(lengths), label_type="center", color="white")
@@ -244,7 +248,7 @@ verdict(
 # \hat p_i=2^{-l_i},\qquad\hat p_0=1-\sum_{i\ge1}\hat p_i\ge0.
 # $$ (infomap-eq3)
 #
-# By Kraft these are probabilities. Give $p_0=0$ to the slack. Then $l_i=-\log_2\hat p_i$ makes a *cross-entropy* of the mean length (equation 4):
+# By Kraft these are probabilities. Give $p_0=0$ to the slack. Then $l_i=-\log_2\hat p_i$ makes a *cross-entropy* of the mean length, which is what symbols of distribution $p$ cost in a code made for $\hat p$ (equation 4, with $0\log0=0$):
 #
 # $$
 # \sum_ip_il_i=-\sum_ip_i\log_2\hat p_i.
@@ -269,7 +273,7 @@ verdict(
 source(entropy, huffman_code)
 
 # %%
-gaps, excess, off, dyadic = [], [], [], []
+gaps, excess, off, slacks, equal, dyadic = [], [], [], [], [], []
 for _ in range(1000):
     n = int(rng.integers(2, 12))
     p = rng.dirichlet(np.ones(n))
@@ -280,10 +284,18 @@ for _ in range(1000):
         p_hat = 2.0**-length
         slack = 1 - p_hat.sum()
         mean, cross = p @ length, -p @ np.log2(p_hat)
-        off.append(max(abs(mean - cross), abs(slack - extra / 2)))
+        off.append(abs(mean - cross))
+        slacks.append(abs(slack - extra / 2))  # half of the water, or none
         gaps.append(cross - entropy(p))
         if extra == 0:
             excess.append(mean - entropy(p))
+            equal.append(kraft_sum(map(len, huffman.values())))
+    # A code made without regard to p.
+    wild = random_prefix_code(rng.random(n - 1) < 0.8)
+    q_hat = 2.0 ** -np.array([len(w) for w in wild])
+    r = rng.dirichlet(np.ones(len(wild)))
+    gaps.append(-r @ np.log2(q_hat) - entropy(r))
+    slacks.append(-min(0, 1 - q_hat.sum()))
     fair = 2.0 ** -np.array([len(w) for w in huffman_code(p).values()])
     best = huffman_code(fair)
     dyadic.append(fair @ [len(best[i]) for i in range(n)] - entropy(fair))
@@ -303,7 +315,7 @@ verdict(
     holds=mean == counted == 1.875 and abs(written - mean) < 0.03,
     measured={"bits a letter of a random text": written, "Σpl": mean},
 )
-verdict("infomap.eq3", holds=off.max() < 1e-12)
+verdict("infomap.eq3", holds=max(slacks) < 1e-12 and set(equal) == {1.0})
 verdict("infomap.eq4", holds=off.max() < 1e-12)
 verdict("infomap.eq5", holds=gaps.min() > -1e-12)
 verdict(
@@ -378,7 +390,7 @@ for name, order in (("clumped", clumped), ("interleaved", interleaved)):
 display(Markdown("\n".join(table)))
 
 # %% [markdown]
-# So sorting pays, and categories on an unsorted list are worse than none. Between the two there is a limit. Let a random text over these twelve things change its category with some probability after each; the mean number of things between two changes
+# So sorting pays, and categories on an unsorted list are worse than none. Between the two there is a break-even. Let a random text over these twelve things change its category with some probability after each; the mean number of things between two changes
 # tells how clumped it is.
 
 
@@ -393,17 +405,22 @@ def clumpy(stay, length=4000):
     return text
 
 
+def share(text):
+    """How large a part of a text each object is."""
+    return np.array(list(Counter(text).values())) / len(text)
+
+
 runs_of = [1, 1.5, 2, 3, 4, 6, 8, 12, 16]
 saving = []
 for mean_run in runs_of:
     text = clumpy(1 - 1 / mean_run)
     fitted = HierarchicalCode.fit(text, kind_of)
     assert fitted.decode(fitted.encode(text)) == text
-    share = np.array(list(Counter(text).values())) / len(text)
-    saving.append((entropy(share) - fitted.codelength, fitted.codelength))
-saved = np.array([s for s, _ in saving])
+    saving.append(entropy(share(text)) - fitted.codelength)
+saved = np.array(saving)
+assert saved[1] < 0 < saved[5]  # from 1.5 to 6 in a row
 
-# %% mystnb={"figure": {"caption": "Bits that the categories save for each thing, against how many things of a category come in a row. Below the line they cost more than they save."}, "image": {"alt": "A rising curve. It starts at minus two bits for runs of one, crosses zero between two and six in a row, and levels off above one bit for runs of sixteen."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Bits that the categories save for each thing, against how many things of a category come in a row. Below the line they cost more than they save."}, "image": {"alt": "A rising curve. It starts at minus two bits for runs of one, crosses zero between two and six in a row, and still rises above one bit for runs of sixteen."}} tags=["hide-input"]
 fig, ax = plotting.panels(1, height=2.6)
 ax.axhline(0, color=plotting.BLACK, linewidth=1)
 ax.plot(runs_of, saved, "o-")
@@ -467,7 +484,7 @@ verdict(
 # H(\mathcal Q)=-\sum_i\frac{q_i}{q}\log_2\frac{q_i}{q};
 # $$ (infomap-eq9)
 #
-# that of category $i$ is used $p_i^\circlearrowright=q_i+\sum_{\alpha\in i}p_\alpha$ times, for objects and exits, at (equation 10)
+# that of category $i$ is used $p_i^\circlearrowright=q_i+\sum_{\alpha\in i}p_\alpha$ times an object (the circle stands for moving about inside, the exit included), at (equation 10)
 #
 # $$
 # H(\mathcal P^i)=-\frac{q_i}{p_i^\circlearrowright}\log_2\frac{q_i}{p_i^\circlearrowright}-\sum_{\alpha\in i}\frac{p_\alpha}{p_i^\circlearrowright}\log_2\frac{p_\alpha}{p_i^\circlearrowright}.
@@ -479,7 +496,7 @@ verdict(
 # L(M)=q\,H(\mathcal Q)+\sum_ip_i^\circlearrowright H(\mathcal P^i).
 # $$ (infomap-eq11)
 #
-# This is the **map equation** {cite:p}`rosvall2008`. It *is* eq. (6), applied to each codebook; so no code with these codebooks is shorter, and Huffman's are longer by less than one bit for each codeword, of which there are $1+2q$ for each object:
+# This is the **map equation** {cite:p}`rosvall2008`. It *is* eq. (6), applied to each codebook; so no prefix code that has one codebook for each category and one for their names is shorter, and Huffman's are longer by less than one bit for each codeword, of which there are $1+2q$ for each object:
 #
 # $$
 # L(M)\le\text{bits for an object}<L(M)+1+2q.
@@ -505,14 +522,34 @@ def as_written(text, parts):
         h = -sum(x / total * math.log2(x / total) for x in rates)
         inside[kind] = (total, h)
     length = q * h_q + sum(total * h for total, h in inside.values())
-    normalised = np.array([*q_i.values(), *p.values(), *q_i.values()])
-    return q, h_q, inside, length, (normalised / (1 + 2 * q)).sum(), n
+    return q_i, q, h_q, inside, length, n
 
 
-eq9, eq10, eq11, between, sums = [], [], [], [], []
+def codewords(fitted, bits):
+    """How many names, objects and exit marks these bits hold, read one by one."""
+    counts, kind, word = Counter(), None, ""  # None: the codebook of categories
+    for bit in bits:
+        word += bit
+        book = fitted.index if kind is None else fitted.modules[kind]
+        symbol = next((s for s, w in book.items() if w == word), None)
+        if symbol is None:
+            continue
+        word = ""
+        if kind is None:
+            counts["names"] += 1
+            kind = symbol
+        elif symbol == EXIT:
+            counts["exits"] += 1
+            kind = None
+        else:
+            counts["objects"] += 1
+    return counts
+
+
+eq7, eq9, eq10, eq11, between, sums = [], [], [], [], [], []
 for stay in np.linspace(0, 0.95, 40):
     text = clumpy(stay, 600)
-    q, h_q, inside, length, total, n = as_written(text, kind_of)
+    q_i, q, h_q, inside, length, n = as_written(text, kind_of)
     fitted = HierarchicalCode.fit(text, kind_of)
     of = fitted.counts
     exits = np.array([of[kind][EXIT] for kind in of]) / n
@@ -522,17 +559,18 @@ for stay in np.linspace(0, 0.95, 40):
         eq10.append(abs(h - entropy(counts / counts.sum())))
         eq10.append(abs(rate - counts.sum() / n))
     eq11.append(abs(length - fitted.codelength))
-    spent = len(fitted.encode(text)) / n
+    bits = fitted.encode(text)
+    read = codewords(fitted, bits)
+    rates = {what: count / n for what, count in read.items()}
+    eq7 += [abs(rates[what] - q) for what in ("names", "exits")]
+    eq7.append(abs(rates["objects"] - 1))
+    normalised = [*q_i.values(), *share(text), *q_i.values()]
+    sums.append(abs(sum(normalised) * n / read.total() - 1))
+    spent = len(bits) / n
     between.append(length - 1e-12 <= spent < length + 1 + 2 * q)
-    sums.append(abs(total - 1))
 
 # %%
-verdict(
-    "infomap.eq7",
-    # Every category that is entered is left: the coder's own marks, counted.
-    holds=math.isclose(sum(of[kind][EXIT] for kind in of) / n, q)
-    and math.isclose(sum(Counter(text).values()) / n, 1),
-)
+verdict("infomap.eq7", holds=max(eq7) < 1e-12)
 verdict("infomap.eq9", holds=max(eq9) < 1e-12)
 verdict("infomap.eq10", holds=max(eq10) < 1e-12)
 
@@ -545,7 +583,7 @@ verdict("infomap.eq10", holds=max(eq10) < 1e-12)
 # %%
 triangle = random_walk_flow(nx.cycle_graph(3), teleport=0)
 one, three = (map_equation(triangle, m) for m in ([0, 0, 0], [0, 1, 2]))
-q_three = 1  # every step leaves a module
+q_three = _exits(triangle, np.arange(3)).sum()  # every step is one
 print(f"bits for a step:     {one:.3f} in one module, {three:.3f} in three")
 print(f"bits for a codeword: {one:.3f} and {three / (1 + 2 * q_three):.3f}")
 
@@ -558,7 +596,7 @@ verdict(
     measured={
         "triangle, one module": one,
         "three modules, bits a step": three,
-        "three modules, bits a codeword": three / 3,
+        "three modules, bits a codeword": three / (1 + 2 * q_three),
     },
 )
 
@@ -567,17 +605,31 @@ verdict(
 #
 # ## The text is a walk
 #
-# A network has no text. We let it write one: the nodes that a *random walk* visits. From node $\alpha$ it goes to $\beta$ with probability $p_{\alpha\to\beta}$, in proportion to the weights of the links that leave $\alpha$. In the long run its visits come
-# at rates $p_\beta$ that don't change any more (equation 12):
+# A network has no text. We let it write one: the nodes that a *random walk* visits. From node $\alpha$ it goes to $\beta$ with probability $p_{\alpha\to\beta}$, in proportion to the weights of the links that leave $\alpha$. If the walker is at $\alpha$ with probability $p_\alpha$ at one step, and at the next with the same
+# probability, then $p$ is *stationary* (equation 12):
 #
 # $$
 # p_\beta=\sum_\alpha p_\alpha\,p_{\alpha\to\beta}.
 # $$ (infomap-eq12)
 #
-# The rates are an eigenvector of the transition matrix, of eigenvalue 1. The article computes it by iteration: begin somewhere, apply the right side again and again. And it warns that the result may depend on where one begins, if there are several solutions: the walk can get
-# caught in one part of the network or in another. That is so. But there is a second reason, with one solution only: on two nodes that point at each other the rates swap at every step, and never settle, because of the *period* two.
+# These are the rates of its visits in a long walk. They are a left eigenvector of the transition matrix, of eigenvalue 1. The article computes it by iteration: begin somewhere, apply the right side again and again. And it warns that the result may depend on where one begins, if there are several solutions: the walk can get
+# caught in one part of the network or in another. That is so. But there is a second reason, with one solution only: on two nodes that point at each other a long walk visits both equally often; but the probabilities of where it is swap at every step, and never settle, because of the *period* two.
+
 
 # %%
+def walk(transitions, teleport, steps):
+    """A simulated walk, node by node."""
+    n, node, path = len(transitions), 0, []
+    cumulated = transitions.cumsum(1)
+    for jump, place in rng.random((steps, 2)):
+        path.append(node)
+        if jump < teleport or cumulated[node, -1] == 0:
+            node = int(place * n)
+        else:
+            node = min(np.searchsorted(cumulated[node], place), n - 1)
+    return path
+
+
 caught = np.array([[0, 0.5, 0.5], [0, 1, 0], [0, 0, 1]])
 swap = np.array([[0.0, 1.0], [1.0, 0.0]])
 
@@ -601,13 +653,13 @@ for name, transitions in (("caught", caught), ("swap", swap)):
     print("from two starts:", *(e.tolist() for e in ends))
 
 # %% [markdown]
-# (Two nodes with one link between them are such a case, and so is every undirected network without odd cycles.) Equation 13 mends both. With probability $\tau=0.15$ the walk does not take a link but *teleports*, to any of the $n$ nodes with equal odds:
+# (Two nodes with one link between them are such a case, and so is every connected undirected network without odd cycles.) Equation 13 mends both. With probability $\tau=0.15$ the walk does not take a link but *teleports*, to any of the $n$ nodes with equal odds:
 #
 # $$
 # p_\beta=(1-\tau)\sum_\alpha p_\alpha\,p_{\alpha\to\beta}+\frac\tau n.
 # $$ (infomap-eq13)
 #
-# Two distributions come closer by the factor $1-\tau$ with each step, in $\sum|\cdot|$, wherever they are: so there is one solution, and every start leads to it. (This is PageRank {cite:p}`page1999`.) A node without links out, a *dangling* node, teleports always.
+# With each step two distributions come closer, in $\sum|\cdot|$, by the factor $1-\tau$ at least: links can only make the difference smaller, since rows sum to 1, and what teleports is the same for both. So there is one solution, and every start leads to it. (This is PageRank {cite:p}`page1999`.) A node without links out, a *dangling* node, teleports always.
 
 # %%
 source(stationary_distribution)
@@ -633,13 +685,25 @@ by_degree = np.array([karate.degree(v) for v in flow.nodes]) / (
     2 * karate.number_of_edges()
 )
 balance = abs(flow.link.sum(0) - flow.visit).max()
+steps = nx.to_numpy_array(karate)
+steps /= steps.sum(1, keepdims=True)
+starts = [iterate(np.eye(34)[i], steps) for i in (0, 16, 33)]
+reached = max(abs(end - by_degree).max() for end in starts)
+eigenvalues, eigenvectors = np.linalg.eig(steps.T)
+leading = eigenvectors[:, abs(eigenvalues - 1).argmin()].real
+leading_error = abs(leading / leading.sum() - by_degree).max()
+long_walk = np.bincount(walk(steps, 0, 100_000), minlength=34) / 100_000
 
 # %%
 two_solutions = solutions(caught) == 2
 has_period = solutions(swap) == 1 and not np.allclose(
     iterate(np.eye(2)[0], swap, 1000), iterate(np.eye(2)[0], swap, 1001)
 )
-solved = balance < 1e-15 and abs(flow.visit - by_degree).max() < 1e-15
+solved = (
+    max(balance, abs(flow.visit - by_degree).max()) < 1e-15
+    and max(reached, leading_error) < 1e-12
+    and abs(long_walk - by_degree).max() < 0.01
+)
 verdict(
     "infomap.eq12",
     holds=solved and two_solutions and not has_period,
@@ -652,13 +716,13 @@ verdict(
     and max(worst_rank) < 1e-9
     and max(contraction) <= 0.85 + 1e-12,
     measured={
-        "largest error of the eigenvector": max(worst_eigen),
+        "largest error of the equation": max(worst_eigen),
         "difference to networkx' PageRank": max(worst_rank),
     },
 )
 
 # %% [markdown]
-# ## How often a module is left
+# ## A module's exits: along links, and by teleportation
 #
 # Objects are visits now, and categories are modules. Entering a module follows on leaving another, so the $q_i$ are the rates at which the walk leaves module $i$ (equation 14):
 #
@@ -672,23 +736,10 @@ verdict(
 # q_i=\tau\frac{n-n_i}{n}\sum_{\alpha\in i}p_\alpha+(1-\tau)\sum_{\alpha\in i}\sum_{\beta\notin i}p_\alpha\,p_{\alpha\to\beta}.
 # $$ (infomap-eq15)
 #
-# For dangling nodes $\tau$ is 1. We compare with a sum over all pairs of nodes, each pair by itself, and with the exits that were counted in a walk of 100,000 steps:
+# For dangling nodes $\tau$ is 1. Where an undirected network is walked with teleportation, each link goes both ways. We compare with a sum over all pairs of nodes, each pair by itself, and with the exits that were counted in a walk of 100,000 steps:
 
 
 # %%
-def walk(transitions, teleport, steps):
-    """A simulated walk, node by node."""
-    n, node, path = len(transitions), 0, []
-    cumulated = transitions.cumsum(1)
-    for jump, place in rng.random((steps, 2)):
-        path.append(node)
-        if jump < teleport or cumulated[node, -1] == 0:
-            node = int(place * n)
-        else:
-            node = min(np.searchsorted(cumulated[node], place), n - 1)
-    return path
-
-
 def exits_by_pairs(flow, labels, transitions, teleport):
     """Equations 14 and 15, summed over pairs of nodes one by one."""
     n, q = len(labels), np.zeros(max(labels) + 1)
@@ -728,33 +779,34 @@ for name in ("eq14", "eq15"):
     )
 
 # %% [markdown]
-# Here is the whole of it in code: exits, two kinds of codebooks, a sum. (`_codebook` is $\sum r\cdot H$ of the rates $r$ that a codebook is used at, computed as $\operatorname{plogp}(\sum r)-\sum\operatorname{plogp}(r)$ with $\operatorname{plogp}(x)=x\log_2x$.)
+# Here is the whole of it in code: exits, two kinds of codebooks, a sum. It uses a shorthand. A codebook whose names are written at the rates $r_1,r_2,\dots$ with the sum $R$ costs
+#
+# $$
+# R\,H=-\sum_kr_k\log_2\frac{r_k}R=\operatorname{plogp}(R)-\sum_k\operatorname{plogp}(r_k),\qquad\operatorname{plogp}(x)=x\log_2x.
+# $$
 
 # %%
-source(random_walk_flow, map_equation, _exits, _codelengths)
+source(random_walk_flow, map_equation, _exits, _codelengths, _codebook)
 
 # %% [markdown]
 # ## What the formula says is what a code spends
 #
-# Now really write a walk through the karate club down, with Huffman codes, in one codebook and with the three modules from the figure at the head. The first eight steps:
+# Now really write a walk through the karate club down, with Huffman codes, in one codebook and with the three modules from the figure at the head. Eight steps, in the midst of which the walk changes its module:
 
 # %% tags=["hide-input"]
-transitions = nx.to_numpy_array(karate)
-transitions /= transitions.sum(1, keepdims=True)
-path = walk(transitions, 0, 100_000)
+path = walk(steps, 0, 100_000)
 one_book = huffman_code(Counter(path))
 books = HierarchicalCode.fit(path, karate_best.modules)
-rows = ["| step at | one codebook | with modules |", "|---|---|---|"]
-before = None
-for place in range(8):
-    node = path[place]
-    module = karate_best.modules[node]
+rows = ["| at member | one codebook | with modules |", "|---|---|---|"]
+visited = [karate_best.modules[v] for v in path]
+change = next(i for i in range(5, 200) if visited[i] != visited[i - 1])
+for place in range(change - 4, change + 4):
+    node, module = path[place], visited[place]
     word = books.modules[module][node]
-    if module != before:
+    if module != visited[place - 1]:
         word = f"**{books.index[module]}** {word}"
-    if karate_best.modules[path[place + 1]] != module:
+    if module != visited[place + 1]:
         word += f" **{books.modules[module][EXIT]}**"
-    before = module
     rows.append(f"| {node} | {one_book[node]} | {word} |")
 rows.append(
     f"| all {len(path):,} | {sum(len(one_book[v]) for v in path):,} bits | {len(books.encode(path)):,} bits |"
@@ -769,12 +821,12 @@ costs_flat = [len(one_book[v]) for v in path[:shown]]
 costs, shades = [], []
 order = list(dict.fromkeys(karate_best.modules[v] for v in sorted(karate)))
 for place in range(shown):
-    module = karate_best.modules[path[place]]
+    module = visited[place]
     names = books.modules[module]
     cost = len(names[path[place]])
-    if place == 0 or karate_best.modules[path[place - 1]] != module:
+    if place == 0 or visited[place - 1] != module:
         cost += len(books.index[module])
-    if karate_best.modules[path[place + 1]] != module:
+    if visited[place + 1] != module:
         cost += len(names[EXIT])
     costs.append(cost)
     shades.append(plotting.COLOURS[order.index(module)])
@@ -896,7 +948,7 @@ verdict(
 # %% [markdown]
 # ## Below the entropy
 #
-# The article says at one point that no code, whether static or dynamic, can go below $H(P)$, the entropy of the visits. Its own subject refutes that. One codebook for all costs $H(P)$, and modules cost less:
+# The article says at one point that no code, whether static or dynamic, that is, whether it stays the same or changes on the way, can go below $H(P)$, the entropy of the visits. Its own subject refutes that. One codebook for all costs $H(P)$, and modules cost less:
 
 # %%
 h = entropy(karate_flow.visit)
@@ -907,24 +959,28 @@ print(f"H(P) = {h:.4f}; with three modules {karate_best.codelength:.4f}")
 print(f"entropy rate of the walk {rate:.4f}")
 
 # %% [markdown]
-# Where is the mistake? Equation (6) holds for a code that writes each symbol without regard to the others. A hierarchical code knows something of the past, the module. The bound for all codes, however clever, is the *entropy rate*: what is uncertain about the next node if the present one is known,
+# Where is the mistake? Equation (6) holds for a code that writes each symbol without regard to the others. A hierarchical code knows something of the past, the module. The bound for all codes, however clever, in the long run, is the *entropy rate*: what is uncertain about the next node if the present one is known,
 #
 # $$
 # H(P_{t+1}\mid P_t)=-\sum_\alpha p_\alpha\sum_\beta p_{\alpha\to\beta}\log_2p_{\alpha\to\beta}.
 # $$
 #
-# A codebook for each node would reach it: the neighbours, named. But such a code says nothing about communities. The map equation looks for the best code among those that remember a module and nothing else.
+# A codebook for each node, naming its neighbours, would reach it but for the rounding. But such a code says nothing about communities. The map equation looks for the best code among those that remember a module and nothing else.
 
 # %%
 neighbours = {v: huffman_code(dict.fromkeys(karate[v], 1.0)) for v in karate}
 with_all = sum(len(neighbours[a][b]) for a, b in itertools.pairwise(path))
 one_step = with_all / (len(path) - 1)
+assert [round(v, 4) for v in (h, karate_best.codelength)] == [4.7044, 4.3118]
+assert round(rate, 3) == 2.581 <= min(one_step, spent)
+below = spent < h and karate_best.codelength < h
 verdict(
     "infomap.bound",
-    holds=karate_best.codelength >= h and one_step >= h,
+    holds=not below,
     measured={
         "H(P)": h,
-        "modules": karate_best.codelength,
+        "modules, L(M)": karate_best.codelength,
+        "modules, bits really written": spent,
         "entropy rate": rate,
         "a codebook for each node, Huffman": one_step,
     },
@@ -933,20 +989,20 @@ verdict(
 # %% [markdown]
 # ## The search: move what helps, then move whole modules
 #
-# Ten nodes can be divided in 115,975 ways, thirty in nearly $10^{24}$. One cannot try them all. But one can compute cheaply what a small change does: written out, all of $L$ is made of terms $\operatorname{plogp}$,
+# Ten nodes can be divided in 115,975 ways, thirty in nearly $10^{24}$. One cannot try them all. But one can compute cheaply what a small change does. With the shorthand from above the index costs $\operatorname{plogp}(q)-\sum\operatorname{plogp}(q_i)$, and module $i$ costs $\operatorname{plogp}\bigl(q_i+\sum p_\alpha\bigr)-\operatorname{plogp}(q_i)-\sum\operatorname{plogp}(p_\alpha)$. Together,
 #
 # $$
 # L(M)=\operatorname{plogp}\Bigl(\sum_iq_i\Bigr)-2\sum_i\operatorname{plogp}(q_i)-\sum_\alpha\operatorname{plogp}(p_\alpha)+\sum_i\operatorname{plogp}\Bigl(q_i+\sum_{\alpha\in i}p_\alpha\Bigr),
 # $$
 #
-# and if a node moves from one module to another, only the terms of these two change, and the first. So the search of 2009 {cite:p}`rosvall2009` begins with every node as a module of its own. In random order, each node looks at the modules of its neighbours, and at an empty one, and goes where $L$ becomes shortest:
+# and if a node moves from one module to another, only the terms of these two change, and the first. So the search of 2009 {cite:p}`rosvall2009` begins with every node as a module of its own. In random order, each node $\alpha$ looks at its own module $m(\alpha)$, at those of its neighbours, and at an empty one, and goes where $L$ becomes shortest:
 #
 # $$
-# m(\alpha)\leftarrow\arg\min_{i\,\in\,\{m(\beta)\,:\,\beta\sim\alpha\}\,\cup\,\{\varnothing\}}L\bigl(M_{\alpha\to i}\bigr).
+# m(\alpha)\leftarrow\arg\min_{i\,\in\,\{m(\alpha)\}\,\cup\,\{m(\beta)\,:\,\beta\sim\alpha\}\,\cup\,\{\varnothing\}}L\bigl(M_{\alpha\to i}\bigr).
 # $$ (infomap-alg1)
 #
 # When nobody wants to move any more, the modules become the nodes of a smaller network, with the flow between them as links, and the same begins anew. That reaches divisions that no single move would. But nodes that moved together must stay together from then on, even if that was a mistake; so at the end single nodes are let go
-# again, and then parts of modules, until nothing helps. Where the walk teleports, modules without a link between them may be better off as one, too; so they are tried in pairs, as long as there are few. On the karate club:
+# again, and then parts of modules, until nothing helps. Three things are added here: the empty module; a second start, from groups of modules; and, where the walk teleports, mergers of modules without a link between them, as long as there are few modules. On the karate club:
 
 # %%
 stages = search_stages(karate, teleport=0, seed=1)
@@ -956,25 +1012,29 @@ for stage in stages:
     )
 
 
-# %% mystnb={"figure": {"caption": "The length of the description after each stage of the search, on a network of 1,000 nodes with planted communities; three random orders."}, "image": {"alt": "Three falling curves over the stages of the search. They begin above ten bits, nearly all of the way down is made in the first two stages, and the last stages gain a little each."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The karate club after each stage but the first, in which every member is a module. Below: the length of the description stage by stage, for three random orders on a network of 1,000 nodes with planted communities."}, "image": {"alt": "The karate club three times, with seven, four and three modules in colours and shapes; small modules are joined from each to the next. Below, three falling curves that nearly coincide: the first stage makes most of the way, the later ones less and less."}} tags=["hide-input"]
 def lfr(nodes, mixing, seed):
     """A network with planted communities, whose sizes and degrees vary as in real ones."""
     return nx.LFR_benchmark_graph(nodes, 3, 1.5, mixing, average_degree=20, max_degree=50, min_community=20, max_community=100, seed=seed)  # fmt: skip
 
 
-fig, ax = plotting.panels(1, height=2.6)
-example = lfr(1000, 0.5, 1)
+fig, axes = plotting.panels(len(stages), height=2.3)
+for ax, stage in zip(axes, stages[1:]):
+    title = f"{stage.name}: {stage.codelength:.4f} bits"
+    draw(ax, karate, stage.modules, places, title, 50)
+example, ax = lfr(1000, 0.4, 1), axes[-1]
 for seed, style in enumerate(("o-", "s--", "D:")):
     trace = [s.codelength for s in search_stages(example, 0, seed)]
     ax.plot(trace, style, markersize=4, label=f"order {seed}")
 ax.set(xlabel="stage", ylabel="bits for a step")
+ax.xaxis.get_major_locator().set_params(integer=True)
 ax.legend()
 plt.show()
 
 # %% [markdown]
-# ### Is it the shortest?
+# ### On small networks ten trials always find the shortest
 #
-# A search that only goes downhill can end in a hollow. For small networks we can look at every division. Here are all 996 connected networks of up to seven nodes (there are 877 divisions of seven nodes), and 200 random ones of eight, weighted, half of them
+# A search that only goes downhill can end in a hollow. For small networks we can look at every division. Here are all connected networks of two to seven nodes (there are 877 divisions of seven nodes), and 200 random ones of eight, weighted, half of them
 # directed (4,140 divisions). Ten trials of the search, each in another random order; how often does one trial miss the optimum, and how often do all ten?
 
 
@@ -1035,14 +1095,13 @@ for name, graphs in cases.items():
     missed[name] = (found > 1e-9).mean(1)
     print(
         f"{name}: {len(graphs)} networks; one trial misses {(found > 1e-9).mean():.1%}, "
-        f"by {found.max():.3f} bits at most; all ten miss {(found.min(1) > 1e-9).sum()}"
+        f"by {max(found.max(), 0):.3f} bits at most; all ten miss {(found.min(1) > 1e-9).sum()}"
     )
 
 # %%
 downhill = [
-    np.diff([s.codelength for s in search_stages(g, 0, seed)]).max(initial=-1.0)
-    for g in atlas[::10]
-    for seed in range(3)
+    np.diff([s.codelength for s in search_stages(g, tau, 0)]).max(initial=-1.0)
+    for g, tau in [(g, 0.0) for g in atlas[::4]] + cases["random, 8 nodes"]
 ]
 verdict(
     "infomap.alg1",
@@ -1059,10 +1118,10 @@ verdict(
 )
 
 # %% [markdown]
-# ### The search of 2007
+# ### The search of 2007 ends in the same place, much later
 #
-# Two years earlier the same authors had searched in another way. They merged the two modules whose merger shortens $L$ most, until none does, and then improved the result by *simulated annealing*: nodes change their modules at random, downhill preferably but sometimes uphill, and
-# ever less so as a temperature $T$ falls. We draw the module of a node from
+# Two years earlier two of the three authors had searched in another way. They merged the two modules whose merger shortens $L$ most, until none does, and then improved the result by *simulated annealing*: nodes change their modules at random, downhill preferably but sometimes uphill, and
+# ever less so as a temperature $T$ falls. We draw the module of a node, one of its neighbours', its own or an empty one, from
 #
 # $$
 # (i,j)=\arg\min_{i,j}L\bigl(M_{i\cup j}\bigr),\qquad\text{then}\qquad P\bigl(m(\alpha)=i\bigr)\propto2^{-L(M_{\alpha\to i})/T}.
@@ -1121,27 +1180,33 @@ annealing_helps = all(
 as_short = all(
     old.min() <= 1.005 * new.min() for new, _, old in comparison.values()
 )
+slower = clock["2007"] / clock["2009"]
+excess = max(100 * (o.min() / n.min() - 1) for n, _, o in comparison.values())
 verdict(
     "infomap.alg2",
     holds=annealing_helps and as_short,
     measured={
-        "time, as a multiple of the search of 2009": clock["2007"]
-        / clock["2009"],
-        "largest excess of the best of five, %": max(
-            100 * (old.min() / new.min() - 1)
-            for new, _, old in comparison.values()
-        ),
+        "time, as a multiple of the search of 2009": slower,
+        "largest excess of the best of five, %": excess,
     },
 )
+
+# %%
+never_shorter = all(
+    o.min() >= n.min() - 1e-9 for n, _, o in comparison.values()
+)
+stuck = sum(m > n.min() + 1e-9 for n, m, _ in comparison.values())
+print("annealing is never shorter than the search of 2009:", never_shorter)
+print(f"mergers alone end too early on {stuck} of {len(comparison)} networks")
 
 # %% [markdown]
 # ## Nobody says how many communities there are
 #
-# What the article values most: the number of clusters is an outcome. To test it, we need networks whose communities are known. Two kinds, of 1,000 nodes with 20 links each on average: *planted partitions*, 20 groups of 50, all alike; and *LFR* networks {cite:p}`lancichinetti2008`, whose
-# degrees and group sizes (20 to 100) vary. The *mixing* is the share of the links that leave their group. We measure it, since the parameter `mu` of networkx' generator of LFR networks is something else: it adds each node's share of links to others without counting those that
-# others add to it. For comparison, the most widely used methods, Louvain {cite:p}`blondel2008` and Leiden {cite:p}`traag2019`; they maximise modularity, which needs no number either.
+# What the article values most: the number of clusters is an outcome. To test it, we need networks whose communities are known. Two kinds, of 1,000 nodes: *planted partitions*, 20 groups of 50, all alike, with 20 links a node on average; and *LFR* networks {cite:p}`lancichinetti2008`, whose
+# degrees and group sizes (20 to 100) vary. The *mixing* is the share of the links that leave their group. We measure it, since networkx' generator of LFR networks gives each node its share of links to others without regard to those that others attach to it later; so degrees and mixing come out larger than
+# its parameters say. For comparison, two widely used methods, Louvain {cite:p}`blondel2008` and Leiden {cite:p}`traag2019`. They maximise *modularity*, by how much more links there are inside groups than random links of the same nodes would give, and need no number, either.
 #
-# The measure is *adjusted mutual information* with the planted groups {cite:p}`vinh2010`: 1 if both divisions are the same, 0 if they agree as much as chance would.
+# The measure is *adjusted mutual information* with the planted groups {cite:p}`vinh2010`: 1 if both divisions are the same, 0 if they agree as much as chance would. Beside it, the number of groups.
 
 
 # %%
@@ -1174,8 +1239,6 @@ def lfr_matrix(nodes, mixing, seed):
 
 
 def by_igraph(matrix, method, seed):
-    import random
-
     igraph.set_random_number_generator(random.Random(seed))
     upper = sparse.triu(matrix).tocoo()
     graph = igraph.Graph(
@@ -1221,7 +1284,7 @@ for row, seed in np.ndindex(*shape):
                 set(truth)
             )
 
-# %% mystnb={"figure": {"caption": "Agreement with the planted groups, and the number of groups found as a multiple of the true one, against the measured share of links that leave a group. Means of three networks; bands: 95 % confidence."}, "image": {"alt": "Four panels, for planted partitions and LFR networks. InfoMap agrees nearly perfectly up to a mixing of about a half and then falls to zero at once; Louvain and Leiden fall more slowly. The number of groups that InfoMap finds is the true one until it breaks down; modularity finds too few in the LFR networks."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Agreement with the planted groups, and the number of groups found as a multiple of the true one, against the measured share of links that leave a group. Means of three networks; bands: 95 % confidence."}, "image": {"alt": "Four panels, for planted partitions and LFR networks. InfoMap agrees nearly perfectly up to a mixing of about a half and then falls to zero at once; Louvain and Leiden fall more slowly. The number of groups that InfoMap finds is the true one, or nearly, until it breaks down; modularity finds too few in the LFR networks."}} tags=["hide-input"]
 fig, axes = plotting.panels(4, height=2.1)
 for (ax, below), kind in zip((axes[:2], axes[2:]), KINDS_OF_NETWORK):
     for method, style in zip(METHODS, ("o-", "s--", "D:")):
@@ -1238,36 +1301,44 @@ axes[-1].set(xlabel="mixing, measured")
 plt.show()
 
 # %%
-weakest = {
-    top: min(
-        agreed.mean()
-        for kind in KINDS_OF_NETWORK
-        for agreed, share in zip(scores[kind, "InfoMap"], mixing[kind])
-        if share.mean() <= top
-    )
-    for top in (0.3, 0.5)
+mostly_inside = {k: mixing[k].mean(1) <= 0.5 for k in KINDS_OF_NETWORK}
+agreed = {
+    k: scores[k, "InfoMap"][inside] for k, inside in mostly_inside.items()
 }
-collapsed = {
-    kind: (scores[kind, "InfoMap"] == 0).all(1) for kind in KINDS_OF_NETWORK
+number = {
+    k: numbers[k, "InfoMap"][inside] for k, inside in mostly_inside.items()
 }
+right_number = max(abs(n - 1).max() for n in number.values()) <= 0.1
 verdict(
     "infomap.claim1",
-    # As long as most links stay in their group.
-    holds=weakest[0.5] >= 0.95,
-    restricted=weakest[0.5] < 0.95 <= weakest[0.3],
+    # As long as at least half of the links stay in their group.
+    holds=min(a.mean(1).min() for a in agreed.values()) >= 0.95
+    and right_number,
     measured={
-        f"least agreement, mixing up to {top}": value
-        for top, value in weakest.items()
+        "agreement, least, mixing up to a half": min(
+            a.mean(1).min() for a in agreed.values()
+        ),
+        "number of groups ÷ true, least": min(n.min() for n in number.values()),
+        "most": max(n.max() for n in number.values()),
+        "largest mixing tested up to a half, LFR": mixing["LFR"][
+            mostly_inside["LFR"]
+        ].max(),
     },
 )
 
 # %%
+collapsed = {
+    kind: (numbers[kind, "InfoMap"] < 0.1) for kind in KINDS_OF_NETWORK
+}
+too_long = np.concatenate([excess_of_truth[k][c] for k, c in collapsed.items()])
+assert (too_long > 0).all()
+assert all((scores[k, "InfoMap"][c] == 0).all() for k, c in collapsed.items())
 display(
     Markdown(
         "When it breaks down, InfoMap says so: it finds one module. That is no failure of the search. "
-        f"In the {sum(3 * c.sum() for c in collapsed.values())} networks where it happens, the planted groups make a longer description than none, "
-        f"by {min(excess_of_truth[k][c].min() for k, c in collapsed.items()):.2f} to {max(excess_of_truth[k][c].max() for k, c in collapsed.items()):.2f} bits: "
-        "a walk that leaves its group after a step or two cannot be described by it. Modularity goes on to find something there, with an agreement that gets ever smaller."
+        f"In the {len(too_long)} networks where it happens, the planted groups make a longer description than none, "
+        f"by {too_long.min():.2f} to {too_long.max():.2f} bits: "
+        "a walk that soon leaves its group cannot be described by it. Modularity goes on to find something there, with an agreement that gets ever smaller."
     )
 )
 
@@ -1275,7 +1346,7 @@ display(
 # ## Ten thousand nodes in seconds
 #
 # The article says of the search of 2009 that it takes a network of 10,000 nodes and 100,000 links within five seconds. Our search is written in Python, with NumPy for what can be done for all modules at once. It takes planted partitions from a thousand to a hundred thousand links, and so does the
-# C++ package, called by the same function with `engine="infomap"`. Times are processor times of one core; the slope of the lines is the exponent $b$ in time $\propto$ links$^b$.
+# C++ package, called by the same function with `engine="infomap"`, which sets the flags from above; that is the way for a million links or more. Times are processor times of one core; the slope of the lines is the exponent $b$ in time $\propto$ links$^b$.
 
 # %% tags=["nbval-ignore-output"]
 infomap(karate, 0, engine="infomap")  # loads the package
@@ -1283,7 +1354,7 @@ sizes = (100, 200, 500, 1000, 2000, 5000, 10_000)
 seconds = {"numpy": [], "infomap": []}
 links, big = [], {}
 for n in sizes:
-    matrix, _ = planted(n // 50, 50, 0.3, np.random.default_rng(n))
+    matrix, _ = planted(n // 50, 50, 0.3, np.random.default_rng(n), 20.2)
     links.append(matrix.nnz // 2)
     for engine, times in seconds.items():
         begin = time.process_time()
@@ -1298,7 +1369,7 @@ for engine, times in seconds.items():
         f"{engine}: {times[-1]:.1f} s for {links[-1]:,} links; exponent {exponent[engine]:.2f}"
     )
 
-# %% mystnb={"figure": {"caption": "Processor time of one trial against the number of links, this search and the C++ package, each with its fitted exponent."}, "image": {"alt": "Two nearly straight, parallel lines on logarithmic axes, from a thousand to a hundred thousand links. This search is some three to five times slower than the package all along, and takes about a second at the end."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Processor time of one trial against the number of links, this search and the C++ package, each with its fitted exponent."}, "image": {"alt": "Two nearly straight, parallel lines on logarithmic axes, from a thousand to a hundred thousand links. Both lie far below the line of five seconds; the package is several times as fast all along."}} tags=["hide-input"]
 fig, ax = plotting.panels(1, height=2.8)
 names = {"numpy": "NumPy", "infomap": "C++"}
 for (engine, times), style in zip(seconds.items(), ("o-", "s--")):
@@ -1313,7 +1384,7 @@ plt.show()
 verdict(
     "infomap.claim2",
     holds=seconds["numpy"][-1] < 5
-    and links[-1] >= 99_000
+    and links[-1] >= 100_000
     and exponent["numpy"] < 1.3,
     measured={
         "links": links[-1],
@@ -1353,7 +1424,7 @@ display(Markdown("\n".join(rows)))
 assert max(quality) <= 1.005
 
 # %% [markdown]
-# ## Modules in modules
+# ## Modules in modules are shorter still
 #
 # Why stop at two layers? A country has provinces, which have cities. A module can hold modules, with a codebook of *their* names and its own exit mark, instead of nodes. The formula grows a term for each such module, $L=q\,H(\mathcal Q)+\sum_iL_i$, where $L_i$ of a module with modules inside is
 #
@@ -1385,13 +1456,13 @@ lengths = {
 for name, length in lengths.items():
     print(f"{length:.4f}  {name}")
 
-# %% mystnb={"figure": {"caption": "The triangles of triangles. Above: the best two-level division found. Below: with levels; colours are the upper modules, shades the lower ones."}, "image": {"alt": "Twice the same network of nested triangles. Above: seven modules, of which two are made of two small triangles each. Below: three large coloured triangles; in each, small triangles in different shades."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The triangles of triangles. Above: the best two-level division found. Middle: with levels; colours are the upper modules, shades and shapes the lower ones. Below: the same as a tree, from the whole over upper and lower modules to the nodes."}, "image": {"alt": "Twice the same network of nested triangles. Above: one large triangle in one colour, and six small ones. Middle: two large triangles, each with three shades of a colour, and three small ones in colours of their own. Below: a tree with five branches, two of which divide into three; every last branch has three nodes."}} tags=["hide-input"]
 corner = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 0.87]])
 where = {
     (i, j, a): 4 * corner[i] + 1.75 * corner[j] + 0.7 * corner[a]
     for i, j, a in nested
 }
-fig, (above, below) = plotting.panels(2, height=3.4)
+fig, (above, below, tree) = plotting.panels(3, height=3.0)
 draw(above, nested, two_level.modules, where, "two levels", 70)
 nx.draw_networkx_edges(nested, where, ax=below, alpha=0.3)
 fine = multilevel.levels[-1]
@@ -1414,6 +1485,19 @@ below.set(title="with levels")
 below.axis("off")
 for ax in (above, below):
     ax.set_aspect("equal")
+coarse = multilevel.modules
+leaves = sorted(nested, key=lambda v: (coarse[v], fine[v]))
+levels = [lambda v: 0, coarse.get, lambda v: (coarse[v], fine[v]), lambda v: v]
+centre = [{key(v): [] for v in leaves} for key in levels]
+for place, v in enumerate(leaves):
+    for key, of in zip(levels, centre):
+        of[key(v)].append(place)
+for v in leaves:
+    for depth in range(3):
+        x = [np.mean(centre[depth + i][levels[depth + i](v)]) for i in (0, 1)]
+        shade = plotting.COLOURS[coarse[v] % 7]
+        tree.plot(x, [-depth, -depth - 1], color=shade, linewidth=1)
+tree.axis("off")
 plt.show()
 
 # %%
@@ -1423,9 +1507,15 @@ for name, graph in small.items():
         infomap(graph, 0, trials=3, levels=n).codelength for n in (2, None)
     ]
     improvement.append(found[0] - found[1])
+two_sizes = sorted(Counter(two_level.modules.values()).values())
+top_sizes = sorted(Counter(multilevel.modules.values()).values())
+assert two_sizes == [3] * 6 + [9]
+assert top_sizes == [3, 3, 3, 9, 9]
 verdict(
     "infomap.claim3",
     holds=multilevel.codelength < two_level.codelength - 0.05
+    and multilevel.codelength < lengths["nine in three, all alike"]
+    and two_level.codelength < lengths["nine, all alike"]
     and len(multilevel.levels) == 2
     and min(improvement) > -1e-9
     and abs(multilevel.codelength - theirs.codelength) < 1e-9,
@@ -1437,10 +1527,10 @@ verdict(
 )
 
 # %% [markdown]
-# The symmetric divisions, nine triangles and nine in three, are what one sees at once. Neither is the shortest. With two levels, seven modules do better than nine. With levels, the best division is not symmetric, either: some of the triangles are joined or left undivided. The eye and the
-# code do not agree here; so a symmetric figure of this network shows a good division, and not the best.
+# The symmetric divisions, nine triangles and nine in three, are what one sees at once. Neither is the shortest. With two levels it is shorter to leave one of the large triangles whole, and to divide the other two into their three. With levels, two large triangles become modules of three; the three
+# small ones of the last large triangle stand beside them at the top, without a module of their own: one name less for each passage. (These are the best divisions found, here and by the C++ package, not proved to be the best.) The eye and the code do not agree; a symmetric drawing of this network shows good divisions, and not the best.
 #
-# ## A node in two modules
+# ## A node between two groups belongs to both
 #
 # Somebody who dances in two groups belongs to both. A word like 打 belongs to fighting, to telephoning and to ball games. Whoever is in both can have a short name in both codebooks {cite:p}`viamontes2011`. Let a node have several memberships. A walk in module $i$ that comes to a node of $i$ stays in $i$; if the
 # node is no member of $i$, the walk enters one of the node's modules at random. So the walk is on pairs (node, module), and the map equation applies to the pairs as it stands.
@@ -1471,7 +1561,7 @@ for name, length in dance.items():
     print(f"{length:.4f}  {name}")
 
 # %% [markdown]
-# Without the second membership two groups don't even pay: one module is shorter. To see that second memberships are not just always good, we try each possible one on the karate club, and keep the best as long as one helps:
+# Without the second membership two groups don't even pay: one module is shorter. To see that second memberships are not just always good, we try each one in a neighbour's module on the karate club, and keep the best as long as one helps:
 
 # %%
 memberships = {v: [karate_best.modules[v]] for v in karate}
@@ -1496,10 +1586,11 @@ while True:
     memberships[v].append(module)
     history.append(length)
 
-# %% mystnb={"figure": {"caption": "Left in both: the members of the karate club with two modules (large, ringed) sit where modules meet."}, "image": {"alt": "The karate club in three colours. The few members with two modules are larger and ringed; all of them lie between the coloured regions."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Ringed: members of the karate club with two modules. Those with links into the other module come first; who hangs on them alone may follow."}, "image": {"alt": "The karate club in three colours. Six members are ringed, most of them where two colours meet."}} tags=["hide-input"]
 fig, ax = plotting.panels(1, height=3.2)
 draw(ax, karate, karate_best.modules, places)
 double = [v for v in karate if len(memberships[v]) > 1]
+assert len(double) == 6
 rings = nx.draw_networkx_nodes(
     karate, places, double, node_size=260, node_color="none", edgecolors=plotting.BLACK, linewidths=2, ax=ax
 )  # fmt: skip
@@ -1519,5 +1610,519 @@ verdict(
         "dance groups, with overlap": dance["dancer 4 in both"],
         "karate club, without": history[0],
         "karate club, with": history[-1],
+    },
+)
+
+# %% [markdown]
+# ## Words cluster by their use
+#
+# Now the article's experiment. Take a vector for each word, link each word with its nearest neighbours, and let InfoMap divide the network. The article takes the 10,000 most frequent words of its author's vectors, and from each word up to 50 links, to the nearest words whose *cosine*, the inner product of the vectors at length 1, is 0.6 or more; the cosine is the link's weight. So do
+# we, with vectors whose training is open: *skip-gram*, in which a word's vector learns to tell the words around it from others {cite:p}`mikolov2013`, on one month of a newspaper, the *People's Daily* (人民日报) of January 1998, cut into words by people. That is little text.
+#
+# `experiments/infomap_words.py` has the training and the search for its settings. They were chosen by how many words have a nearest neighbour of their own *class*: in the corpus each word has a tag, its part of speech or kind of name (noun, verb, person, place, organisation, …). We give each word its most frequent tag.
+
+# %%
+source(neighbour_graph)
+
+# %%
+tuning = training.recorded("infomap_words_tuning")
+runs = training.recorded("infomap_words")
+best_first = sorted(tuning.values(), key=lambda run: -run.summary["same_class"])
+rows = [
+    "| window | subsampling | rate | neighbour of own class | clusters |",
+    "|---|---|---|---|---|",
+]
+for run in best_first[:4] + best_first[-2:]:
+    c, found = run.config, run.summary
+    rows.append(
+        f"| {c['window']} | {c['subsample']:g} | {c['learning_rate']:g} | {found['same_class']:.1%} | {found['clusters']:.0f} |"
+    )
+tokens = sum(map(len, data.people_daily().word))
+rows.append(
+    f"\nThe four best and the two worst of {len(tuning)} settings. Trained on {tokens:,} words and marks."
+)
+display(Markdown("\n".join(rows)))
+chosen = best_first[0].config
+assert all(
+    chosen[k] == run.config[k]
+    for run in runs.values()
+    for k in ("window", "subsample", "learning_rate")
+)
+
+# %% [markdown]
+# The clusters come from the vectors of seed 1. The search for them sees numbers only, no words and no tags.
+
+# %%
+run = runs["seed1"]
+text = data.people_daily()
+paragraphs = (
+    [w for w, tag in zip(*pair) if tag != "w"]  # no punctuation
+    for pair in zip(text.word, text.tag)
+)
+words = data.Vocabulary(paragraphs).symbols[: run.config["words"]]
+classes = data.word_classes(text, words)
+vectors = load_file(run.folder / "weights.safetensors")["word.weight"]
+graph = neighbour_graph(vectors)
+linked = np.flatnonzero(graph.sum(0) + graph.sum(1))
+graph = graph[linked][:, linked]
+found = infomap(graph, seed=run.config["seed"])
+modules = np.array([found.modules[i] for i in range(len(linked))])
+names = [words[i] for i in linked]
+tags = classes[linked]
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+GLOSS = {
+    "李": "family name", "张": "family name", "王": "family name", "刘": "family name", "陈": "family name", "周": "family name", "江": "family name",
+    "美国": "USA", "日本": "Japan", "英国": "Britain", "俄罗斯": "Russia", "法国": "France", "德国": "Germany", "政府": "government", "总统": "president",
+    "总理": "prime minister", "伊拉克": "Iraq", "年": "year", "元": "yuan", "美元": "dollar", "天": "day", "岁": "years old", "米": "metre", "月": "month",
+    "每": "each", "吨": "ton", "公斤": "kilogram", "更": "more", "最": "most", "很": "very", "较": "rather", "十分": "very", "更加": "even more", "比较": "fairly",
+    "太": "too", "越来越": "ever more", "非常": "extremely", "北京": "Beijing", "上海": "Shanghai", "天津": "Tianjin", "去年": "last year", "今年": "this year",
+    "这": "this", "他": "he", "她": "she", "我": "I", "我们": "we", "他们": "they", "你": "you", "看": "look", "那": "that", "当": "when", "想": "think", "孩子": "child",
+    "经济": "economy", "学校": "school", "国民经济": "national economy", "教师": "teacher", "高校": "university", "中小学": "schools", "教职工": "school staff",
+    "群众": "the masses", "职工": "employees", "农民": "farmer", "青年": "youth", "家庭": "family", "学生": "student", "居民": "resident", "妇女": "women", "市民": "citizen",
+    "蔬菜": "vegetables", "商场": "department store", "菜": "dishes", "新鲜": "fresh", "肉": "meat", "猪": "pig", "鱼": "fish", "蛋": "egg", "奶": "milk", "鸡蛋": "egg",
+    "１月": "January", "１２月": "December", "下午": "afternoon", "上午": "morning", "冠军": "champion", "女子": "women's", "男子": "men's", "足球": "football",
+    "游泳": "swimming", "金牌": "gold medal", "武术": "martial arts", "由于": "owing to", "因为": "because", "面对": "facing", "妈妈": "mother", "银行": "bank", "集": "market", "年代": "era",
+}  # fmt: skip
+PROBES = [
+    "李",
+    "日本",
+    "公斤",
+    "很",
+    "鸡蛋",
+    "足球",
+    "学生",
+    "学校",
+    "妈妈",
+    "银行",
+]
+rows = ["| with | words | the most frequent of them |", "|---|---|---|"]
+for probe in PROBES:
+    label = f"{probe} ({GLOSS[probe]})"
+    if probe not in names:
+        rows.append(f"| {label} | 0 | no neighbour with a cosine of 0.6 |")
+        continue
+    members = np.flatnonzero(modules == modules[names.index(probe)])
+    listed = ", ".join(
+        names[i] + (f" ({GLOSS[names[i]]})" if names[i] in GLOSS else "")
+        for i in members[:7]
+    )
+    rows.append(f"| {label} | {len(members)} | {listed} |")
+display(Markdown("\n".join(rows)))
+
+# %% [markdown]
+# Nobody said that there are family names, measures, adverbs of degree. These clusters group words of one *use* more than of one subject, probably because the window of the chosen setting reaches to the next word only. Of the article's subjects, family, finance and school, one comes out here: the school. In
+# one month of news 妈妈 (mother) shares a large cluster with the pronouns, and 银行 (bank) has no close neighbour at all.
+#
+# In the map a dot is a word; colours and shapes are the 24 clusters with most of these words, all others are grey. Where a dot lies is decided by t-SNE {cite:p}`vandermaaten2008`, which sees the vectors and not the clusters. Tap a dot for its word and tag. The slider goes from cluster to cluster and names the words.
+
+# %% tags=["hide-input"]
+# Of the 1,500 most frequent linked words, the 4,000 strongest links, and the words that these link.
+near = graph[:1500][:, :1500].tocoo()
+strong = near.data >= np.sort(near.data)[-4000]
+ends = np.unique(np.sort(np.stack([near.row, near.col])[:, strong], 0), axis=1)
+on_map, ends = np.unique(ends, return_inverse=True)
+ends = ends.reshape(2, -1)
+module_of = modules[on_map]
+scale = TSNE(metric="cosine", perplexity=15, init="pca", random_state=0)
+place = scale.fit_transform(vectors[linked[on_map]].astype(np.float32))
+place = (place / abs(place).max()).round(3)
+
+
+def readable(candidates, low, high, most=22):
+    """Those whose labels do not cover each other, the most frequent first."""
+    taken = []
+    for i in candidates:
+        at = (place[i] - low) / (high - low)
+        room = 0.05 * (1 + len(names[on_map[i]])), 0.05
+        if ((at > 0) & (at < 1)).all() and all(
+            (abs(at - other) > room).any() for other, _ in taken
+        ):
+            taken.append((at, i))
+    return [i for _, i in taken[:most]]
+
+
+# %% tags=["hide-input"]
+largest = [m for m, _ in Counter(module_of.tolist()).most_common(24)]
+rank = {module: i for i, module in enumerate(largest)}
+ranks = [rank.get(module) for module in module_of.tolist()]
+SYMBOLS = ["circle", "square", "diamond", "triangle-up"]
+dots = {
+    "color": ["#bbb" if r is None else plotting.COLOURS[r % 7] for r in ranks],
+    "symbol": ["circle" if r is None else SYMBOLS[r // 7] for r in ranks],
+    "size": 7,
+}
+scatter = {"type": "scatter", "hoverinfo": "skip"}
+lines = np.stack([*place[ends], np.full((ends.shape[1], 2), np.nan)], 1)
+x, y = lines.reshape(-1, 2).T
+traces = [
+    scatter
+    | {"mode": "lines", "x": x, "y": y, "line": {"color": "#ccc", "width": 1}},
+    scatter
+    | {"mode": "markers", "x": place[:, 0], "y": place[:, 1], "marker": dots}
+    | {"text": [f"{names[i]} · {tags[i]}" for i in on_map]}
+    | {"hoverinfo": "text"},
+]
+views = {}
+for choice in ["all words", *largest]:
+    inside = np.arange(len(on_map))
+    low, high = np.full(2, -1.2), np.full(2, 1.2)
+    if choice != "all words":
+        inside = np.flatnonzero(module_of == choice)
+        low, high = np.quantile(place[inside], [0.05, 0.95], axis=0)
+        side = max(*(high - low), 0.2) * 0.65
+        low, high = (low + high) / 2 - side, (low + high) / 2 + side
+    label = readable(inside, low, high)
+    written = {"x": place[label, 0], "y": place[label, 1]}
+    written |= {"text": [names[on_map[i]] for i in label]}
+    traces.append(
+        scatter | {"mode": "text", "textposition": "top center"} | written
+    )
+    frame = {"xaxis.range": [low[0], high[0]], "yaxis.range": [low[1], high[1]]}
+    title = "all words"
+    if choice != "all words":
+        title = "、".join(names[on_map[i]] for i in inside[:3])
+        title += f": {(modules == choice).sum()} words"
+    number = len(views)
+    views[title] = (
+        [True, True] + [i == number for i in range(len(largest) + 1)],
+        frame,
+    )
+hidden = {"visible": False}
+first = views["all words"][1]
+plotting.views_figure(
+    traces,
+    views,
+    prefix="",
+    caption=f"{len(on_map):,} frequent words and their strongest links. The slider: all of them, then {len(largest)} clusters, each named by its three most frequent words; how many words it has, those not on the map included.",
+    alt="An interactive map of words as dots with thin lines between them. Dots of one colour and shape, which are one cluster, lie together. A slider shows single clusters with their words.",
+    xaxis=hidden | {"range": first["xaxis.range"]},
+    yaxis=hidden | {"range": first["yaxis.range"]},
+    showlegend=False,
+    hovermode="closest",
+)
+
+# %% [markdown]
+# ### The clusters agree with word classes, a little better than k-means
+#
+# Tags are known for all words, and the clusters were found without them (the settings of the training were not). So we measure how well clusters and tags agree, by adjusted mutual information: for InfoMap's clusters, and for as many clusters by k-means on the same normalised vectors of the same words, for three trainings.
+
+# %%
+agreement = {
+    method: np.array([run.summary[f"ami_{method}"] for run in runs.values()])
+    for method in ("infomap", "kmeans")
+}
+live = adjusted_mutual_info_score(tags, modules)
+shuffled = adjusted_mutual_info_score(rng.permutation(tags), modules)
+gain = agreement["infomap"] - agreement["kmeans"]
+gain_mean, gain_low, gain_high = plotting.mean_interval(gain[None])
+ours_mean, ours_low, ours_high = plotting.mean_interval(
+    agreement["infomap"][None]
+)
+rows = [
+    "| seed | words linked | clusters | InfoMap | k-means |",
+    "|---|---|---|---|---|",
+]
+for name, run_ in runs.items():
+    s = run_.summary
+    rows.append(
+        f"| {name[4:]} | {s['linked']:,.0f} | {s['clusters']:.0f} | {s['ami_infomap']:.3f} | {s['ami_kmeans']:.3f} |"
+    )
+display(
+    Markdown(
+        "\n".join(rows)
+        + f"\n\nMean difference {gain_mean[0]:.3f} (95 %: {gain_low[0]:.3f} to {gain_high[0]:.3f}, three seeds)."
+    )
+)
+
+# %% tags=["nbval-ignore-output"]
+print(
+    f"clusters found here, from the recorded vectors: {live:.3f}; with the tags shuffled: {abs(shuffled):.3f}"
+)
+
+# %% [markdown]
+# The agreement looks low, but it has a ceiling. Even if no cluster mixed two tags, hundreds of clusters and a few dozen tags cannot be the same division. And the number of clusters matters: k-means with as many clusters as there are tags agrees with the tags better. InfoMap does not know with what one wants to compare; its number is that of the
+# network. The figure has all of that, at several thresholds of the network's links, always on the words that are linked there. (`engine="infomap"`, for speed; on this directed network its descriptions come out a little longer, and its clusters fewer, than those of our search.)
+
+# %%
+WIDE = neighbour_graph(vectors, threshold=0.5)
+
+
+def words_at(threshold=0.6, teleport=0.15, seed=0, neighbours=50):
+    """Clusters of all words at these settings; −1 for words without links."""
+    near = WIDE
+    if neighbours != 50:
+        near = neighbour_graph(vectors, neighbours, threshold)
+    near = near.multiply(near >= threshold).tocsr()
+    inside = np.flatnonzero(near.sum(0) + near.sum(1))
+    found = infomap(near[inside][:, inside], teleport, seed, engine="infomap")
+    labels = np.full(len(words), -1)
+    labels[inside] = [found.modules[i] for i in range(len(inside))]
+    return labels
+
+
+THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7)
+at_threshold = {t: words_at(threshold=t) for t in THRESHOLDS}
+scores_at = {}
+for threshold, labels in at_threshold.items():
+    inside = labels >= 0
+    true, k = classes[inside], labels.max() + 1
+    unit = vectors[inside].astype(np.float32)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    means = {
+        number: KMeans(number, n_init=1, random_state=0).fit_predict(unit)
+        for number in (k, len(set(tags)))
+    }
+    # Pure clusters of InfoMap's sizes: the words in the order of their tags, cut.
+    sizes = np.bincount(labels[inside])
+    pure = np.empty(len(true), dtype=int)
+    pure[np.argsort(true, kind="stable")] = np.repeat(np.arange(k), sizes)
+    scores_at[threshold] = [
+        adjusted_mutual_info_score(true, found)
+        for found in (labels[inside], *means.values(), pure)
+    ]
+by_method = np.array(list(scores_at.values())).T
+
+# %% mystnb={"figure": {"caption": "Agreement with the tags at five thresholds; under each the share of the words that are linked, and the number of clusters."}, "image": {"alt": "Four curves. Pure clusters lie far above the others. At 0.5 the other three agree equally well with the tags; towards 0.7 they rise, k-means with as many clusters as tags most, then InfoMap, then k-means with as many clusters as InfoMap."}} tags=["hide-input", "nbval-ignore-output"]
+fig, ax = plotting.panels(1, height=3.4)
+METHOD_NAMES = (
+    "InfoMap",
+    "k-means, as many clusters",
+    f"k-means, {len(set(tags))} clusters",
+    "pure clusters of InfoMap's sizes",
+)
+for values, name, style in zip(
+    by_method, METHOD_NAMES, ("o-", "s--", "D:", "^-.")
+):
+    ax.plot(THRESHOLDS, values, style, label=name, markersize=5)
+marks = [
+    f"{t}\n{(of >= 0).mean():.0%}\n{of.max() + 1}"
+    for t, of in at_threshold.items()
+]
+ax.set_xticks(THRESHOLDS, marks)
+ax.set(
+    xlabel="threshold, words linked, clusters",
+    ylabel="agreement with tags",
+    ylim=(0, 1.1),
+)
+ax.legend(loc="upper left")
+plt.show()
+
+# %% [markdown]
+# Is that *meaning*? The rule for this verdict was fixed in the experiment's script before the final runs: agreement above chance, and not below that of k-means with the same number of clusters, over three seeds. The claim passes it. But it is too weak: tags say how a word is used, not what it is about; and the settings had been chosen with the
+# help of tags. So, afterwards, we added the article's own examples. Two words of family, of finance and of school each should be together in a cluster of at most 50 words.
+
+# %%
+SUBJECTS = {
+    "family": ("妈妈", "爸爸"),
+    "finance": ("银行", "贷款"),
+    "school": ("学校", "教师"),
+}
+together = {}
+for subject, pair in SUBJECTS.items():
+    of = {modules[names.index(w)] if w in names else w for w in pair}
+    module = next(iter(of))
+    size = (modules == module).sum()
+    together[subject] = bool(len(of) == 1 and size <= 50)
+print(together)
+
+# %%
+passes = bool(
+    ours_low[0] > 0
+    and gain_high[0] >= 0
+    and abs(live - agreement["infomap"][0]) < 0.01
+    and abs(shuffled) < 0.01
+)
+verdict(
+    "infomap.claim5",
+    holds=passes and all(together.values()),
+    restricted=passes and any(together.values()),
+    measured={
+        "agreement, InfoMap": ours_mean[0],
+        "agreement, k-means": agreement["kmeans"].mean(),
+        "difference, lower end": gain_low[0],
+        "difference, upper end": gain_high[0],
+        "subjects of three that come out": sum(together.values()),
+    },
+)
+
+# %% [markdown]
+# ## One setting matters after all
+#
+# “Almost no hyperparameters”: the map equation has one, $\tau$, and the network of words two more, the threshold and the number of neighbours. How much do the clusters depend on them? The search itself is random, so other seeds show what counts as no difference. We vary one setting at a time and compare with
+# the clusters at the article's settings, on the words that are in both; and $\tau$ also on an LFR network, whose groups are known.
+
+
+# %%
+def similar(a, b):
+    both = (a >= 0) & (b >= 0)
+    return adjusted_mutual_info_score(a[both], b[both])
+
+
+base = at_threshold[0.6]
+others = [words_at(seed=seed) for seed in (1, 2, 3)]
+by_seed = [similar(base, labels) for labels in others]
+TELEPORTS = (0.05, 0.1, 0.2, 0.3)
+by_teleport = {t: words_at(teleport=t) for t in TELEPORTS}
+by_neighbours = {n: words_at(neighbours=n) for n in (20, 100)}
+matrix, truth = lfr_matrix(1000, 0.3, 1)
+of_groups = []
+for teleport in (0, 0.05, 0.15, 0.3):
+    found = infomap(matrix, teleport, 0).modules
+    of_groups.append(
+        adjusted_mutual_info_score(truth, [found[v] for v in range(1000)])
+    )
+rows = [
+    "| what is changed | clusters | agreement with the default |",
+    "|---|---|---|",
+    f"| nothing but the seed, three times | | {min(by_seed):.2f} to {max(by_seed):.2f} |",
+    f"| default: τ = 0.15, 0.6, 50 | {base.max() + 1} | |",
+]
+for name, settings in (
+    ("τ =", by_teleport),
+    ("neighbours:", by_neighbours),
+    ("threshold", {t: of for t, of in at_threshold.items() if t != 0.6}),
+):
+    for value, labels in settings.items():
+        rows.append(
+            f"| {name} {value} | {labels.max() + 1} | {similar(base, labels):.2f} |"
+        )
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+display(Markdown("\n".join(rows)))
+
+
+# %%
+def shared_pairs(a, b):
+    """Of the pairs of words that are together in a, the share that is in b."""
+    both = (a >= 0) & (b >= 0)
+    a, b = a[both], b[both]
+    joint = Counter(zip(a.tolist(), b.tolist()))
+    pairs = sum(n * (n - 1) for n in Counter(a.tolist()).values())
+    return sum(n * (n - 1) for n in joint.values()) / pairs
+
+
+kept = [shared_pairs(base, labels) for labels in others]
+of_teleport = min(similar(base, of) for of in by_teleport.values())
+# Three seeds do not show all of the spread between seeds; hence 0.03.
+tau_harmless = of_teleport > min(by_seed) - 0.03 and min(of_groups) > 0.95
+counts = [labels.max() + 1 for labels in at_threshold.values()]
+threshold_matters = max(counts) > 5 * min(counts) and all(
+    similar(base, at_threshold[t]) < min(by_seed) - 0.03
+    for t in THRESHOLDS
+    if t != 0.6
+)
+verdict(
+    "infomap.claim7",
+    holds=tau_harmless and not threshold_matters,
+    restricted=tau_harmless and threshold_matters,
+    measured={
+        "words, agreement between seeds, least": min(by_seed),
+        "words, agreement between values of τ, least": of_teleport,
+        "LFR network, agreement with its groups, τ from 0 to 0.3, least": min(
+            of_groups
+        ),
+        "clusters, thresholds 0.5 to 0.7, fewest": min(counts),
+        "clusters, most": max(counts),
+    },
+)
+
+# %% [markdown]
+# So $\tau$ may be anything between 0.05 and 0.3, as far as one can tell. The threshold may not. It changes the network, and InfoMap describes the network that it is given. Whoever turns vectors into links decides about the number of clusters, without saying a number. Note also the first row: another
+# seed alone makes clusters that differ.
+
+# %% tags=["nbval-ignore-output"]
+display(
+    Markdown(
+        f"Of the pairs of words that share a cluster, {min(kept):.0%} to {max(kept):.0%} do so with another seed. "
+        "There are many divisions that are nearly as good as the best; a cluster that matters should be there for several seeds."
+    )
+)
+
+# %% [markdown]
+#
+# ## What the field does now
+#
+# - **InfoMap is alive.** The package has memory networks, where the walk's next step depends on the present node and the one before, bipartite and multilayer networks, and node metadata; {cite:t}`smiljanic2023` survey them.
+# - **Few observations.** Where links are missing, the map equation finds modules in noise, as every method does that trusts each link. A prior on the links reduces that {cite:p}`smiljanic2021`.
+# - **Scale.** A walk that is read only every $t$ steps, or that rests, has other communities: *Markov time* {cite:p}`kheirkhahzadeh2016` is a knob for their size (exercise 4).
+# - **Modularity** is still widely used, with Leiden as the search. It has a resolution limit {cite:p}`fortunato2007` that the map equation hardly has (exercise 3).
+# - **Description length of the network**, not of a walk on it: stochastic block models, inferred, can tell communities from noise, and from other structure such as a core and its periphery {cite:p}`peixoto2019`.
+# - **Gradients.** With soft assignments the map equation is a loss for graph neural networks {cite:p}`blocker2024`.
+#
+# On a machine with a CUDA device this cell trains word vectors of 300 dimensions, ten times as long. It has not been run for this book.
+
+# %% tags=["gpu", "skip-execution", "nbval-ignore-output"]
+# %run ../experiments/infomap_words.py --scale gpu
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** From which run length on do categories pay? Let there be $k$ categories of $m$ objects each, all alike, and runs of $r$ objects on average. Write $L$ down and find the break-even for three categories of four, to be compared with the curve above.
+
+
+# %% tags=["hide-cell"]
+def length_of_runs(r, k, m):
+    # q = 1/r; a category's codebook is used for k-th parts of all objects and of all exits.
+    q = 1 / r
+    exits, objects = q / (1 + q), 1 / (1 + q)
+    inside = entropy([exits] + m * [objects / m])
+    return q * math.log2(k) + (1 + q) * inside
+
+
+k, m = 3, 4
+even = brentq(lambda r: length_of_runs(r, k, m) - math.log2(k * m), 1, 50)
+print(f"three categories of four: from runs of {even:.2f} on")
+
+# %% [markdown]
+# **2.** Two complete networks of $m$ nodes with one link between them: from which $m$ on are two modules shorter than one? (Compute $L$ of both.)
+
+# %% tags=["hide-cell"]
+for m in range(2, 6):
+    pair = nx.barbell_graph(m, 0)
+    flow = random_walk_flow(pair, 0)
+    one = map_equation(flow, dict.fromkeys(pair, 0))
+    two = map_equation(flow, {v: int(v >= m) for v in pair})
+    print(f"m = {m}: one module {one:.3f}, two {two:.3f}")
+
+# %% [markdown]
+# **3.** A ring of 30 complete networks of 5 nodes, each with one link to the next. How many communities do InfoMap and Leiden find?
+
+# %% tags=["hide-cell"]
+ring = nx.ring_of_cliques(30, 5)
+matrix = nx.to_scipy_sparse_array(ring, dtype=float)
+found = len(set(infomap(ring, 0, trials=3).modules.values()))
+leiden = len(set(by_igraph(matrix, "Leiden", 0)))
+print(f"InfoMap: {found}; fewer by modularity: {leiden < 30}")
+# Modularity compares with a random network of the same size: the larger the whole, the less a link between
+# two small cliques is expected, so that merging them seems good. L(M) looks at the walk, which is local.
+
+# %% [markdown]
+# **4.** Let the walker of the karate club be lazy: give each node a self-loop of weight $w$ times its degree. What happens to the exits, and to the number of modules?
+
+# %% tags=["hide-cell"]
+for w in (0, 1, 3, 10):
+    lazy = karate.copy()
+    lazy.add_weighted_edges_from(
+        [(v, v, w * karate.degree(v)) for v in karate] if w else []
+    )
+    found = infomap(lazy, 0, trials=5)
+    print(
+        f"w = {w}: {len(set(found.modules.values()))} modules, {found.codelength:.3f} bits"
+    )
+# The walk stays where it is in w of w + 1 steps. All exit rates fall by the factor w + 1, leaving a module
+# costs less, and smaller modules pay. L is bits for a step that often goes nowhere.
+
+# %% [markdown]
+# ## The card
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+card(
+    "infomap",
+    {
+        "Sizes": f"recorded: {len(runs)} runs and {len(tuning)} for tuning, {run.summary['steps']:,} steps of {run.config['batch_size']:,} pairs; vectors of {run.config['width']} numbers",
+        "Seeds": "recorded: 1 to 3, tuning: 0; live: networks and searches as the cells say, and numpy's generator 0",
+        "Recorded on": f"{run.environment['processor']}, {max(r.environment['seconds'] for r in runs.values()) / 60:.1f} min for the longest",
+        "Compared with": f"infomap {package.__version__}, igraph {igraph.__version__}, networkx {nx.__version__}",
     },
 )

@@ -320,9 +320,7 @@ def random_walk_flow(graph: Any, teleport: float = 0.15) -> Flow:
     return Flow(nodes, visit, link, np.where(linked, teleport * visit, visit))
 
 
-def neighbour_graph(
-    vectors: ArrayLike, neighbours: int = 50, threshold: float = 0.6
-) -> sparse.csr_array:
+def neighbour_graph(vectors: ArrayLike, neighbours: int = 50, threshold: float = 0.6) -> sparse.csr_array:
     """Directed links from each vector to its nearest ones, weighted by their cosine (infomap.claim5).
 
     Args:
@@ -331,7 +329,7 @@ def neighbour_graph(
         threshold: no link where the cosine is less; positive, since weights are.
 
     Returns:
-        (n, n): at [i, j] the cosine of vectors i and j, if j is among i's nearest; 0 on the diagonal.
+        A matrix (n, n), at [i, j] with the cosine of vectors i and j, if j is among i's nearest, and 0 else.
 
     Raises:
         TypeError: neighbours is no int.

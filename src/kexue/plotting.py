@@ -179,18 +179,55 @@ def slider_figure(
 
     go_to = {"mode": "immediate", "frame": {"duration": 0, "redraw": redraw}, "transition": {"duration": 0}}
     steps = [{"method": "animate", "label": name, "args": [[name], go_to]} for name, _ in frames]
+    slider = {"active": start, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": 10}}
     return go.Figure(
         data=frames[start][1],
         frames=[go.Frame(data=traces, name=name) for name, traces in frames],
-        layout={
-            "template": "plotly_white",
-            "font": {"size": 13, "color": BLACK},
-            "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
-            "height": 460,
-            "meta": {"alt": alt, "caption": caption},
-            "sliders": [
-                {"active": start, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": 10}}
-            ],
-            **layout,
-        },
+        layout=_interactive(caption, alt) | {"sliders": [slider], **layout},
     )
+
+
+def views_figure(
+    traces: Sequence[Mapping[str, Any]],
+    views: Mapping[str, tuple[Sequence[bool], Mapping[str, Any]]],
+    prefix: str,
+    caption: str,
+    alt: str,
+    **layout: Any,
+) -> "go.Figure":
+    """An interactive figure whose slider goes through views of the same data; it opens on the first.
+
+    Args:
+        traces: all that can be seen.
+        views: by the slider's label, which traces are visible, and what changes in the layout.
+        prefix: what stands before the label.
+        caption: stands below the figure in the book.
+        alt: a description for those who do not see the figure.
+        layout: Plotly's layout; the axes, for example.
+    """
+    import plotly.graph_objects as go
+
+    steps = [
+        {"method": "update", "label": label, "args": [{"visible": list(visible)}, dict(changes)]}
+        for label, (visible, changes) in views.items()
+    ]
+    slider = {"active": 0, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": 10}}
+    slider |= {
+        "ticklen": 0,
+        "minorticklen": 0,
+        "font": {"color": "rgba(0,0,0,0)"},
+    }  # too many labels to stand side by side
+    slider["currentvalue"] |= {"font": {"color": BLACK, "size": 14}}
+    first = next(iter(views.values()))[0]
+    shown = [{**trace, "visible": visible} for trace, visible in zip(traces, first, strict=True)]
+    return go.Figure(data=shown, layout=_interactive(caption, alt) | {"sliders": [slider], **layout})
+
+
+def _interactive(caption: str, alt: str) -> dict[str, Any]:
+    return {
+        "template": "plotly_white",
+        "font": {"size": 13, "color": BLACK},
+        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+        "height": 460,
+        "meta": {"alt": alt, "caption": caption},
+    }
