@@ -1683,7 +1683,18 @@ GLOSS = {
     "蔬菜": "vegetables", "商场": "department store", "菜": "dishes", "新鲜": "fresh", "肉": "meat", "猪": "pig", "鱼": "fish", "蛋": "egg", "奶": "milk", "鸡蛋": "egg",
     "１月": "January", "１２月": "December", "下午": "afternoon", "上午": "morning", "冠军": "champion", "女子": "women's", "男子": "men's", "足球": "football",
     "游泳": "swimming", "金牌": "gold medal", "武术": "martial arts", "由于": "owing to", "因为": "because", "面对": "facing", "妈妈": "mother", "银行": "bank", "集": "market", "年代": "era",
+    "提高": "raise", "加强": "strengthen", "两": "two", "三": "three", "关系": "relations", "国": "country", "走": "walk", "吃": "eat", "名": "counter for people", "位": "polite counter",
+    "积极": "actively", "进一步": "further", "增长": "grow", "增加": "increase", "电": "wire report", "副": "vice", "国务院": "State Council", "主席": "chairman", "泽民": "given name",
+    "万": "ten thousand", "２０": "20", "问题": "problem", "形式": "form", "公司": "company", "金融": "finance", "世界": "world", "国际": "international", "要": "must", "应": "should",
+    "艺术": "art", "创作": "creative work", "也": "also", "就": "then",
 }  # fmt: skip
+
+
+def glossed(word):
+    """The word, and its meaning in English if it is in the list."""
+    return f"{word} ({GLOSS[word]})" if word in GLOSS else word
+
+
 PROBES = [
     "李",
     "日本",
@@ -1698,16 +1709,14 @@ PROBES = [
 ]
 rows = ["| with | words | the most frequent of them |", "|---|---|---|"]
 for probe in PROBES:
-    label = f"{probe} ({GLOSS[probe]})"
     if probe not in names:
-        rows.append(f"| {label} | 0 | no neighbour with a cosine of 0.6 |")
+        rows.append(
+            f"| {glossed(probe)} | 0 | no neighbour with a cosine of 0.6 |"
+        )
         continue
     members = np.flatnonzero(modules == modules[names.index(probe)])
-    listed = ", ".join(
-        names[i] + (f" ({GLOSS[names[i]]})" if names[i] in GLOSS else "")
-        for i in members[:7]
-    )
-    rows.append(f"| {label} | {len(members)} | {listed} |")
+    listed = ", ".join(glossed(names[i]) for i in members[:7])
+    rows.append(f"| {glossed(probe)} | {len(members)} | {listed} |")
 display(Markdown("\n".join(rows)))
 
 # %% [markdown]
@@ -1760,7 +1769,7 @@ traces = [
     | {"mode": "lines", "x": x, "y": y, "line": {"color": "#ccc", "width": 1}},
     scatter
     | {"mode": "markers", "x": place[:, 0], "y": place[:, 1], "marker": dots}
-    | {"text": [f"{names[i]} · {tags[i]}" for i in on_map]}
+    | {"text": [f"{glossed(names[i])} · {tags[i]}" for i in on_map]}
     | {"hoverinfo": "text"},
 ]
 views = {}
@@ -1781,7 +1790,7 @@ for choice in ["all words", *largest]:
     frame = {"xaxis.range": [low[0], high[0]], "yaxis.range": [low[1], high[1]]}
     title = "all words"
     if choice != "all words":
-        title = "、".join(names[on_map[i]] for i in inside[:3])
+        title = ", ".join(glossed(names[on_map[i]]) for i in inside[:2])
         title += f": {(modules == choice).sum()} words"
     number = len(views)
     views[title] = (
@@ -1794,7 +1803,7 @@ plotting.views_figure(
     traces,
     views,
     prefix="",
-    caption=f"{len(on_map):,} frequent words and their strongest links. The slider: all of them, then {len(largest)} clusters, each named by its three most frequent words; how many words it has, those not on the map included.",
+    caption=f"{len(on_map):,} frequent words and their strongest links. The slider: all of them, then {len(largest)} clusters, each named by its two most frequent words; how many words it has, those not on the map included.",
     alt="An interactive map of words as dots with thin lines between them. Dots of one colour and shape, which are one cluster, lie together. A slider shows single clusters with their words.",
     xaxis=hidden | {"range": first["xaxis.range"]},
     yaxis=hidden | {"range": first["yaxis.range"]},

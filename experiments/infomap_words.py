@@ -139,6 +139,8 @@ def agreement(vectors: np.ndarray, classes: np.ndarray, seed: int) -> dict[str, 
     """How well clusters of the linked words agree with the classes: InfoMap's, and k-means' of that number."""
     graph = neighbour_graph(vectors)
     linked = np.flatnonzero(graph.sum(0) + graph.sum(1))
+    if len(linked) == 0:  # after a few steps
+        return {"linked": 0, "links": 0, "clusters": 0}
     found = infomap(graph[linked][:, linked], seed=seed)
     modules = [found.modules[i] for i in range(len(linked))]
     count = len(set(modules))

@@ -407,6 +407,22 @@ def test_slider_figure_has_a_sensible_first_frame():
     assert figure.layout.xaxis.visible is False
 
 
+def test_views_of_the_same_data_change_what_is_seen():
+    traces = [{"type": "scatter", "x": [0], "y": [i]} for i in range(2)]
+    views = {"both": ([True, True], {"xaxis.range": [0, 1]}), "one": ([False, True], {"xaxis.range": [2, 3]})}
+    figure = plotting.views_figure(traces, views, prefix="see: ", caption="c", alt="a", showlegend=False)
+    assert [trace.visible for trace in figure.data] == [True, True]
+    (control,) = figure.layout.sliders
+    assert [step.label for step in control.steps] == ["both", "one"]
+    assert list(control.steps[1].args) == [{"visible": [False, True]}, {"xaxis.range": [2, 3]}]
+    assert {step.method for step in control.steps} == {"update"}
+    assert figure.layout.meta == {"alt": "a", "caption": "c"}
+    assert control.currentvalue.prefix == "see: "
+    assert figure.layout.showlegend is False
+    reverse = plotting.views_figure(traces, dict(reversed(views.items())), prefix="", caption="c", alt="a")
+    assert [trace.visible for trace in reverse.data] == [False, True]
+
+
 # --- Notebook ----------------------------------------------------------------------------------
 
 

@@ -516,6 +516,9 @@ CLASSIFIED = [
 ]
 
 
+WORDS = ["--words", "500", "--width", "16", "--batch-size", "512", "--noise", "32"]
+
+
 @pytest.mark.house
 @pytest.mark.parametrize(
     ("script", "options"),
@@ -524,8 +527,9 @@ CLASSIFIED = [
         ("gumbel_vae", [*SMALL, "--estimator", "rloo", "--learning-rate", "1e-2"]),
         ("vqvae_digits", QUANTISED),
         ("masking_reviews", CLASSIFIED),
+        ("infomap_words", [*WORDS, "--learning-rate", "1e-1"]),
     ],
-    ids=["gumbel", "rloo", "vqvae", "masking"],
+    ids=["gumbel", "rloo", "vqvae", "masking", "infomap"],
 )
 def test_two_processes_follow_the_curve_of_one(tmp_path, script, options):
     options = [*options, "--steps", "60", "--every", "1"]
@@ -710,6 +714,52 @@ def test_the_recorded_classifiers_have_the_recorded_accuracy(masks):
     for added in (0, 32):
         right = masking.predict(model, ids, added).argmax(-1) == test.label
         assert right.double().mean() == pytest.approx(run.summary[f"test_accuracy_added_{added}"], abs=0.002)
+
+
+@pytest.mark.unchecked
+def test_the_recorded_word_vectors_have_the_recorded_neighbours_and_clusters():
+    script, run = experiments("infomap_words"), Run(ROOT / "runs" / "infomap_words" / "seed1")
+    words, classes, pairs = script.expected_pairs(script.Config(**run.config))
+    assert len(words) == len(classes) == pairs.shape[0] == 10_000
+    model = script.SkipGram(len(words), run.config["width"])
+    run.load_weights(model)
+    vectors = model.word.weight.detach().double().numpy()
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosine = unit @ unit.T
+    np.fill_diagonal(cosine, -1)
+    same = (classes[cosine.argmax(1)] == classes).mean()
+    assert same == pytest.approx(run.summary["same_class"], abs=0.003)
+    found = script.agreement(vectors, classes, 1)
+    for name, tolerance in (("linked", 5), ("links", 50), ("ami_infomap", 0.01), ("ami_kmeans", 0.01)):
+        assert found[name] == pytest.approx(run.summary[name], abs=tolerance)
+
+
+def test_the_expected_pairs_are_counted_within_paragraphs(monkeypatch):
+    script = experiments("infomap_words")
+    text = data.TaggedText(
+        (("a", "b", "，", "c"), ("a", "rare")),
+        (("n", "v", "w", "n"), ("n", "v")),
+        data.SOURCES["people_daily"],
+    )
+    monkeypatch.setattr(data, "people_daily", lambda: text)
+    words, classes, pairs = script.expected_pairs(script.Config(words=3, window=2, subsample=1e9))
+    assert words == ("a", "b", "c")
+    assert classes.tolist() == ["n", "v", "n"]
+    # Marks are no words: c is next to b. Neighbours count 1, the second next 1/2; "rare" is not among the words.
+    assert pairs.toarray().tolist() == [[0, 1, 0.5], [1, 0, 1], [0.5, 1, 0]]
+    _, _, fewer = script.expected_pairs(script.Config(words=3, window=2, subsample=0.1))
+    f = np.array([2, 1, 1]) / 5
+    kept = np.minimum(1, np.sqrt(0.1 / f) + 0.1 / f)
+    np.testing.assert_allclose(fewer.toarray(), pairs.toarray() * kept * kept[:, None])
+
+
+def test_pairs_are_drawn_in_proportion_to_their_weights():
+    script = experiments("infomap_words")
+    cumulated = torch.tensor([1.0, 1.0, 4.0], dtype=torch.float64)  # weights 1, 0 and 3
+    counts = script.drawn(cumulated, 4000, training.generator(0)).bincount(minlength=3)
+    assert counts.sum() == 4000
+    assert counts[1] == 0
+    assert counts[2] == pytest.approx(3000, abs=120)
 
 
 def test_batches_of_similar_length_take_every_review_once_an_epoch():
