@@ -1002,7 +1002,7 @@ verdict(
 # $$ (infomap-alg1)
 #
 # When nobody wants to move any more, the modules become the nodes of a smaller network, with the flow between them as links, and the same begins anew. That reaches divisions that no single move would. But nodes that moved together must stay together from then on, even if that was a mistake; so at the end single nodes are let go
-# again, and then parts of modules, until nothing helps. Three things are added here: the empty module; a second start, from groups of modules; and, where the walk teleports, mergers of modules without a link between them, as long as there are few modules. On the karate club:
+# again, and then parts of modules, until nothing helps. Three things are added here: the empty module; a second start, from groups of modules; and, where the walk teleports, mergers of modules without a link between them. On the karate club:
 
 # %%
 stages = search_stages(karate, teleport=0, seed=1)

@@ -136,7 +136,7 @@ def drawn(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 
 def agreement(vectors: np.ndarray, classes: np.ndarray, seed: int) -> dict[str, float]:
-    """How well clusters of the linked words agree with the classes: InfoMap's, and k-means' of that number."""
+    """How well clusters of linked words agree with the classes: InfoMap's, and as many by k-means."""
     graph = neighbour_graph(vectors)
     linked = np.flatnonzero(graph.sum(0) + graph.sum(1))
     if len(linked) == 0:  # after a few steps

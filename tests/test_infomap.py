@@ -3,6 +3,8 @@
 import functools
 import itertools
 import math
+import random
+import time
 from collections import Counter
 
 import infomap as cpp
@@ -503,6 +505,172 @@ def test_merging_and_annealing_come_as_far_on_small_graphs(teleport, seed):
     assert annealed_infomap(nx.empty_graph(3)).codelength == pytest.approx(math.log2(3))
 
 
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.15]), st.sampled_from([0.0, 0.3]), st.booleans())
+def test_after_the_moves_no_single_move_helps(seed, teleport, outer, started):
+    rng = np.random.default_rng(seed)
+    weights = np.triu(rng.random((9, 9)) * (rng.random((9, 9)) < 0.4), 1)
+    weights[0, 1] = 1.0
+    network = module._Network.of(random_walk_flow(weights + weights.T, teleport))
+    start = np.unique(rng.integers(0, 4, 9), return_inverse=True)[1] if started else None
+    before = module._objective(network, np.arange(9) if start is None else start, outer)
+    # In one call, nodes that nothing happened to are not asked again; so call until nothing happens.
+    labels, length = start, before
+    while True:
+        moved = module._move(network, random.Random(seed), outer, labels)
+        if module._objective(network, moved, outer) == length:
+            break
+        labels, length = moved, module._objective(network, moved, outer)
+        assert length <= before + 1e-12
+    labels = moved
+    for node in range(9):
+        linked = labels[network.target[network.source == node]]
+        for choice in {*linked.tolist(), labels.max() + 1}:
+            changed = labels.copy()
+            changed[node] = choice
+            changed = np.unique(changed, return_inverse=True)[1]
+            assert module._objective(network, changed, outer) >= length - 1e-9
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.15]))
+def test_a_part_is_divided_as_well_as_its_codebooks_allow(seed, teleport):
+    """Levels below a module: `outer` is the rate of its own exit mark."""
+    rng = np.random.default_rng(seed)
+    weights = np.triu(rng.random((9, 9)) * (rng.random((9, 9)) < 0.5), 1)
+    weights[0, 1] = weights[1, 2] = weights[5, 8] = 1.0
+    flow = random_walk_flow(weights + weights.T, teleport)
+    network, coarse = module._Network.of(flow), np.array([0] * 5 + [1] * 4)
+    exits = network.merged(coarse).exits()
+    (members, part), _ = network.parts(coarse)
+    assert members.tolist() == [0, 1, 2, 3, 4]
+    undivided = module._plogp(part.visit.sum() + exits[0])
+    whole = hierarchical_map_equation(flow, [coarse])
+    inside = {}
+    for row in partitions(5):
+        if row.any():  # one module inside says nothing that the module does not say
+            fine = np.concatenate([row, np.full(4, 9)])
+            change = hierarchical_map_equation(flow, [coarse, fine]) - whole
+            inside[tuple(row.tolist())] = module._objective(part, row, exits[0])
+            assert inside[tuple(row.tolist())] - undivided == pytest.approx(change, abs=1e-12)
+    found = [module._two_levels(part, random.Random(i), exits[0]) for i in range(10)]
+    lengths = [module._objective(part, of, exits[0]) if of.any() else undivided for of in found]
+    assert min(lengths) == pytest.approx(min(undivided, *inside.values()), abs=1e-9)
+
+
+def test_repeating_a_level_changes_nothing():
+    graph = triangles()
+    flow = random_walk_flow(graph, 0)
+    three, nine = {v: v[0] for v in graph}, {v: v[:2] for v in graph}
+    assert hierarchical_map_equation(flow, [three, three]) == pytest.approx(
+        map_equation(flow, three), abs=1e-12
+    )
+    once = hierarchical_map_equation(flow, [three, nine])
+    assert hierarchical_map_equation(flow, [three, nine, nine]) == pytest.approx(once, abs=1e-12)
+    mixed = {v: v[:2] if v[0] == 0 else v[0] for v in graph}  # one is divided, beside two that are not
+    expected = hierarchical_map_equation(flow, [three, mixed])
+    apart = module._exits(flow, np.array([[0, 1, 2, 3, 4][v[1] if v[0] == 0 else v[0] + 2] for v in graph]))
+    own = module._codebook(
+        [
+            apart[:3].sum() - apart[:3].sum() + module._exits(flow, np.array([v[0] for v in graph]))[0],
+            *apart[:3],
+        ]
+    )
+    index = module._codebook(module._exits(flow, np.array([v[0] for v in graph])))
+    leaves = map_equation(flow, mixed) - module._codebook(apart)
+    assert expected == pytest.approx(index + own + leaves, abs=1e-12)
+
+
+def test_the_index_is_the_codebook_at_the_top():
+    graph = triangles()
+    found, flow = infomap(graph, 0, trials=3, levels=None), random_walk_flow(graph, 0)
+    exits = module._exits(flow, np.array([found.modules[v] for v in graph]))
+    assert found.index_codelength == pytest.approx(module._codebook(exits), abs=1e-12)
+    lower = module._exits(flow, np.array([found.levels[-1][v] for v in graph]))
+    assert found.index_codelength < module._codebook(lower) - 0.1
+
+
+def test_modules_that_only_cost_are_taken_out():
+    """Three levels of a graph that has two."""
+    graph = nx.planted_partition_graph(6, 10, 0.7, 0.02, seed=0)
+    flow = random_walk_flow(graph, 0)
+    fine = [v // 10 for v in graph]
+    pairs = [v // 20 for v in graph]
+    flat = module._flattened(flow, (np.array(pairs), np.array(fine)))
+    assert [len(set(level.tolist())) for level in flat] == [6]
+    assert hierarchical_map_equation(flow, flat) == pytest.approx(map_equation(flow, fine), abs=1e-12)
+    nested = triangles()
+    flow = random_walk_flow(nested, 0)
+    levels = (np.array([v[0] for v in nested]), np.array([3 * v[0] + v[1] for v in nested]))
+    kept = module._flattened(flow, levels)
+    assert len(kept) == 2
+    assert hierarchical_map_equation(flow, kept) <= hierarchical_map_equation(flow, levels) + 1e-12
+
+
+def test_deep_hierarchies_take_time_in_proportion():
+    times = []
+    for n in (100, 400):
+        begin = time.process_time()
+        found = infomap(nx.ring_of_cliques(n, 4), 0, levels=None)
+        times.append(time.process_time() - begin)
+        assert len(found.levels) >= 2
+    assert times[1] < 12 * times[0]
+
+
+def test_parts_are_divided_as_graphs_by_themselves():
+    graph = nx.planted_partition_graph(4, 8, 0.8, 0.05, seed=3)
+    network = module._Network.of(random_walk_flow(graph, 0.15))
+    labels = np.array([v // 16 for v in graph])
+    parts = module._parts(network, labels, random.Random(0))
+    for half in range(2):
+        inside = np.flatnonzero(labels == half)
+        alone = module._Network.of(random_walk_flow(graph.subgraph(inside.tolist()), 0))
+        expected = module._climb(alone, random.Random(0)) if half == 0 else None
+        found = np.unique(parts[inside], return_inverse=True)[1]
+        if expected is not None:
+            assert {frozenset(np.flatnonzero(found == k)) for k in set(found)} == {
+                frozenset(np.flatnonzero(expected == k)) for k in set(expected)
+            }
+        assert len(set(found)) == 2
+
+
+def test_nodes_without_links_share_a_module_if_that_is_shorter():
+    graph = nx.disjoint_union(nx.complete_graph(5), nx.empty_graph(400))  # more than are tried in all pairs
+    ours, theirs = infomap(graph), infomap(graph, engine="infomap")
+    assert ours.codelength <= 1.0001 * theirs.codelength
+    assert len(set(ours.modules.values())) == 2
+
+
+def test_only_ratios_of_weights_matter():
+    weights = np.array([[0, 1.0, 0], [1, 0, 2], [0, 2, 0]])
+    for teleport in (0.0, 0.15):
+        expected = random_walk_flow(weights, teleport)
+        for factor in (1e308 / 2, 1e-307, 2.0**900):
+            flow = random_walk_flow(weights * factor, teleport)
+            np.testing.assert_allclose(flow.visit, expected.visit, rtol=1e-12)
+            assert infomap(weights * factor, teleport).codelength == pytest.approx(
+                infomap(weights, teleport).codelength
+            )
+
+
+def test_the_caller_s_matrix_is_left_alone():
+    matrix = sparse.csr_array((np.array([1.0, 0, 1]), np.array([1, 0, 0]), np.array([0, 2, 3])), shape=(2, 2))
+    before = [a.copy() for a in (matrix.data, matrix.indices, matrix.indptr)]
+    infomap(matrix)
+    stationary_distribution(matrix)
+    for old, new in zip(before, (matrix.data, matrix.indices, matrix.indptr), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("teleport", [1e-9, 1e-5, 1e-3, 0.02, 0.3])
+def test_small_teleportation_is_solved_too(teleport):
+    swap_like = np.array([[0, 1.0, 0], [0.5, 0, 0.5], [0, 1.0, 0]])
+    for matrix in (swap_like, DANGLING, nx.to_numpy_array(nx.cycle_graph(40)) / 2):
+        n = len(matrix)
+        full = np.where(matrix.any(1, keepdims=True), (1 - teleport) * matrix + teleport / n, 1 / n)
+        p = stationary_distribution(matrix, teleport)
+        np.testing.assert_allclose(p @ full, p, atol=1e-12)
+        assert p.sum() == pytest.approx(1, abs=1e-12)
+
+
 @pytest.mark.verifies("infomap.claim3")
 def test_more_levels_shorten_the_triangles():
     graph = triangles()
@@ -728,6 +896,44 @@ def test_the_hierarchical_map_equation_is_the_package_s_codelength(graph, telepo
     assert hierarchical_map_equation(flow, levels) == pytest.approx(codelength, abs=1e-9)
 
 
+@pytest.mark.parametrize("teleport", [0.0, 0.15, 0.5])
+@pytest.mark.parametrize("levels", [2, None])
+def test_the_package_is_given_the_links_once_and_the_flags(monkeypatch, teleport, levels):
+    calls, links = [], []
+
+    class Spy(cpp.Infomap):
+        def __init__(self, flags):
+            calls.append(flags)
+            super().__init__(flags)
+
+        def add_links(self, added):
+            links.extend(added)
+            super().add_links(links)
+
+    monkeypatch.setattr(cpp, "Infomap", Spy)
+    graph = nx.disjoint_union(triangles(), nx.complete_graph(6))  # parts of different depth
+    graph.add_edge(0, 0, weight=2.0)
+    found = infomap(graph, teleport, 3, levels, trials=4, engine="infomap")
+    assert "--num-trials 4" in calls[0]
+    assert "--seed 4" in calls[0]
+    assert ("--two-level" in calls[0]) == (levels == 2)
+    assert (f"--teleportation-probability {teleport}" in calls[0]) == (teleport > 0)
+    assert len(links) == graph.number_of_edges() * (1 if teleport == 0 else 2) - (teleport > 0)
+    flow = random_walk_flow(graph, teleport)
+    assert found.codelength == pytest.approx(hierarchical_map_equation(flow, found.levels), abs=1e-12)
+
+
+@pytest.mark.parametrize("levels", [2, None])
+def test_the_package_s_engine_takes_one_node_and_any_names(levels):
+    for graph in (
+        nx.empty_graph(1),
+        nx.Graph([("a", "a")]),
+        nx.Graph([("a", (1, 2)), ((1, 2), frozenset())]),
+    ):
+        found = infomap(graph, np.float64(0.15), levels=levels, engine="infomap")
+        assert set(found.modules) == set(graph)
+
+
 @pytest.mark.parametrize("levels", [2, None])
 @parity
 def test_both_engines_minimise_the_same(graph, teleport, flags, levels):
@@ -779,13 +985,38 @@ AB = HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode("ab")
         (lambda: map_equation(FLOW, {0: 0, 1: 0}), ValueError, "partition must have a module for every node, got none for 2"),
         (lambda: hierarchical_map_equation(FLOW, []), ValueError, "levels must hold at least one partition"),
         (lambda: hierarchical_map_equation(FLOW, [[0, 0, 1], [0, 1, 1]]), ValueError, r"levels\[1\] does not"),
+        (lambda: huffman_code(["a", "b"]), TypeError, "p must be numbers, got 'a' for 0"),
+        (lambda: HierarchicalCode.fit("a", {"a": 0}).decode(101), TypeError, "bits must be a string, got int"),
+        (lambda: HierarchicalCode.fit("aabb", {"a": 0, "b": 1}).decode("00"), ValueError, "bits must be what encode writes, but 0 is entered for nothing"),
+        (lambda: HierarchicalCode.fit("aabb", {"a": 0, "b": 1}).decode("010" + "010"), ValueError, "but 0 is entered for nothing"),
+        (lambda: stationary_distribution([[1.0]]), TypeError, "transitions must be a matrix, dense or sparse, got list"),
+        (lambda: stationary_distribution((2, 2)), TypeError, "got tuple"),
+        (lambda: stationary_distribution(np.ma.masked_array(np.eye(2))), TypeError, "got MaskedArray"),
+        (lambda: stationary_distribution(np.eye(2) * 1j), TypeError, "transitions must have real entries, got dtype complex128"),
+        (lambda: stationary_distribution(np.array([["1"]])), TypeError, "real entries, got dtype <U1"),
+        (lambda: stationary_distribution(np.eye(2), "0.5"), TypeError, "teleport must be a number, got '0.5'"),
+        (lambda: stationary_distribution(np.eye(2), True), TypeError, "teleport must be a number, got True"),
+        (lambda: stationary_distribution(np.eye(2), math.nan), ValueError, r"teleport must lie in \[0, 1\], got nan"),
+        (lambda: stationary_distribution(np.eye(2), 1e-12), ValueError, "teleport must be 0 or at least 1e-9, got 1e-12"),
+        (lambda: stationary_distribution(np.array([[0, 0.5, 0.5], [0, 1, 0], [0, 0, 1.0]]), 0), ValueError, "2 parts are never left"),
+        (lambda: random_walk_flow(nx.MultiGraph([(0, 1, {"weight": 3.0}), (0, 1, {"weight": -1.0})])), ValueError, "got -1.0"),
+        (lambda: random_walk_flow(nx.Graph([(0, 1, {"weight": "2"})])), TypeError, "graph must have weights that are numbers, got '2' at 0, 1"),
+        (lambda: random_walk_flow(sparse.coo_array(([1.5, -0.5], ([0, 0], [1, 1])), shape=(2, 2))), ValueError, "got -0.5"),
+        (lambda: random_walk_flow(np.array([[0, 1e13, 0], [1e13, 0, 1], [0, 0, 0]]), 0), ValueError, "teleport must be positive for a directed graph"),
+        (lambda: map_equation(FLOW, {0, 1, 2}), TypeError, "partition must be a mapping or a sequence, got set"),
+        (lambda: map_equation(FLOW, [[0], [1], [2]]), TypeError, r"partition must have hashable modules, got \[0\]"),
+        (lambda: map_equation(FLOW, [0, math.nan, 1]), ValueError, "partition must have modules that equal themselves, got nan"),
+        (lambda: neighbour_graph(np.eye(2) * 1j), TypeError, "vectors must have real entries"),
+        (lambda: neighbour_graph(np.eye(2), 1, "a"), TypeError, "threshold must be a number, got 'a'"),
+        (lambda: overlapping_flow(nx.path_graph(2), [0, 0]), TypeError, "memberships must be a mapping, got list"),
+        (lambda: overlapping_flow(nx.path_graph(2), {0: 1, 1: 1}), TypeError, "memberships must be collections of modules, got 1 for 0"),
         (lambda: search_stages(nx.path_graph(3), seed=-1), ValueError, "seed must be at least 0, got -1"),
         (lambda: neighbour_graph([[1.0, 0.0]], 0), ValueError, "neighbours must be at least 1, got 0"),
         (lambda: neighbour_graph([[1.0, 0.0]], 1, 0.0), ValueError, r"threshold must lie in \(0, 1\], got 0.0"),
         (lambda: neighbour_graph([[1.0, 0.0]], 1, math.nan), ValueError, r"threshold must lie in \(0, 1\], got nan"),
         (lambda: neighbour_graph([1.0, 0.0]), ValueError, r"vectors must have the shape \(n, d\), got \(2,\)"),
-        (lambda: neighbour_graph([[1.0, 0.0], [0.0, 0.0]]), ValueError, "vectors must be finite and not 0, but row 1 has the norm 0"),
-        (lambda: neighbour_graph([[1.0, math.nan]]), ValueError, "row 0 has the norm nan"),
+        (lambda: neighbour_graph([[1.0, 0.0], [0.0, 0.0]]), ValueError, "vectors must be finite and not 0, but row 1 is"),
+        (lambda: neighbour_graph([[1.0, math.nan]]), ValueError, "row 0 is .*nan"),
         (lambda: overlapping_flow(nx.DiGraph([(0, 1)]), {0: [0], 1: [0]}), ValueError, "graph must be undirected"),
         (lambda: overlapping_flow(nx.empty_graph(2), {0: [0], 1: [0]}), ValueError, "graph must be connected and have links, got 2 parts"),
         (lambda: overlapping_flow(nx.Graph([(0, 1), (2, 3)]), {v: [0] for v in range(4)}), ValueError, "graph must be connected and have links, got 2 parts"),

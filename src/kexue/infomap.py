@@ -10,11 +10,12 @@ message names the argument and the value.
 import heapq
 import itertools
 import math
+import numbers
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -63,12 +64,16 @@ def huffman_code(p: Mapping[Symbol, float] | Sequence[float]) -> dict[Symbol, st
     Returns:
         For each symbol its codeword, a string of "0" and "1"; a single symbol has the empty one.
 
-    Raises ValueError for no symbols, or a weight that is negative, infinite or NaN.
+    Raises:
+        TypeError: a weight is no number.
+        ValueError: no symbols, or a weight that is negative, infinite or NaN.
     """
     weights = dict(p) if isinstance(p, Mapping) else dict(enumerate(p))
     if not weights:
         raise ValueError("p must have at least one symbol")
     for symbol, weight in weights.items():
+        if not isinstance(weight, numbers.Real):
+            raise TypeError(f"p must be numbers, got {weight!r} for {symbol!r}")
         if not 0 <= weight < math.inf:
             raise ValueError(f"p must be non-negative and finite, got {weight} for {symbol!r}")
     code = dict.fromkeys(weights, "")
@@ -150,8 +155,12 @@ class HierarchicalCode:
     def decode(self, bits: str) -> list[Symbol]:
         """The sequence that `encode` wrote.
 
-        Raises ValueError for other characters than 0 and 1, or bits that are not a whole sequence.
+        Raises:
+            TypeError: bits is no string.
+            ValueError: other characters than 0 and 1, or bits that `encode` does not write.
         """
+        if not isinstance(bits, str):
+            raise TypeError(f"bits must be a string, got {type(bits).__name__}")
         if set(bits) - {"0", "1"}:
             raise ValueError(f"bits must consist of 0 and 1, got {sorted(set(bits) - {'0', '1'})}")
         of_index = {word: category for category, word in self.index.items()}
@@ -161,12 +170,16 @@ class HierarchicalCode:
         sequence: list[Symbol] = []
         place = 0
         while place < len(bits):
+            before = [self.category[item] for item in sequence[-1:]]
+            start = len(sequence)
             category, place = _read(bits, place, of_index)
             while True:
                 item, place = _read(bits, place, of_module[category])
                 if item == EXIT:
                     break
                 sequence.append(item)
+            if len(sequence) == start or category in before:
+                raise ValueError(f"bits must be what encode writes, but {category!r} is entered for nothing")
         return sequence
 
     @property
@@ -236,15 +249,16 @@ def stationary_distribution(transitions: Any, teleport: float = 0.15) -> Float[n
         transitions: (n, n), dense or sparse: T[i, j] is the probability to go from i to j. A row of zeros
             is a dangling node.
         teleport: τ, the probability to go to any node, itself included, with equal odds. For 0 there must
-            be one solution only, and no dangling node.
+            be one solution only, and no dangling node; else at least 1e-9.
 
     Raises:
+        TypeError: transitions is no matrix of real numbers, or teleport no number.
         ValueError: transitions not square or empty, with an entry that is negative or not finite, or with
-            a row that sums neither to 1 nor to 0; teleport outside [0, 1]; or 0 where the solution is not
-            unique.
+            a row that sums neither to 1 nor to 0; teleport outside [0, 1], or below 1e-9; or 0 where the
+            solution is not unique.
     """
     matrix = _matrix(transitions, "transitions")
-    _check_teleport(teleport)
+    teleport = _probability(teleport)
     sums = matrix.sum(1)
     dangling = sums == 0
     if not np.allclose(sums[~dangling], 1.0):
@@ -255,15 +269,19 @@ def stationary_distribution(transitions: Any, teleport: float = 0.15) -> Float[n
     n = len(sums)
     backward = matrix.T.tocsr()
     p = np.full(n, 1 / n)
-    # A step makes the distance to the solution smaller by 1 − τ at least.
-    for _ in range(math.ceil(math.log(1e-16) / math.log1p(-teleport)) if teleport < 1 else 1):
+    # A step makes the distance to the solution smaller by 1 − τ at least. For small τ that is little; then
+    # the mean of p and the step's result is often much faster, since it ends what swings to and fro.
+    lazy = 0.5 if teleport < 0.05 else 0.0
+    for _ in range(10_000):
         lost = p[dangling].sum()
         following = (1 - teleport) * (backward @ p) + (teleport + (1 - teleport) * lost) / n
-        following /= following.sum()
-        if np.abs(following - p).sum() < 1e-16:
-            break
+        following = lazy * p + (1 - lazy) * following / following.sum()
+        if np.abs(following - p).sum() < 1e-15:
+            return following
         p = following
-    return p
+    # p is proportional to the solution of x = (1 − τ)·xT + 1: what is lost comes back to all nodes alike.
+    x = sparse.linalg.spsolve((sparse.eye_array(n) - (1 - teleport) * backward).tocsc(), np.ones(n))
+    return x / x.sum()
 
 
 def _stationary_without_teleport(matrix: sparse.csr_array, dangling: np.ndarray) -> np.ndarray:
@@ -278,12 +296,14 @@ def _stationary_without_teleport(matrix: sparse.csr_array, dangling: np.ndarray)
     if len(closed) > 1:
         raise ValueError(f"teleport must be positive where {len(closed)} parts are never left, got 0")
     inside = np.flatnonzero(component == closed[0])
-    # p(T − 1) = 0 with one equation, which follows from the others, replaced by Σp = 1.
-    system = (matrix[inside][:, inside].T - sparse.eye_array(len(inside))).tolil()
-    system[-1, :] = 1.0
     p = np.zeros(matrix.shape[0])
-    p[inside] = sparse.linalg.spsolve(system.tocsc(), np.eye(1, len(inside), len(inside) - 1)[0])
-    return np.clip(p, 0.0, None) / np.clip(p, 0.0, None).sum()
+    p[inside[0]] = 1.0
+    if len(inside) > 1:
+        # p(1 − T) = 0 with the first rate set to 1, and without the first equation, which follows.
+        system = (sparse.eye_array(len(inside)) - matrix[inside][:, inside].T).tocsc()
+        rest = sparse.linalg.spsolve(system[1:, 1:], -system[1:, [0]].toarray().ravel())
+        p[inside[1:]] = np.maximum(rest, 0.0)  # rounding may make a rate of nearly 0 negative
+    return p / p.sum()
 
 
 def random_walk_flow(graph: Any, teleport: float = 0.15) -> Flow:
@@ -304,10 +324,10 @@ def random_walk_flow(graph: Any, teleport: float = 0.15) -> Flow:
             teleport outside [0, 1], or 0 for a graph that is directed or has no links.
     """
     nodes, weights = _weights(graph)
-    _check_teleport(teleport)
+    teleport = _probability(teleport)
     n, strength = len(nodes), weights.sum(1)
     if teleport == 0:
-        if abs(weights - weights.T).max() > 1e-12 * max(abs(weights).max(), 1e-300):
+        if _is_directed(weights):
             raise ValueError("teleport must be positive for a directed graph, got 0")
         if weights.nnz == 0:
             raise ValueError("teleport must be positive for a graph without links, got 0")
@@ -332,20 +352,26 @@ def neighbour_graph(vectors: ArrayLike, neighbours: int = 50, threshold: float =
         A matrix (n, n), at [i, j] with the cosine of vectors i and j, if j is among i's nearest, and 0 else.
 
     Raises:
-        TypeError: neighbours is no int.
+        TypeError: vectors are no real numbers, neighbours is no int, or threshold no number.
         ValueError: vectors not of this shape, not finite, or 0; neighbours below 1; threshold outside (0, 1].
     """
-    table = np.asarray(vectors, dtype=float)
+    table = np.asarray(vectors)
+    if table.dtype.kind not in "biuf":
+        raise TypeError(f"vectors must have real entries, got dtype {table.dtype}")
+    table = table.astype(float)
     checks.count("neighbours", neighbours, 1)
+    if not isinstance(threshold, numbers.Real) or isinstance(threshold, bool):
+        raise TypeError(f"threshold must be a number, got {threshold!r}")
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold must lie in (0, 1], got {threshold}")
     if table.ndim != 2 or table.shape[0] == 0:
         raise ValueError(f"vectors must have the shape (n, d), got {table.shape}")
-    norm = np.linalg.norm(table, axis=1)
-    if not (np.isfinite(norm) & (norm > 0)).all():
-        wrong = np.flatnonzero(~(np.isfinite(norm) & (norm > 0)))[0]
-        raise ValueError(f"vectors must be finite and not 0, but row {wrong} has the norm {norm[wrong]}")
-    unit = table / norm[:, None]
+    largest = np.abs(table).max(1, initial=0.0, keepdims=True)
+    if not (np.isfinite(largest) & (largest > 0)).all():
+        wrong = np.flatnonzero(~(np.isfinite(largest) & (largest > 0)))[0]
+        raise ValueError(f"vectors must be finite and not 0, but row {wrong} is {table[wrong]}")
+    unit = table / largest  # first, or squares may overflow
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     n, blocks = len(unit), []
     for start in range(0, n, 1000):  # (1000, n) cosines at a time
         cosine = np.minimum(unit[start : start + 1000] @ unit.T, 1.0)
@@ -353,7 +379,7 @@ def neighbour_graph(vectors: ArrayLike, neighbours: int = 50, threshold: float =
         cosine[rows, start + rows] = -1.0
         nearest = np.argpartition(-cosine, min(neighbours, n) - 1, axis=1)[:, :neighbours]
         values = np.take_along_axis(cosine, nearest, 1)
-        kept = values >= threshold
+        kept = values >= threshold - 1e-12  # of equal directions the cosine is 1 but for rounding
         blocks.append((np.nonzero(kept)[0] + start, nearest[kept], values[kept]))
     source, target, weight = (np.concatenate(part) for part in zip(*blocks, strict=True))
     return sparse.csr_array((weight, (source, target)), shape=(n, n))
@@ -364,25 +390,30 @@ def overlapping_flow(graph: Any, memberships: Mapping[Hashable, Collection[Hasha
 
     A walk in module i that goes to a node of i stays in i; to another node, it enters one of that node's
     modules, with equal odds (Viamontes Esquivel and Rosvall 2011). The flow's nodes are pairs (node,
-    module), with the node's visits in that module: `map_equation` takes the module of each pair.
+    module), with the node's visits in that module: `map_equation` takes the module of each pair. The
+    rates are solved for directly, which is for networks of some thousand nodes.
 
     Args:
         graph: see `random_walk_flow`; connected and undirected.
-        memberships: the modules of each node.
+        memberships: the modules of each node. One in which no walk ever comes to the node has rate 0.
 
     Raises:
-        TypeError: see `random_walk_flow`.
+        TypeError: see `random_walk_flow`; or memberships is no mapping to collections.
         ValueError: see `random_walk_flow`; a graph that is directed or in several parts; a node without
-            module; or memberships under which there are modules that a walk can never leave and others
-            that it can never enter.
+            module; or memberships under which it depends on the start in which modules a walk ends.
     """
     nodes, weights = _weights(graph)
-    if abs(weights - weights.T).max() > 1e-12 * max(abs(weights).max(), 1e-300):
+    if _is_directed(weights):
         raise ValueError("graph must be undirected, but it is directed")
+    if not isinstance(memberships, Mapping):
+        raise TypeError(f"memberships must be a mapping, got {type(memberships).__name__}")
     if (parts := csgraph.connected_components(weights)[0]) > 1 or weights.nnz == 0:
         raise ValueError(f"graph must be connected and have links, got {parts} parts, {weights.nnz} links")
     for node in nodes:
-        if not memberships.get(node):
+        own = memberships.get(node, ())
+        if not isinstance(own, Collection):
+            raise TypeError(f"memberships must be collections of modules, got {own!r} for {node!r}")
+        if len(own) == 0:
             raise ValueError(f"memberships must have a module for every node, got none for {node!r}")
     modules = [tuple(dict.fromkeys(memberships[node])) for node in nodes]
     states = [(node, module) for node, own in zip(nodes, modules, strict=True) for module in own]
@@ -409,31 +440,58 @@ def overlapping_flow(graph: Any, memberships: Mapping[Hashable, Collection[Hasha
 def _weights(graph: Any) -> tuple[tuple[Hashable, ...], sparse.csr_array]:
     if sparse.issparse(graph) or isinstance(graph, np.ndarray):
         matrix = _matrix(graph, "graph")
-        return tuple(range(matrix.shape[0])), matrix
-    import networkx as nx  # belongs to the extra "book"
+        nodes: tuple[Hashable, ...] = tuple(range(matrix.shape[0]))
+    else:
+        import networkx as nx  # belongs to the extra "book"
 
-    if not isinstance(graph, nx.Graph):
-        raise TypeError(f"graph must be a networkx graph or a matrix, got {type(graph).__name__}")
-    if len(graph) == 0:
-        raise ValueError("graph must have nodes, got none")
-    return tuple(graph), _matrix(nx.to_scipy_sparse_array(graph, dtype=float), "graph")
+        if not isinstance(graph, nx.Graph):
+            raise TypeError(f"graph must be a networkx graph or a matrix, got {type(graph).__name__}")
+        if len(graph) == 0:
+            raise ValueError("graph must have nodes, got none")
+        for a, b, weight in graph.edges(data="weight", default=1):
+            if not isinstance(weight, numbers.Real):
+                raise TypeError(f"graph must have weights that are numbers, got {weight!r} at {a!r}, {b!r}")
+            if not 0 <= float(weight) < math.inf:  # here, since parallel edges are added up below
+                raise ValueError(f"graph must have non-negative, finite entries, got {weight}")
+        nodes, matrix = tuple(graph), _matrix(nx.to_scipy_sparse_array(graph, dtype=float), "graph")
+    if matrix.nnz:  # only ratios matter; by a power of 2, so that nothing is rounded
+        matrix.data = np.ldexp(matrix.data, -int(np.frexp(matrix.data.max())[1]))
+        matrix.eliminate_zeros()
+    return nodes, matrix
 
 
 def _matrix(value: Any, name: str) -> sparse.csr_array:
-    matrix = sparse.csr_array(value, dtype=float)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
-        raise ValueError(f"{name} must be a square matrix of at least one row, got shape {matrix.shape}")
-    bad = ~((matrix.data >= 0) & np.isfinite(matrix.data))
+    """A copy in rows, without zeros."""
+    if not (sparse.issparse(value) or isinstance(value, np.ndarray)) or np.ma.isMaskedArray(value):
+        raise TypeError(f"{name} must be a matrix, dense or sparse, got {type(value).__name__}")
+    if value.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must have real entries, got dtype {value.dtype}")
+    if value.ndim != 2 or value.shape[0] != value.shape[1] or value.shape[0] == 0:
+        raise ValueError(f"{name} must be a square matrix of at least one row, got shape {value.shape}")
+    entries = value.tocoo().data if sparse.issparse(value) else value
+    bad = ~((entries >= 0) & np.isfinite(entries))
     if bad.any():
-        raise ValueError(f"{name} must have non-negative, finite entries, got {matrix.data[bad][0]}")
+        raise ValueError(f"{name} must have non-negative, finite entries, got {entries[bad][0]}")
+    matrix = sparse.csr_array(value, dtype=float, copy=True)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
     return matrix
 
 
-def _check_teleport(teleport: float) -> None:
-    if not 0 <= teleport <= 1:
-        raise ValueError(f"teleport must lie in [0, 1], got {teleport}")
+def _is_directed(weights: sparse.csr_array) -> bool:
+    back = weights.T.tocsr()
+    return bool((abs(weights - back) > 1e-12 * weights.maximum(back)).nnz)
+
+
+def _probability(teleport: float) -> float:
+    if not isinstance(teleport, numbers.Real) or isinstance(teleport, bool):
+        raise TypeError(f"teleport must be a number, got {teleport!r}")
+    value = float(teleport)
+    if not 0 <= value <= 1:
+        raise ValueError(f"teleport must lie in [0, 1], got {value}")
+    if 0 < value < 1e-9:
+        raise ValueError(f"teleport must be 0 or at least 1e-9, got {value}")
+    return value
 
 
 # --- The map equation --------------------------------------------------------------------------
@@ -453,7 +511,9 @@ def map_equation(flow: Flow, partition: Partition) -> float:
         flow: of `random_walk_flow`.
         partition: a module for each node: a mapping from nodes, or a sequence in the order of `flow.nodes`.
 
-    Raises ValueError for a partition that misses a node.
+    Raises:
+        TypeError: partition is neither mapping nor sequence, or a module is not hashable.
+        ValueError: a partition that misses a node, or has NaN for a module.
     """
     return sum(_codelengths(flow, _labels(flow, partition)))
 
@@ -465,10 +525,19 @@ def _labels(flow: Flow, partition: Partition) -> np.ndarray:
         if missing:
             raise ValueError(f"partition must have a module for every node, got none for {missing[0]!r}")
         partition = [partition[node] for node in flow.nodes]
+    elif not isinstance(partition, Sequence | np.ndarray):
+        raise TypeError(f"partition must be a mapping or a sequence, got {type(partition).__name__}")
     if len(partition) != len(flow.nodes):
         raise ValueError(f"partition must have {len(flow.nodes)} modules, got {len(partition)}")
     number: dict[Hashable, int] = {}
-    return np.array([number.setdefault(module, len(number)) for module in partition])
+    labels = []
+    for module in partition.tolist() if isinstance(partition, np.ndarray) else partition:
+        if not isinstance(module, Hashable):
+            raise TypeError(f"partition must have hashable modules, got {module!r}")
+        if module != module:
+            raise ValueError(f"partition must have modules that equal themselves, got {module!r}")
+        labels.append(number.setdefault(module, len(number)))
+    return np.array(labels)
 
 
 def _exits(flow: Flow, labels: np.ndarray) -> np.ndarray:
@@ -511,8 +580,8 @@ def hierarchical_map_equation(flow: Flow, levels: Sequence[Partition]) -> float:
         parent = _parents(coarse, fine, number)
         divided = np.bincount(parent) > 1
         exits, inner = _exits(flow, coarse), _exits(flow, fine)
-        for module in np.flatnonzero(divided):
-            total += _codebook([exits[module], *inner[parent == module]])
+        used, terms = exits + np.bincount(parent, inner), _plogp(exits) + np.bincount(parent, _plogp(inner))
+        total += float((_plogp(used) - terms)[divided].sum())
     return total + _codelengths(flow, labels[-1])[1]
 
 
@@ -560,7 +629,8 @@ def infomap(
     Every node begins as a module. In random order, nodes move to the neighbouring module that shortens
     the description most; then modules move as nodes do; then single nodes and parts of modules move
     again, until nothing helps. With teleportation, which leads everywhere, modules without links between
-    them are merged as well where that helps, if they are 300 or fewer. The best of several trials is kept.
+    them are merged as well where that helps. The best of several trials is kept. Nodes that the walk never
+    visits, isolated ones for τ = 0, cost nothing wherever they are.
 
     Args:
         graph: see `random_walk_flow`.
@@ -601,7 +671,7 @@ class Stage:
 
 
 def search_stages(graph: Any, teleport: float = 0.15, seed: int = 0) -> tuple[Stage, ...]:
-    """What one trial of `infomap`, with two levels, goes through (infomap.alg1); no stage is longer than the one before.
+    """What one trial of `infomap` with two levels goes through; L(M) never becomes longer (infomap.alg1).
 
     Args:
         graph: see `random_walk_flow`.
@@ -676,7 +746,8 @@ def _by_package(
     _, weights = _weights(graph)
     flags = f"--silent --num-trials {trials} --seed {seed + 1}" + " --two-level" * (levels == 2)
     if teleport > 0:  # recorded, to all nodes: what the formula says, and not the package's default
-        flags += f" --directed --recorded-teleportation --to-nodes --teleportation-probability {teleport!r}"
+        flags += " --directed --recorded-teleportation --to-nodes"
+        flags += f" --teleportation-probability {float(teleport)!r}"
     else:
         weights = sparse.triu(weights)
     search = package.Infomap(flags)
@@ -684,6 +755,8 @@ def _by_package(
     for node in range(weights.shape[0]):
         search.add_node(node)
     search.add_links(zip(links.row.tolist(), links.col.tolist(), links.data.tolist(), strict=True))
+    if weights.shape[0] == 1:  # the package gives no modules then
+        return (np.zeros(1, dtype=int),)
     paths = search.run().multilevel_modules()
     depth = max(map(len, paths.values()))
     return tuple(
@@ -1002,36 +1075,84 @@ def _many_levels(
     flow: Flow, network: _Network, labels: np.ndarray, rng: random.Random
 ) -> tuple[np.ndarray, ...]:
     """Levels above and below the given modules, as long as they shorten the description."""
-    candidates = [_divided(network, (labels,), rng)]
-    levels: tuple[np.ndarray, ...] = (labels,)
+    below = _divided(network, (labels,), rng)
+    candidates, top = [below], labels
+    above_them: tuple[np.ndarray, ...] = ()
     while True:
         # The modules as nodes: what enters them is what a codebook above them has to name.
-        above = network.merged(levels[0])
+        above = network.merged(top)
         above.visit = above.exits()
         groups = _two_levels(above, rng)
         if groups.max() == 0 or groups.max() + 1 == len(groups):
             break
-        levels = (groups[levels[0]], *levels)
+        top = groups[top]
+        above_them = (top, *above_them)
         # The division of the new top modules may be found anew, from their nodes.
-        candidates += [_divided(network, levels, rng), _divided(network, levels[:1], rng)]
+        candidates += [(*above_them, *below), _divided(network, (top,), rng)]
     return min(
         (_flattened(flow, found) for found in candidates),
         key=lambda found: hierarchical_map_equation(flow, found),
     )
 
 
+class _Module(NamedTuple):
+    level: int
+    label: int
+
+
 def _flattened(flow: Flow, levels: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-    """Without those modules of modules whose members are named more shortly one level up."""
-    found = list(levels)
-    for number in range(len(found) - 1):
-        for module in range(found[number].max() + 1):
-            inside = found[number] == module
-            if len(np.unique(found[number + 1][inside])) > 1:
-                apart = np.where(inside, found[number].max() + 1 + found[number + 1], found[number])
-                changed = [*found[:number], np.unique(apart, return_inverse=True)[1], *found[number + 1 :]]
-                if hierarchical_map_equation(flow, changed) < hierarchical_map_equation(flow, found) - 1e-12:
-                    return _flattened(flow, tuple(changed))
-    return tuple(found)
+    """Without those modules of modules whose members are named more shortly one level up.
+
+    Where module m, of exit rate e, holds modules whose exit rates sum to c, and the codebook that names m
+    is used at the rate S: without m that codebook is used at S − e + c, and m's own, at e + c, is not needed.
+    """
+    exits = [_exits(flow, level) for level in levels]
+    sizes = [np.bincount(level) for level in levels]
+    root = _Module(-1, 0)
+    parent: dict[_Module, _Module] = {}
+    finest = []
+    for node in np.unique(levels[-1], return_index=True)[1].tolist():
+        lowest, size = root, 0
+        for number, level in enumerate(levels):
+            module = _Module(number, int(level[node]))
+            if sizes[number][module.label] != size:  # else it is the one above, not divided
+                parent[module] = lowest
+                lowest, size = module, int(sizes[number][module.label])
+        finest.append(lowest)
+    rate = {module: float(exits[module.level][module.label]) for module in parent} | {root: 0.0}
+    inner: dict[_Module, float] = defaultdict(float)
+    holds: dict[_Module, list[_Module]] = defaultdict(list)
+    for module, above in parent.items():
+        inner[above] += rate[module]
+        holds[above].append(module)
+    changed = True
+    while changed:
+        changed = False
+        for module in [m for m in parent if m in holds]:
+            above = parent[module]
+            used, own = rate[above] + inner[above], rate[module] + inner[module]
+            without = used - rate[module] + inner[module]
+            change = _plogp([without, rate[module], rate[module]]).sum() - _plogp([used, own]).sum()
+            if change < -1e-12:
+                for member in holds[module]:
+                    parent[member] = above
+                holds[above] = [m for m in holds[above] if m != module] + holds[module]
+                inner[above] += inner[module] - rate[module]
+                del holds[module], parent[module]
+                changed = True
+    paths = []
+    for module in finest:
+        path = [module]
+        while parent[path[0]] != root:
+            path.insert(0, parent[path[0]])
+        paths.append(path)
+    label = {module: i for i, module in enumerate(parent)}
+    return tuple(
+        np.unique([label[path[min(depth, len(path) - 1)]] for path in paths], return_inverse=True)[1][
+            levels[-1]
+        ]
+        for depth in range(max(map(len, paths)))
+    )
 
 
 def _divided(network: _Network, levels: tuple[np.ndarray, ...], rng: random.Random) -> tuple[np.ndarray, ...]:
@@ -1050,27 +1171,43 @@ def _divided(network: _Network, levels: tuple[np.ndarray, ...], rng: random.Rand
         levels = (*levels, finer)
 
 
-# So many modules at most are tried in all pairs; among more, linked ones only.
+# So many modules at most are tried in all pairs.
 _ALL_PAIRS = 300
 
 
 def _pairs(network: _Network) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs that a merger may be good for, and what flows between them.
 
-    Teleportation links all: also modules without a link between them may be better off as one.
+    Teleportation links all: also modules without a link between them may be better off as one. Among many,
+    those of nearly the same exit rate are looked at.
     """
     count = len(network.visit)
-    if not network.teleport.any() or count > _ALL_PAIRS:
-        once = network.source < network.target
-        return network.source[once], network.target[once], network.both[once]
-    between = np.zeros((count, count))
-    between[network.source, network.target] = network.both
-    a, b = np.triu_indices(count, 1)
-    return a, b, between[a, b]
+    once = network.source < network.target
+    a, b, between = network.source[once], network.target[once], network.both[once]
+    if not network.teleport.any():
+        return a, b, between
+    if count <= _ALL_PAIRS:
+        flow = np.zeros((count, count))
+        flow[a, b] = between
+        a, b = np.triu_indices(count, 1)
+        return a, b, flow[a, b]
+    order = np.argsort(network.exits(), kind="stable")
+    one, other = np.sort([order[:-1], order[1:]], axis=0)
+    apart = ~np.isin(one * count + other, a * count + b)
+    zeros = np.zeros(int(apart.sum()))
+    return (
+        np.concatenate([a, one[apart]]),
+        np.concatenate([b, other[apart]]),
+        np.concatenate([between, zeros]),
+    )
 
 
 def _mergers(network: _Network, labels: np.ndarray, outer: float = 0.0) -> np.ndarray:
-    """Merge the two modules that it shortens L most to merge, until it shortens L no more."""
+    """Merge the two modules that it shortens L most to merge, until it shortens L no more.
+
+    Where pairs are many because the walk teleports, as many at once as help together.
+    """
+    codelength = _objective(network, labels, outer)
     while True:
         merged = network.merged(labels)
         a, b, between = _pairs(merged)
@@ -1090,8 +1227,30 @@ def _mergers(network: _Network, labels: np.ndarray, outer: float = 0.0) -> np.nd
         )
         if len(change) == 0 or change.min() > -1e-10:
             return labels
-        best = change.argmin()
-        labels = np.unique(np.where(labels == b[best], a[best], labels), return_inverse=True)[1]
+        best = [int(change.argmin())]
+        if merged.teleport.any() and len(exits) > _ALL_PAIRS:
+            taken: set[int] = set()
+            several = []
+            for pair in np.argsort(change, kind="stable").tolist():
+                ends = {int(a[pair]), int(b[pair])}
+                if change[pair] > -1e-10:
+                    break
+                if not ends & taken:
+                    taken |= ends
+                    several.append(pair)
+            together = _joined(labels, a[several], b[several])
+            if _objective(network, together, outer) < codelength - 1e-10:
+                labels, codelength = together, _objective(network, together, outer)
+                continue
+        labels = _joined(labels, a[best], b[best])
+        codelength = _objective(network, labels, outer)
+
+
+def _joined(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Modules b get the labels of modules a."""
+    new = np.arange(labels.max() + 1)
+    new[b] = a
+    return np.unique(new[labels], return_inverse=True)[1]
 
 
 def _alternatives(network: _Network, labels: np.ndarray, node: int) -> tuple[np.ndarray, np.ndarray]:

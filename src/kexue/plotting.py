@@ -204,23 +204,29 @@ def views_figure(
         caption: stands below the figure in the book.
         alt: a description for those who do not see the figure.
         layout: Plotly's layout; the axes, for example.
+
+    Raises ValueError for no views, or one that does not say of each trace whether it is seen.
     """
     import plotly.graph_objects as go
 
-    steps = [
-        {"method": "update", "label": label, "args": [{"visible": list(visible)}, dict(changes)]}
-        for label, (visible, changes) in views.items()
-    ]
-    slider = {"active": 0, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": 10}}
-    slider |= {
-        "ticklen": 0,
-        "minorticklen": 0,
-        "font": {"color": "rgba(0,0,0,0)"},
-    }  # too many labels to stand side by side
-    slider["currentvalue"] |= {"font": {"color": BLACK, "size": 14}}
-    first = next(iter(views.values()))[0]
-    shown = [{**trace, "visible": visible} for trace, visible in zip(traces, first, strict=True)]
-    return go.Figure(data=shown, layout=_interactive(caption, alt) | {"sliders": [slider], **layout})
+    if not views:
+        raise ValueError("views must hold at least one, got none")
+    steps = []
+    for label, (visible, changes) in views.items():
+        if len(visible) != len(traces):
+            raise ValueError(f"views must say of {len(traces)} traces if they are seen, got {visible}")
+        steps.append(
+            {"method": "update", "label": label, "args": [{"visible": list(visible)}, dict(changes)]}
+        )
+    value = {"prefix": prefix, "font": {"color": BLACK, "size": 14}}
+    slider = {"active": 0, "steps": steps, "currentvalue": value, "pad": {"t": 10}}
+    # Too many labels to stand side by side: only the current one is shown.
+    slider |= {"ticklen": 0, "minorticklen": 0, "font": {"color": "rgba(0,0,0,0)"}}
+    figure = go.Figure(data=list(traces), layout=_interactive(caption, alt) | {"sliders": [slider], **layout})
+    first, changes = next(iter(views.values()))
+    for trace, seen in zip(figure.data, first, strict=True):
+        trace.visible = seen
+    return figure.update_layout({name.replace(".", "_"): value for name, value in changes.items()})
 
 
 def _interactive(caption: str, alt: str) -> dict[str, Any]:
