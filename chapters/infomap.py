@@ -1118,7 +1118,7 @@ verdict(
 )
 
 # %% [markdown]
-# ### The search of 2007 ends in the same place, much later
+# ### The search of 2007 comes nearly as far, much later
 #
 # Two years earlier two of the three authors had searched in another way. They merged the two modules whose merger shortens $L$ most, until none does, and then improved the result by *simulated annealing*: nodes change their modules at random, downhill preferably but sometimes uphill, and
 # ever less so as a temperature $T$ falls. We draw the module of a node, one of its neighbours', its own or an empty one, from
@@ -1532,7 +1532,7 @@ verdict(
 #
 # ## A node between two groups belongs to both
 #
-# Somebody who dances in two groups belongs to both. A word like 打 belongs to fighting, to telephoning and to ball games. Whoever is in both can have a short name in both codebooks {cite:p}`viamontes2011`. Let a node have several memberships. A walk in module $i$ that comes to a node of $i$ stays in $i$; if the
+# Somebody who dances in two groups belongs to both. A word like 打 (to hit) belongs to fights, to telephone calls and to ball games. Whoever is in both can have a short name in both codebooks {cite:p}`viamontes2011`. Let a node have several memberships. A walk in module $i$ that comes to a node of $i$ stays in $i$; if the
 # node is no member of $i$, the walk enters one of the node's modules at random. So the walk is on pairs (node, module), and the map equation applies to the pairs as it stands.
 
 # %%
@@ -1850,7 +1850,7 @@ print(
 )
 
 # %% [markdown]
-# The agreement looks low, but it has a ceiling. Even if no cluster mixed two tags, hundreds of clusters and a few dozen tags cannot be the same division. And the number of clusters matters: k-means with as many clusters as there are tags agrees with the tags better. InfoMap does not know with what one wants to compare; its number is that of the
+# The agreement looks low, but it has a ceiling. Even if no cluster mixed two tags, hundreds of clusters and a few dozen tags cannot be the same division. And the number of clusters matters: k-means with as many clusters as there are tags agrees with the tags better, where clusters are many. InfoMap does not know with what one wants to compare; its number is that of the
 # network. The figure has all of that, at several thresholds of the network's links, always on the words that are linked there. (`engine="infomap"`, for speed; on this directed network its descriptions come out a little longer, and its clusters fewer, than those of our search.)
 
 # %%
