@@ -557,6 +557,9 @@ def test_a_part_is_divided_as_well_as_its_codebooks_allow(seed, teleport):
     found = [module._two_levels(part, random.Random(i), exits[0]) for i in range(10)]
     lengths = [module._objective(part, of, exits[0]) if of.any() else undivided for of in found]
     assert min(lengths) == pytest.approx(min(undivided, *inside.values()), abs=1e-9)
+    for i in range(3):
+        deeper = module._divided(network, (coarse,), random.Random(i))
+        assert hierarchical_map_equation(flow, deeper) <= whole + 1e-9
     merged = module._mergers(part, np.arange(6), exits[0])
     length = module._objective(part, merged, exits[0])
     for a, b in itertools.combinations(range(merged.max() + 1), 2):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from IPython.display import Markdown, display
+from threadpoolctl import threadpool_limits
 
 from kexue import ledger
 from kexue.data import SOURCES
@@ -30,9 +31,9 @@ def setup(slug: str, seed: int = 0, threads: int = 1) -> torch.Generator:
     """Prepare a chapter and show its head: what it checks, how long it takes, what it needs.
 
     Seeds torch's global generator, demands deterministic algorithms, sets the style of the figures
-    and the number of threads (at most OMP_NUM_THREADS, where that is set). Small tensors run as fast
-    on one thread, and much faster beside other programs. Returns a generator with the same seed for
-    the cells to draw from.
+    and the number of threads of all libraries (at most OMP_NUM_THREADS, where that is set). Small
+    tensors run as fast on one thread, and much faster beside other programs. Returns a generator with
+    the same seed for the cells to draw from.
 
     Raises ValueError for a slug without a ledger.
     """
@@ -43,7 +44,9 @@ def setup(slug: str, seed: int = 0, threads: int = 1) -> torch.Generator:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs to be deterministic
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(min(threads, int(os.environ.get("OMP_NUM_THREADS", threads))))
+    threads = min(threads, int(os.environ.get("OMP_NUM_THREADS", threads)))
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)  # of what else is loaded: NumPy, scikit-learn
     plotting.use_style()
     display(Markdown(_head(article)))
     return torch.Generator().manual_seed(seed)
