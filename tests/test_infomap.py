@@ -531,8 +531,9 @@ def test_after_the_moves_no_single_move_helps(seed, teleport, outer, started):
             assert module._objective(network, changed, outer) >= length - 1e-9
 
 
-@settings(max_examples=30)
+@settings(max_examples=16)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.15]))
+@pytest.mark.unchecked
 def test_a_part_is_divided_as_well_as_its_codebooks_allow(seed, teleport):
     """Levels below a module: `outer` is the rate of its own exit mark."""
     rng = np.random.default_rng(seed)
@@ -618,6 +619,8 @@ def test_modules_that_only_cost_are_taken_out():
     assert hierarchical_map_equation(flow, kept) <= hierarchical_map_equation(flow, levels) + 1e-12
 
 
+@pytest.mark.house
+@pytest.mark.unchecked
 def test_deep_hierarchies_take_time_in_proportion():
     times = []
     for n in (100, 400):

@@ -727,6 +727,7 @@ def test_the_recorded_classifiers_have_the_recorded_accuracy(masks):
         assert right.double().mean() == pytest.approx(run.summary[f"test_accuracy_added_{added}"], abs=0.002)
 
 
+@pytest.mark.house
 @pytest.mark.unchecked
 def test_the_recorded_word_vectors_have_the_recorded_neighbours_and_clusters():
     script, run = experiments("infomap_words"), Run(ROOT / "runs" / "infomap_words" / "seed1")
