@@ -489,6 +489,7 @@ def test_alternatives_for_a_node_are_priced_as_the_map_equation_does(seed, telep
 
 
 @pytest.mark.verifies("infomap.alg2")
+@pytest.mark.house
 @pytest.mark.unchecked
 @pytest.mark.parametrize(("teleport", "seed"), [(0.0, 1), (0.15, 0)])  # other seeds end a little above
 def test_merging_and_annealing_come_as_far_on_small_graphs(teleport, seed):
@@ -532,7 +533,7 @@ def test_after_the_moves_no_single_move_helps(seed, teleport, outer, started):
             assert module._objective(network, changed, outer) >= length - 1e-9
 
 
-@settings(max_examples=16)
+@settings(max_examples=8)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.15]))
 @pytest.mark.unchecked
 def test_a_part_is_divided_as_well_as_its_codebooks_allow(seed, teleport):
