@@ -714,6 +714,7 @@ def test_the_recorded_priors_have_the_recorded_bits(name):
     assert bits == pytest.approx(run.summary["test_bits"], abs=0.01)
 
 
+@pytest.mark.house
 @pytest.mark.parametrize("masks", ["none", "pooling", "everywhere"])
 def test_the_recorded_classifiers_have_the_recorded_accuracy(masks):
     run = Run(ROOT / "runs" / "masking_reviews" / f"attention-random-{masks}-seed1")
