@@ -54,6 +54,7 @@ class Config:
     steps: int = 4000
     batch_size: int = 128
     every: int = 500
+    keep_weights: bool = False
 
 
 # --- Formulas ----------------------------------------------------------------------------------
@@ -219,6 +220,7 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
         schedule=lambda index: 0.5 + 0.5 * math.cos(math.pi * index / config.steps),
         max_norm=1.0,
         bf16=True,
+        keep_weights=config.keep_weights,
         stop_after=stop_after,
     )
 

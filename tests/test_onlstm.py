@@ -1623,6 +1623,8 @@ def sample():
         pytest.skip(str(error))
 
 
+@pytest.mark.house  # half a minute
+@pytest.mark.unchecked  # checks of types on every call of a recursion go too deep for 171 words
 @pytest.mark.verifies("onlstm.claim8")
 def test_right_branching_on_the_treebank_with_and_without_punctuation(sample):
     short = [tree for tree in sample if len(leaves(tree)) <= 10]
