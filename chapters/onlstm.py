@@ -39,7 +39,9 @@ from kexue.onlstm import (
     LSTMCell,
     ONLSTMCell,
     balanced,
+    best_tree,
     bracket_f1,
+    brackets,
     cumax,
     leaves,
     left_branching,
@@ -59,12 +61,12 @@ F64 = torch.float64
 # A recurrent network reads a sentence word by word and keeps a vector of memory. Some of what it should remember changes with every word. Some holds for a phrase, some for a clause, some for the whole
 # text. An LSTM may learn that by itself, but nobody can say which of its neurons does what: their order means nothing.
 #
-# The idea of this chapter {cite:p}`su2019onlstm,shen2019onlstm` is to *give* the order a meaning. Low neurons are for what is short, high ones for what lasts. At each word the network decides two things only: down to which level the memory of the past is kept,
-# and up to which level the new word writes. Below, by hand: seven words, six levels, and for every level and every word, who wrote what is remembered there.
+# The idea of this chapter {cite:p}`su2019onlstm,shen2019onlstm` is to *give* the order a meaning. Low neurons are for what is short, high ones for what lasts. At each word the network decides two things only: down to which level the past has a claim to the memory,
+# and up to which level the new word has one. Below, by hand: seven words, six levels, and for every level and every word, who wrote what is remembered there. (Where both have a claim, here the new word wins.)
 
 # %% tags=["hide-input"]
-WORDS = ["the", "old", "cat", "sat", "on", "the", "mat"]
-# By hand: the lowest level that the past keeps, and the highest that the word writes.
+WORDS = ["the₁", "old", "cat", "sat", "on", "the₂", "mat"]
+# By hand: the past has a claim to this level and those above, the word to this level and those below.
 D_F = [2, 1, 0, 4, 3, 2, 0]
 D_I = [5, 1, 0, 4, 3, 2, 0]
 
@@ -93,14 +95,15 @@ def draw_tree(ax, tree, fontsize=11):
     ax.axis("off")
 
 
-# %% mystnb={"figure": {"caption": "Above: the memory after each word. A cell shows the word that wrote it; the same colour is the same word. High levels keep their content for long, low ones change with every word. Below: the tree that the levels imply, since a word that lets the past go up to a high level begins something new.", "name": "onlstm-idea"}, "image": {"alt": "A grid of six levels and seven words. The top row holds the first word throughout; the row below changes at sat; lower rows change more and more often. Below it a binary tree over the old cat sat on the mat, which splits before sat first."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Above: the memory after each word, a column. A cell shows the word that wrote it, each word in its colour. High levels keep their content for long, low ones change with every word. Below: the tree that the levels imply, since a word that takes the memory over up to a high level begins something new.", "name": "onlstm-idea"}, "image": {"alt": "A grid of six levels and seven words. The top row holds the first word throughout; the row below changes at sat; lower rows change more and more often. Below it a binary tree over the old cat sat on the mat, which splits before sat first."}} tags=["hide-input"]
 def memory_by_hand(d_f, d_i, n):
     """Which word wrote each level, after each word: (n, T)."""
     c, columns = torch.zeros(n, dtype=F64), []
     for t, (f, i) in enumerate(zip(d_f, d_i)):
         new = torch.full((n,), t + 1.0, dtype=F64)
+        forget, take = torch.zeros_like(c), torch.ones_like(c)
         # Where both claim a level, here the new word wins: f = 0, i = 1.
-        c = segmented_update(c, new, torch.zeros_like(c), new / new, f, i)
+        c = segmented_update(c, new, forget, take, f, i)
         columns.append(c)
     return torch.stack(columns, 1).long()
 
@@ -373,10 +376,25 @@ print({case: f"{sum(ok)} of {len(ok)}" for case, ok in agree.items()})
 numbers = torch.tensor([3.0, 1.0, 4.0, 1.0, 5.0], dtype=F64)
 right = [numbers[:k].sum().item() for k in range(1, 6)]
 left = [numbers[k:].sum().item() for k in range(5)]
-logits_of = torch.randn(2, 5, 9, generator=rng, dtype=F64)
-d_f, d_i = logits_of.argmax(-1)  # for five rows, two integers each
-owned = segmented_update(*torch.rand(4, 5, 9, generator=rng), d_f, d_i)
-verdict("onlstm.eq3", holds=owned.shape == (5, 9) and all(packaged))
+cell = ONLSTMCell(3, 9, 9).double()  # F₁ and F₂: its most probable levels
+
+
+def two_integers(x, h):
+    """d_f and d_i, from 1 to 9, for each row."""
+    logits = (cell.ih(x) + cell.hh(h))[:, :18].unflatten(1, (2, 9))
+    return logits.argmax(-1).flip(1) + 1
+
+
+words, pasts = (
+    5 * torch.randn(200, size, generator=rng, dtype=F64) for size in (3, 9)
+)
+d = two_integers(words, pasts)
+of_word = bool((two_integers(-words, pasts) != d).any(0).all())
+of_past = bool((two_integers(words, -pasts) != d).any(0).all())
+verdict(
+    "onlstm.eq3",
+    holds=of_word and of_past and d.min() >= 1 and bool((d <= 9).all()),
+)
 verdict("onlstm.eq4", holds=all(agree["overlap"]) and all(packaged))
 verdict("onlstm.eq5", holds=all(agree["gap"]) and all(packaged))
 verdict("onlstm.eq6", holds=all(agree["overlap"] + agree["gap"]))
@@ -492,26 +510,47 @@ plotting.slider_figure(
     legend={"orientation": "h", "y": 1.12},
 )
 
+# %% [markdown]
+# Is that a good way to soften? Two answers. With larger and larger logits the soft update tends to the hard one, for every pair of levels. And for *any* logits, if $d_f$ and $d_i$ are drawn independently from their two distributions, the soft update is exactly the *expected* hard update: (6) is linear in $\omega$, $\tilde f$ and $\tilde i$, and
+# $\mathbb E[\tilde f\circ\tilde i]=\mathbb E[\tilde f]\circ\mathbb E[\tilde i]$. (The article does not say so; it is the best reason for this formula.) Both by enumeration:
+
+
 # %%
-scales = (1, 10, 100, 1000)
-parts = torch.rand(4, 8, generator=rng, dtype=F64)
-hard = segmented_update(*parts, 5, 3)
-gap = []
-for scale in scales:
-    past, new = cumax(scale * logits_f), reverse_cumax(scale * logits_i)
-    both = past * new
+def soft_update(parts, logits_f, logits_i):
+    """Equation (9) for given logits of the two levels."""
     c_prev, c_hat, f, i = parts
-    soft = both * (f * c_prev + i * c_hat)
-    soft = soft + (past - both) * c_prev + (new - both) * c_hat
-    gap.append((soft - hard).abs().max().item())
-for scale, g in zip(scales, gap):
-    size = f"{g:.0e}" if g > 1e-12 else "below 1e-12"
-    print(f"logits × {scale}: soft and hard update differ by {size}")
+    past, new = cumax(logits_f), reverse_cumax(logits_i)
+    both = past * new
+    mixed = both * (f * c_prev + i * c_hat)
+    return mixed + (past - both) * c_prev + (new - both) * c_hat
+
+
+parts = torch.rand(4, 8, generator=rng, dtype=F64)
+every = list(itertools.product(range(8), repeat=2))
+gap = {}
+for scale in (1, 10, 100):
+    gap[scale] = max(
+        (
+            soft_update(parts, scale * one_hot[a], scale * one_hot[b])
+            - segmented_update(*parts, a, b)
+        )
+        .abs()
+        .max()
+        .item()
+        for one_hot in [torch.eye(8, dtype=F64)]
+        for a, b in every
+    )
+p_f, p_i = logits_f.softmax(0), logits_i.softmax(0)
+expected = sum(
+    p_f[a] * p_i[b] * segmented_update(*parts, a, b) for a, b in every
+)
+is_expected = torch.allclose(soft_update(parts, logits_f, logits_i), expected)
 many = 5 * torch.randn(500, 8, generator=rng, dtype=F64)
 rises = bool((cumax(many).diff() >= 0).all())
 falls = bool((reverse_cumax(many).diff() <= 0).all())
-verdict("onlstm.eq8", holds=gap[-1] < 1e-12 and gap[0] > 0.1)
-verdict("onlstm.eq9", holds=rises and falls and gap[-1] < 1e-12)
+print("largest difference, 64 pairs:", {k: round(v, 4) for k, v in gap.items()})
+verdict("onlstm.eq8", holds=gap[100] < 1e-12 and gap[1] > 0.1)
+verdict("onlstm.eq9", holds=rises and falls and is_expected)
 
 # %% [markdown]
 # Everything together is the complete cell (10):
@@ -668,7 +707,7 @@ verdict(
 
 # %% [markdown]
 # The stack does two things that the cell does not. It multiplies the inputs of *all* times by $W$ at once, before the loop. And it knows its own derivative: in the form $c_t=F_t\circ c_{t-1}+I_t\circ\hat c_t$ with $F=\omega\circ f+\tilde f-\omega$ and $I=\omega\circ i+\tilde i-\omega$ the gradients are linear in those of $c_t$ and $h_t$, so all their
-# coefficients are computed for all times together, the gradient of $U$ is one product instead of one for each time, and what is left in the loop is short. The same numbers as the cells in a loop, sooner:
+# coefficients are computed for all times together, the gradient of $U$ is one product instead of one for each time, and what is left in the loop is short. The same gradients as from the cells in a loop, sooner:
 
 
 # %% tags=["nbval-ignore-output"]
@@ -695,7 +734,13 @@ rnn, batch = ONLSTM(64, 128, 16, num_layers=2), torch.randn(35, 16, 64)
 fast = seconds(lambda: rnn(batch)[0].sum().backward())
 slow = seconds(lambda: cells_in_a_loop(rnn, batch).sum().backward())
 print(f"training step, 2 layers of 128: {slow / fast:.1f} times as fast")
-assert torch.allclose(rnn(batch)[0], cells_in_a_loop(rnn, batch), atol=1e-5)
+gradients_of = []
+for read in (lambda: rnn(batch)[0], lambda: cells_in_a_loop(rnn, batch)):
+    rnn.zero_grad()
+    read().square().sum().backward()
+    gradients_of.append([p.grad.clone() for p in rnn.parameters()])
+for one, other in zip(*gradients_of):
+    assert torch.allclose(one, other, rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
 # In `benchmarks/` is the comparison at the paper's sizes, with PyTorch's own LSTM beside it.
@@ -722,7 +767,7 @@ assert torch.allclose(rnn(batch)[0], cells_in_a_loop(rnn, batch), atol=1e-5)
 #
 # The second equality: in $\sum_k\tilde f_t(k)=\sum_k\sum_{j\le k}p_f(j)$ each $p_f(j)$ is counted for $k=j,\dots,n$, which is $n-j+1$ times. So $\sum_k\tilde f_t(k)=\sum_j(n+1-j)\,p_f(j)=n+1-\sum_jj\,p_f(j)$.
 #
-# The paper's formula (15) ends at $n-\sum_k\tilde f_t(k)$, without the 1. The article calls it wrong, and so it is: by exactly 1 for any $p_f$ (a distribution that sits on level 1 would get the level 0). But a constant changes no order, so *every tree stays as it is*.
+# The paper's formula (15) ends at $n-\sum_k\tilde f_t(k)$, without the 1. The article calls it wrong, and as an equation it is: by exactly 1, for any $p_f$. (Read as the expected *number of neurons that are let go*, which is $d_f-1$, the paper's right-hand side is right, and its left-hand side is not.) A constant changes no order, so *every tree stays as it is*.
 
 # %%
 p = sympy.symbols("p1:7", positive=True)
@@ -745,7 +790,14 @@ sharp = (1e7 * logits).softmax(-1)
 argmax = logits.argmax(-1) + 1.0
 hard_limit = (torch.arange(1, 8) * sharp).sum(-1)
 sums_to_one = torch.allclose(prob.sum(-1), torch.ones_like(mean))
-verdict("onlstm.eq12", holds=sums_to_one and bool((prob > 0).all()))
+some = ONLSTM(5, 12, 4).double()
+text = torch.randn(6, 2, 5, generator=rng, dtype=F64)
+ran = some.trace(text)[0]
+before = torch.cat([torch.zeros(1, 2, 12, dtype=F64), ran.h[:-1]])
+literal_p = (some.cells[0].ih(text) + some.cells[0].hh(before))[..., 4:8]
+differences = ran.master_forget.diff(dim=-1)
+same_p = torch.allclose(differences, literal_p.softmax(-1)[..., 1:])
+verdict("onlstm.eq12", holds=sums_to_one and same_p)
 verdict("onlstm.eq13", holds=bool((hard_limit - argmax).abs().max() < 0.01))
 verdict(
     "onlstm.eq14",
@@ -784,7 +836,7 @@ verdict(
 # [\,x_{<k},\;[\,x_k,\;x_{>k}\,]\,],
 # $$
 #
-# then do the same with $x_{<k}$ and with $x_{>k}$, until single words are left. Where the past is forgotten, something new begins.
+# then do the same with $x_{<k}$ and with $x_{>k}$, until single words are left; where $x_{<k}$ or $x_{>k}$ is empty, so is its bracket. Where the past is forgotten, something new begins.
 
 # %%
 source(tree_from_levels)
@@ -835,12 +887,35 @@ def possible(n):
 
 
 assert all(possible(n) == a for n, (a, _, _) in counts.items())
-forty = possible(40) / (math.comb(78, 39) / 40)
-print(f"of the binary trees of 40 words: {forty:.0e}")
+share = {
+    n: possible(n) / (math.comb(2 * n - 2, n - 1) // n) for n in (10, 20, 40)
+}
+print("share that is reached:", {n: f"{s:.1%}" for n, s in share.items()})
 
 # %% [markdown]
-# With five words one tree is out of reach, $[[a,b],[[c,d],e]]$: after the split at $c$ the word $c$ is alone, so that $[c,d]$ cannot be a bracket. The share of trees that can be reached falls exponentially. On real sentences the loss is smaller, as English phrases like to begin with a short word; below the best trees that the rule can give are scored, too. For the same
-# reason the rule leans to the right: levels drawn at random give more right-branching trees than splits drawn at random. So *random levels* must be among the baselines of every experiment.
+# With five words one tree is out of reach, $[[a,b],[[c,d],e]]$: after the split at $c$ the word $c$ is alone, so that $[c,d]$ cannot be a bracket. The share that can be reached falls without end. On real sentences the loss is smaller, as left parts are often single words; below the best trees that the rule can give are scored, too.
+#
+# The same asymmetry makes the rule lean to the right. Draw levels at random, and count how many of the brackets of the right-branching tree come out, and of the left-branching one:
+
+# %%
+chance_draws = np.random.default_rng(0)
+lean = {}
+for name, rule in (
+    ("article's rule", tree_from_levels),
+    ("splits", split_tree),
+):
+    hits = {"right": 0, "left": 0}
+    words = [str(i) for i in range(10)]
+    for _ in range(500):
+        guess = brackets(rule(words, chance_draws.random(10)))
+        hits["right"] += len(guess & brackets(right_branching(words))) - 1
+        hits["left"] += len(guess & brackets(left_branching(words))) - 1
+    lean[name] = {side: round(100 * n / (500 * 8)) for side, n in hits.items()}
+print("per cent of the brackets, ten words:", lean)
+assert lean["article's rule"]["right"] > 1.3 * lean["article's rule"]["left"]
+
+# %% [markdown]
+# So *random levels* must be among the baselines of every experiment.
 
 # %%
 verdict(
@@ -942,7 +1017,7 @@ print({name: round(score) for name, score in chance.items()})
 assert max(chance.values()) < 60
 
 # %% [markdown]
-# Now two layers of 64 neurons, 16 levels each, as a language model: predict the next word, nothing else. No tree is shown. Three seeds with the article's input gate and three with the paper's, a few seconds each. (The settings are not tuned, but for one: with embeddings made longer by $\sqrt{64}$, as the larger models below have them, the network learns the words as fast, and its trees are scattered, some of them below a baseline.)
+# Now two layers of 64 neurons, 16 levels each, as a language model: predict the next word, nothing else. No tree is shown. Three seeds with the article's input gate and three with the paper's, a few seconds each. (One setting was chosen by looking at the trees of other seeds: the embeddings are not made longer by $\sqrt{64}$, as they are in the larger models below.)
 
 
 # %%
@@ -997,19 +1072,62 @@ trained = {
     for seed in range(3)
 }
 READINGS = list(itertools.product(("d_f", "d_i"), (0, 1)))
-on_grammar = {
-    key: {
-        (gate, layer): mean_f1(lambda w: tree_of(*found, w, layer, gate), GOLD)
+
+
+def levels_of(model, vocabulary, words):
+    """The level of each word, by reading: 1 − mean f̃ for d_f, mean ĩ for d_i."""
+    gates = master_gates(model, vocabulary, words)
+    return {
+        (gate, layer): (
+            1 - gates[layer][0].mean(-1)
+            if gate == "d_f"
+            else gates[layer][1].mean(-1)
+        ).numpy()
         for gate, layer in READINGS
     }
-    for key, found in trained.items()
+
+
+def f1_of(levels, gold=GOLD):
+    """Mean F1 in percent of the trees of levels."""
+    trees = [tree_from_levels(leaves(t), v) for t, v in zip(gold, levels)]
+    return 100 * float(np.mean([bracket_f1(*p) for p in zip(trees, gold)]))
+
+
+def averaged(levels, keys):
+    """Each level replaced by the mean over all places with the same key."""
+    everything, names = np.concatenate(levels), np.concatenate(keys)
+    means = {name: everything[names == name].mean() for name in set(names)}
+    return [np.array([means[name] for name in part]) for part in keys]
+
+
+KINDS_OF_WORDS = [
+    np.array([word.split(".")[0].rstrip("01234") for word in leaves(tree)])
+    for tree in GOLD
+]
+POSITIONS = [np.arange(len(leaves(tree))) for tree in GOLD]
+torch.manual_seed(0)
+any_vocabulary = trained["article", 0][1]
+untrained = LanguageModel(
+    len(any_vocabulary), (64, 64), chunk_size=4, embedding_scale=1.0
+).eval()
+on_grammar, by_kind, by_position = {}, {}, {}
+for key, found in trained.items():
+    read = [levels_of(*found, leaves(tree)) for tree in GOLD]
+    for reading in READINGS:
+        levels = [one[reading] for one in read]
+        on_grammar[key, *reading] = f1_of(levels)
+        by_kind[key, *reading] = f1_of(averaged(levels, KINDS_OF_WORDS))
+        by_position[key, *reading] = f1_of(averaged(levels, POSITIONS))
+read = [levels_of(untrained, any_vocabulary, leaves(tree)) for tree in GOLD]
+before_training = {
+    reading: f1_of([one[reading] for one in read]) for reading in READINGS
 }
 
-# %% mystnb={"figure": {"caption": "F1 of the grammar's trees, from both master gates and both layers, three seeds each; grey lines are the baselines, of which the highest is labelled.", "name": "onlstm-grammar"}, "image": {"alt": "Points for d_f and d_i in layers 1 and 2, for the article's and the paper's input gate. All points from d_f lie above the highest baseline, at about 30; those of d_i are scattered, some below it."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "F1 of the grammar's trees, from both master gates and both layers, three seeds each; grey lines are the baselines, of which the highest is labelled.", "name": "onlstm-grammar"}, "image": {"alt": "Points for d_f and d_i in layers 1 and 2, for the article's and the paper's input gate. Horizontal lines mark five baselines, crosses an untrained network."}} tags=["hide-input"]
 fig, ax = plotting.panels(1, height=3.4)
 for offset, kind, marker in ((-0.12, "article", "o"), (0.12, "paper", "s")):
     for place, key in enumerate(READINGS):
-        values = [on_grammar[kind, seed][key] for seed in range(3)]
+        values = [on_grammar[(kind, seed), *key] for seed in range(3)]
         ax.plot(
             [place + offset] * 3,
             values,
@@ -1020,7 +1138,14 @@ for offset, kind, marker in ((-0.12, "article", "o"), (0.12, "paper", "s")):
 for name, score in chance.items():
     ax.axhline(score, color="#999", lw=1)
 best = max(chance, key=chance.get)
-ax.annotate(best, (3.45, chance[best] + 1), ha="right", fontsize=9)
+ax.plot(
+    range(4),
+    [before_training[key] for key in READINGS],
+    "x",
+    color=plotting.BLACK,
+    label="untrained",
+)
+ax.text(-0.4, chance[best] + 1, best, fontsize=9)
 ax.set(
     xticks=range(4),
     xticklabels=[f"{gate}, layer {layer + 1}" for gate, layer in READINGS],
@@ -1030,7 +1155,7 @@ ax.set(
 ax.legend(loc="upper right")
 plt.show()
 
-# %% mystnb={"figure": {"caption": "What the network does at one sentence of the grammar, one of those whose tree it gets best (second layer, paper's gate, seed 0). Top: the master forget gate of 16 levels; dark is what is let go at a word. Middle: the level, 1 − mean. Then the tree from these levels, and the true one.", "name": "onlstm-gates"}, "image": {"alt": "A heat map of 16 levels by words, bars of the level with peaks at the beginning of phrases, and two trees of which the upper follows from the bars and resembles the lower, true one."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What the network does at one sentence of the grammar, one of those whose tree it gets best (second layer, paper's gate, seed 0). Top: the master forget gate of 16 levels; dark is what is let go at a word, light what is kept. Middle: the level, 1 − mean. Then the tree from these levels, and the true one.", "name": "onlstm-gates"}, "image": {"alt": "A heat map of 16 levels by words, bars of the level with peaks at the beginning of phrases, and two trees of which the upper follows from the bars and resembles the lower, true one."}} tags=["hide-input"]
 shown = min(
     (tree for tree in GOLD if 10 <= len(leaves(tree)) <= 11),
     key=lambda tree: (
@@ -1040,64 +1165,81 @@ shown = min(
 words = leaves(shown)
 past, _ = master_gates(*trained["paper", 0], words)[1]
 fig, axes = plotting.panels(4, height=2.0, width=6.0)
-axes[0].imshow(past.T, origin="lower", aspect="auto", vmin=0, vmax=1)
+edges = (-0.5, len(words) - 0.5, 0.5, 16.5)
+axes[0].imshow(
+    past.T, origin="lower", aspect="auto", vmin=0, vmax=1, extent=edges
+)
 axes[0].set(ylabel="level", xticks=[])
 axes[0].grid(False)
 axes[1].bar(range(len(words)), 1 - past.mean(-1), color=plotting.SKY)
 axes[1].set(ylabel="1 − mean f̃", xlim=(-0.6, len(words) - 0.4), xticks=[])
 for ax, tree in zip(axes[2:], (tree_of(*trained["paper", 0], words), shown)):
     draw_tree(ax, tree, fontsize=7)
+    f1 = 100 * bracket_f1(tree, shown)
+    ax.set_title("the true tree" if tree is shown else f"F1 {f1:.0f} %")
 plt.show()
 
-# %% tags=["nbval-ignore-output"]
-rows = [
-    "| gate | layer | article's input gate | paper's |",
-    "|---|---|---|---|",
-]
-for gate, layer in READINGS:
-    cells = []
-    for kind in KINDS:
-        values = [on_grammar[kind, seed][gate, layer] for seed in range(3)]
-        cells.append(" / ".join(f"{value:.0f}" for value in values))
-    rows.append(f"| {gate} | {layer + 1} | {cells[0]} | {cells[1]} |")
-display(Markdown("\n".join(rows)))
-grammar_means = {
-    (kind, gate, layer): np.mean(
-        [on_grammar[kind, seed][gate, layer] for seed in range(3)]
-    )
-    for kind in KINDS
-    for gate, layer in READINGS
-}
-passes_on_grammar = all(
-    score > max(chance.values())
-    for (_, gate, _), score in grammar_means.items()
-    if gate == "d_f"
-)
 
-# %% tags=["hide-input", "nbval-ignore-output"]
-singles = [
-    scores[key]
-    for scores in on_grammar.values()
-    for key in READINGS
-    if key[0] == "d_f"
+# %% tags=["nbval-ignore-output"]
+def mean_of(table, gate, layer):
+    """Over the six networks."""
+    return np.mean([table[key, gate, layer] for key in trained])
+
+
+rows = [
+    "| gate, layer | F1 (six networks) | untrained | by position | by kind of word |"
 ]
-over = sum(score > max(chance.values()) for score in singles)
-display(
-    Markdown(
-        f"One picture proves little, and the points are scattered: which layer and which gate carry the tree depends on the seed. But of the {len(singles)} readings from $d_f$ (six networks, two layers) {over} score higher than every baseline, "
-        f"from {min(singles):.0f} to {max(singles):.0f} where the best baseline, {best}, gets {chance[best]:.0f}. "
-        "A network that only predicts words has found much of a grammar that it was not told."
+rows.append("|---|---|---|---|---|")
+for gate, layer in READINGS:
+    values = [on_grammar[key, gate, layer] for key in trained]
+    rows.append(
+        f"| {gate}, {layer + 1} | {np.mean(values):.0f} ({min(values):.0f} to {max(values):.0f}) | {before_training[gate, layer]:.0f} "
+        f"| {mean_of(by_position, gate, layer):.0f} | {mean_of(by_kind, gate, layer):.0f} |"
     )
+display(Markdown("\n".join(rows)))
+passes_on_grammar = all(
+    mean_of(on_grammar, "d_f", layer)
+    > max(
+        *chance.values(),
+        before_training["d_f", layer],
+        mean_of(by_position, "d_f", layer),
+    )
+    for layer in (0, 1)
 )
 assert passes_on_grammar
+TABLE = {"and": 4, "but": 4, "while": 4, "verb": 3, "of": 2, "in": 2, "with": 2}
+TABLE |= {"the": 1, "a": 1, "this": 1}
+by_table = f1_of(
+    [
+        np.array([TABLE.get(kind, 0) for kind in kinds])
+        for kinds in KINDS_OF_WORDS
+    ]
+)
+ceiling = 100 * np.mean([bracket_f1(best_tree(tree), tree) for tree in GOLD])
+print(f"a table of levels for four kinds of words, by hand: {by_table:.0f}")
+print(f"the best that the rule can give: {ceiling:.0f}")
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+singles = [value for (_, gate, _), value in on_grammar.items() if gate == "d_f"]
+over = sum(value > max(chance.values()) for value in singles)
+display(
+    Markdown(
+        f"Of the {len(singles)} readings from $d_f$ (six networks, two layers) {over} score higher than every baseline, "
+        f"from {min(singles):.0f} to {max(singles):.0f} where the best baseline, {best}, gets {chance[best]:.0f}. Which layer and which gate carry the tree depends on the seed."
+    )
+)
 
 # %% [markdown]
-# ## On English, the trees are there, and they are not where the paper looked
+# What has the network found? The last two columns take it apart. In *by position* the level of a word is replaced by the mean level of all words at its place in the sentence: what is left is a lean, and it does not suffice. In *by kind of word* it is replaced by the mean level of its kind (of all nouns, of all determiners, and so on). That is
+# as good as the levels themselves, or better. So what the network has learned about this grammar is, in essence, *a level for each kind of word*: a preposition opens more than a determiner does. Four levels set by hand do it better still. That is less than a parser, which would give the same word different levels in different places, and
+# more than the network was told: it had to find out what kinds of words there are.
+#
+# ## On English, the trees depend on the seed
 #
 # Now real language, in recorded runs (`experiments/onlstm_language_model.py`). The language model reads a million words: the Brown corpus and the raw text of the 3,914 sentences of the Wall Street Journal whose trees linguists have drawn, the sample of the Penn Treebank that NLTK distributes. It sees no tree. Three layers of 200, 200 and
-# 128 neurons. It is a model of laptop size: the paper's has 1,150 neurons a layer, and trains for some hundred times as long. There are four attempts: the paper's input gate with two seeds, the article's with one, and a long run with the paper's gate and more dropout.
+# 128 neurons. It is a model of laptop size: the paper's has 1,150 neurons a layer, and trains for hundreds of epochs. There are four attempts: the paper's input gate with two seeds, the article's with one, and a long run with the paper's gate and more dropout. (Three seeds of the first were planned. When the second gave other trees than the first, one long run took the place of the third, and the rule for the verdict was rewritten, before the long run; the script says so.)
 #
-# The protocol is the paper's. Punctuation is removed, a sentence is read from a zero state, F1 is taken for each sentence and averaged, over all sentences and over those of at most ten words (555 of them; WSJ10 is the whole treebank's). First the baselines:
+# The protocol is the paper's. Punctuation is removed, \$ and # with it, and empty elements; a bracket around a bracket counts once; a sentence is read from a zero state between two marks of its end; F1 is taken for each sentence and averaged, over all sentences and over those of at most ten words (555 of them; WSJ10 is the whole treebank's). A sentence whose gold tree has no bracket left has recall 1, one without predicted brackets precision 1. First the baselines:
 
 # %% tags=["hide-input"]
 ENGLISH = {
@@ -1119,10 +1261,11 @@ FLAT = {
     "best_article": "best by the article's rule",
     "best_split": "best by splits",
 }
-rows = ["| trees | ≤ 10 words | all |", "|---|---|---|"]
+rows = ["| trees | ≤ 10 words | all | all, corpus F1 |", "|---|---|---|---|"]
 for key, name in FLAT.items():
+    corpus = one.get(f"corpus_f1_{key}")
     rows.append(
-        f"| {name} | {one[f'f1_short_{key}']:.1f} | {one[f'f1_{key}']:.1f} |"
+        f"| {name} | {one[f'f1_short_{key}']:.1f} | {one[f'f1_{key}']:.1f} | {'' if corpus is None else f'{corpus:.1f}'} |"
     )
 display(Markdown("\n".join(rows)))
 # The protocol: right branching as the project's other sources have it.
@@ -1130,10 +1273,10 @@ assert abs(one["f1_right"] - 39.9) < 0.05
 assert abs(one["f1_short_right"] - 58.6) < 0.05
 
 # %% [markdown]
-# English branches to the right, so right branching is a strong baseline for something that knows nothing. The last two lines are ceilings: annotated trees are not binary, so no binary tree gets 100, and the article's rule loses a little more.
+# English branches to the right, so right branching is a strong baseline for something that knows nothing. The last two lines are ceilings: many annotated brackets have three parts and more, so binary trees cannot get 100 on average, and the article's rule loses a little more. (The last column takes all brackets of the corpus together, in which long sentences count for more.)
 #
 # **A number that changed between copies of the paper.** In first copies right branching gets 16.5 on the treebank's test part, in later ones about 40; a reader had asked {cite:p}`orderedneurons2019issue`, and the answer was that the value had been taken over from earlier work, which keeps the punctuation. Both values can be had from the sample's trees. With punctuation a right-branching tree
-# puts the full stop into every bracket, so that no bracket is right, and if in addition gold trees are made binary and the root counts, as in that earlier work, a value near the first one comes out:
+# puts the full stop into every bracket, so that hardly any is right. If in addition gold trees are made binary and the root counts, as we understand the earlier work, a value near the first one comes out, though not the same; this explanation was found afterwards, by trying:
 
 # %%
 protocols = {
@@ -1157,7 +1300,7 @@ verdict(
 # %% [markdown]
 # Now the models.
 
-# %% mystnb={"figure": {"caption": "F1 of trees from the four recorded models, by gate and layer (layer 2's d_f is the paper's choice). Red crosses: what the paper reports for d_f, of a much larger model, on other sentences of the same newspaper. Lines: right branching and random levels.", "name": "onlstm-english"}, "image": {"alt": "Two panels, sentences of at most ten words and all sentences. For each of the two gates and three layers four markers, one for each run, widely scattered; only a few reach the line of right branching."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "F1 of trees from the four recorded models, by gate and layer (layer 2's d_f is the paper's choice). Black crosses: what the paper reports for d_f, of a much larger model, on other sentences of the same newspaper. Lines: right branching (solid) and random levels (dashed).", "name": "onlstm-english"}, "image": {"alt": "Two panels, sentences of at most ten words and all sentences. For each of the two gates and three layers four markers, one for each run, and two horizontal lines."}} tags=["hide-input"]
 GATES = {"d_f": "forget", "d_i": "input"}
 PLACES = [(gate, layer) for gate in GATES for layer in (1, 2, 3)]
 
@@ -1180,12 +1323,8 @@ for ax, short in zip(axes, (True, False)):
     kind = "short_" if short else ""
     for key, style in (("right", "-"), ("random_levels", "--")):
         ax.axhline(one[f"f1_{kind}{key}"], color="#555", lw=1, ls=style)
-        ax.annotate(
-            FLAT[key],
-            (5.5, one[f"f1_{kind}{key}"] + 0.8),
-            ha="right",
-            fontsize=8,
-        )
+        height = one[f"f1_{kind}{key}"] + 0.8
+        ax.text(5.4, height, FLAT[key], ha="right", fontsize=8)
     ax.set(
         title="at most ten words" if short else "all sentences",
         xticks=range(6),
@@ -1209,10 +1348,7 @@ for name, run in ENGLISH.items():
     rows.append(f"| {name} | {' | '.join(cells)} | {perplexity:.0f} |")
 display(Markdown("\n".join(rows)))
 
-# %% [markdown]
-# How these scores come about is worth a look. Early in training the levels just fall from the first word on, which is right branching to the last digit; only then do they move.
-
-# %% mystnb={"figure": {"caption": "F1 on short sentences during the long run, for each gate and layer.", "name": "onlstm-english-curves"}, "image": {"alt": "Six curves against training steps, which part from each other early and change little later."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "F1 on short sentences during the long run, for each gate and layer; the horizontal line is right branching.", "name": "onlstm-english-curves"}, "image": {"alt": "Six curves of F1 against training steps and a horizontal line."}} tags=["hide-input"]
 fig, ax = plotting.panels(1, height=3.4)
 for gate, layer in PLACES:
     steps, values = LONG.curve(f"f1_short_{GATES[gate]}_{layer}")
@@ -1245,13 +1381,19 @@ scores = {
     for place in PLACES
 }
 top = max(scores, key=scores.get)
+own = [scores[name, "d_f", 2] for name in ENGLISH]
+first_best = max(
+    (key for key in scores if key[0] == "paper's gate"), key=scores.get
+)
+second_seed = scores["paper's gate, another seed", *first_best[1:]]
 above_right = [key for key in scores if scores[key] > one["f1_short_right"]]
 verdict(
     "onlstm.claim2",
     holds=passes_on_grammar
     and all(len(names) == len(NAMES) for names in beaten.values()),
+    # More than chance: the paper's reading beats random levels in most runs.
     restricted=passes_on_grammar
-    and (any(beaten.values()) or len(above_right) > 0),
+    and sum(value > one["f1_short_random_levels"] for value in own) >= 3,
     measured={
         "long run, d_f of layer 2": round(
             scores["paper's gate, long", "d_f", 2], 1
@@ -1262,24 +1404,24 @@ verdict(
 )
 
 # %% tags=["hide-input", "nbval-ignore-output"]
-own = [scores[name, "d_f", 2] for name in ENGLISH]
 display(
     Markdown(
-        f"What can be said: $d_f$ of the second layer, where the paper finds its trees, gets from {min(own):.1f} to {max(own):.1f} on short sentences in the four runs; random levels get {one['f1_short_random_levels']:.1f}, right branching {one['f1_short_right']:.1f}. "
-        f"Of the 24 readings (runs, gates and layers) {len(above_right)} pass right branching; the best, {top[1]} of layer {top[2]} in the run with the {top[0]}, gets {scores[top]:.1f}. "
-        "The trees are *somewhere* in these networks, and where depends on the seed."
+        f"What can be said: $d_f$ of the second layer, where the paper finds its trees, gets from {min(own):.1f} to {max(own):.1f} on short sentences in the four runs; random levels get {one['f1_short_random_levels']:.1f}, right branching {one['f1_short_right']:.1f}, and the paper reports {PUBLISHED[2][0]}. "
+        f"Of the 24 readings (runs, gates and layers) {len(above_right)} pass right branching; the best, {top[1]} of layer {top[2]} in the run “{top[0]}”, gets {scores[top]:.1f}. "
+        "A best of 24, chosen by the very trees that score it, proves little: "
+        f"the reading that was best in the first run, {first_best[1]} of layer {first_best[2]}, got {scores[first_best]:.1f} there and {second_seed:.1f} with the second seed, with nothing else changed."
     )
 )
 
 # %% [markdown]
-# That is much less than the paper's 65.1, and the reasons are not hard to name. The models here are small and have seen each word a few times, where the paper's has 25 million weights and trains for hundreds of epochs; and nine words in ten that they read are not from the newspaper on whose sentences they are scored.
+# The reasons for the distance to the paper are not hard to name, though we cannot weigh them. The models here are small and have seen each word a few times, where the paper's has 25 million weights; and most of what they read is not from the newspaper on whose sentences they are scored, as the treebank's sample is a small part of the text.
 #
-# A caution that holds for the paper as well: whoever looks at six readings of a network and takes the best has used the trees to choose. The reading that won in our first run fell behind in the second, with another seed and nothing else changed. A score for unsupervised trees needs a reading that is fixed beforehand, and seeds.
+# Whoever looks at six readings of a network and takes the best has used the trees to choose, in this chapter and elsewhere {cite:p}`shi2020`. A score for unsupervised trees needs a reading that is fixed beforehand, and seeds.
 #
 # ## From $d_f$ or from $d_i$?
 #
-# Why should trees come from $d_f$ only? The article: $d_f$ says how much history is still needed, so a large $d_f$ means that something new begins, while $d_i$ says something about the input alone. That is a good reason to expect trees from $d_f$. It is no reason why $d_i$ should not know them. A word that begins a large phrase has more to write than one that only continues;
-# and in a network with both gates either can do the work of the other (with $\tilde i_t=1$ and small $f_t$ an input overwrites what it likes). Which it is, training decides:
+# The level of the input can be read off in the same way: the mean of $\tilde i_t$ over the levels, which is large where the input claims much. Why should trees come from $d_f$ only? The article: $d_f$ says how much history is still needed, so a large $d_f$ means that something new begins, while $d_i$ says something about the input alone. That is a good reason to expect trees from $d_f$. It is no reason why $d_i$ should not know them. A word that begins a large phrase has more to write than one that only continues.
+# Which of the two gates shows it, training decides:
 
 # %%
 ahead = {
@@ -1295,15 +1437,15 @@ for name, layers in ahead.items():
 share = sum(map(len, ahead.values())) / (3 * len(ahead))
 verdict(
     "onlstm.claim4",
-    holds=min(len(layers) for layers in ahead.values()) == 3,
-    restricted=share > 0.5 and min(map(len, ahead.values())) < 3,
+    holds=share == 1 and top[1] == "d_f",
+    restricted=share > 0.5 and top[1] == "d_f",
     measured={"share of layers in which d_f is ahead": round(share, 2)},
 )
 
 # %% [markdown]
 # ## With equal parameters and equal effort, ON-LSTM and LSTM predict Chinese equally well
 #
-# The paper reports a better language model: perplexity 56.17 on the Penn Treebank's test part against 57.3 of a well-tuned LSTM. Here the comparison is on the corpus that this book has, a month of the People's Daily (segmented Chinese, as in the article's own experiment): two layers, the same number of parameters, the same four learning rates tried for each, three seeds for the best.
+# The paper reports a better language model: perplexity 56.17 on the Penn Treebank's test part against 57.3 of a well-tuned LSTM. Here the comparison is on the corpus that this book has, a month of the People's Daily (segmented Chinese, as in the article's own experiment): two layers, the same number of parameters, the same four learning rates tried for each in short runs, three seeds for the best. A third model, HGRN, comes below.
 
 # %% tags=["hide-input"]
 CHINESE = training.recorded("onlstm_chinese")
@@ -1328,9 +1470,11 @@ for cell, name in CELLS.items():
     parameters = int(of_cell(cell)[0].summary["parameters"])
     tried = ", ".join(f"{r:g}: {v:.0f}" for r, v in sorted(trials.items()))
     rows.append(f"| {name} | {parameters:,} | {tried} |")
+    used = {run.config["learning_rate"] for run in of_cell(cell)}
+    assert used == {min(trials, key=trials.get)}
 display(Markdown("\n".join(rows)))
 
-# %% mystnb={"figure": {"caption": "Perplexity of held-out text during training, three seeds each, mean and 95 % interval.", "name": "onlstm-perplexity"}, "image": {"alt": "Falling curves of validation perplexity for ON-LSTM, LSTM and HGRN against training steps."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Perplexity of held-out text during training, three seeds each, mean and 95 % interval.", "name": "onlstm-perplexity"}, "image": {"alt": "Three curves of validation perplexity, of ON-LSTM, LSTM and HGRN, against training steps."}} tags=["hide-input"]
 fig, ax = plotting.panels(1, height=3.2)
 for number, (cell, name) in enumerate(CELLS.items()):
     curves = [run.curve("valid_perplexity") for run in of_cell(cell)]
@@ -1352,7 +1496,8 @@ for cell, name in CELLS.items():
 print(f"ON-LSTM − LSTM: {gap:.1f}, 95 % from {low:.1f} to {high:.1f}")
 verdict(
     "onlstm.claim1",
-    holds=high < 0,
+    # An interval with 0 inside decides nothing: open.
+    holds=True if high < 0 else False if low > 0 else None,
     measured={
         "ON-LSTM − LSTM, perplexity": round(float(gap), 1),
         "95 %, low": round(float(low), 1),
@@ -1361,39 +1506,48 @@ verdict(
 )
 
 # %% tags=["hide-input"]
-verb = "lies above" if low > 0 else "lies below" if high < 0 else "contains"
+if low > 0:
+    finding = (
+        "So at this size the ON-LSTM is the worse language model, by little."
+    )
+elif high < 0:
+    finding = "So at this size, too, the ON-LSTM is the better language model."
+else:
+    finding = "So this experiment does not tell the two apart."
+epochs = 4000 * 16 * 35 / 1_000_000
+steps_used = {run.config["steps"] for run in CHINESE.values()}
+assert steps_used == {4000}
 display(
     Markdown(
-        f"The 95 % interval of the difference, from {low:.1f} to {high:.1f}, {verb} 0. "
-        "So on this corpus, at this size and after two and a half epochs, the order of the neurons does not make a better language model. The paper's gain is 1.1 at a perplexity of 57, after hundreds of epochs and with five kinds of dropout; "
-        "this experiment is too small to deny it, and gives no support for it."
+        f"The 95 % interval of the difference goes from {low:.1f} to {high:.1f}. {finding} "
+        f"The paper's gain is 1.1 at a perplexity of 57, after hundreds of epochs and with five kinds of dropout; this experiment, of {epochs:.1f} epochs, can neither confirm nor deny that."
     )
 )
 
 # %% [markdown]
-# The third curve is a relative from 2023. HGRN {cite:p}`qin2023` is a *linear* recurrence, $h_t=\lambda_t\circ h_{t-1}+(1-\lambda_t)\circ u_t$, whose forget gates $\lambda_t$ do not look at $h_{t-1}$, so that it can be computed in parallel. It keeps one idea of this article, an order with a cumulative softmax: not from neuron to neuron, but from layer to
-# layer. Each layer has a lower bound $\gamma$ for its forget gates, a cumax over the layers, so that low layers may forget at once and high layers must remember.
+# The third curve is a relative from 2023. HGRN {cite:p}`qin2023` is a *linear* recurrence, here in its real-valued form (the published one has a complex state with a phase), $h_t=\lambda_t\circ h_{t-1}+(1-\lambda_t)\circ u_t$, whose forget gates $\lambda_t$ do not look at $h_{t-1}$, so that it can be computed in parallel. It keeps one idea of this article, an order with a cumulative softmax: not from neuron to neuron, but from layer to
+# layer. Each layer has a lower bound $\gamma$ for its forget gates, a cumax over the layers that is 0 in the first, so that low layers may forget at once and high layers must remember.
 
 # %%
 source(HGRN.forward)
 
 # %% tags=["hide-input"]
-factor = test["lstm"].mean() / test["hgrn"].mean()
-seconds_of = {
-    cell: np.mean([run.environment["seconds"] for run in of_cell(cell)])
-    for cell in CELLS
-}
+fewer = 1 - (
+    of_cell("hgrn")[0].summary["parameters"]
+    / of_cell("lstm")[0].summary["parameters"]
+)
 display(
     Markdown(
-        f"With {1 - of_cell('hgrn')[0].summary['parameters'] / of_cell('lstm')[0].summary['parameters']:.0%} fewer parameters and the same tuning its test perplexity is {test['hgrn'].mean():.1f}, where the LSTM has {factor:.2f} times as much, "
-        f"in {seconds_of['hgrn'] / seconds_of['lstm']:.1f} times the LSTM's training time. That is no proof of the ordered bounds: HGRN also has residual connections and normalisation, with which it learns much faster from the first step on."
+        f"With {fewer:.0%} fewer parameters and the same tuning its test perplexity is {test['hgrn'].mean():.1f}; the LSTM's is {test['lstm'].mean():.1f}, the ON-LSTM's {test['onlstm'].mean():.1f}. "
+        "That is no proof of the ordered bounds: HGRN also has residual connections and normalisation, and its curve is ahead from the first steps on, where the two LSTMs are still slow. With as few steps as here that decides."
     )
 )
+assert test["hgrn"].mean() < min(test["lstm"].mean(), test["onlstm"].mean())
 
 # %% [markdown]
-# ## Chinese sentences: plausible, and not quite right
+# ## Eleven Chinese sentences
 #
-# The article shows the trees of two sentences and comments that they look as they should, and then again not quite. Its script has more examples. Here are eleven, with brackets drawn by us, and the trees of the recorded model (ON-LSTM with the article's input gate, seed 1; words that the training part has fewer than 20 times are unknown to it). The article's script reads $d_f$ of the first layer; so does this.
+# The article shows the trees of two sentences and comments that they look as they should, and then again not quite. Its script has more examples. Here are eleven, with brackets drawn by us before the model was trained, and the trees of the recorded model (ON-LSTM with the article's input gate, seed 1). Words that the training part has fewer than 20 times are unknown to it, and a newspaper of 1998 says little about apples and mice; they are marked with a star below. The article's script reads $d_f$ of the first layer; so does this.
 
 # %%
 SENTENCES = {
@@ -1494,9 +1648,12 @@ by_reading = {
 draws = np.random.default_rng(0)
 by_chance = [
     mean_f1(lambda w: tree_from_levels(w, draws.random(len(w))), GOLDEN)
-    for _ in range(300)
+    for _ in range(400)
 ]
 high_chance = float(np.quantile(by_chance, 0.975))
+# For the best of four readings, the best of four draws.
+best_of_four = np.array(by_chance).reshape(-1, 4).max(1)
+high_best = float(np.quantile(best_of_four, 0.975))
 articles_f1 = [
     100 * bracket_f1(tree, true) for tree, true in zip(ARTICLE, GOLDEN)
 ]
@@ -1514,13 +1671,22 @@ print(
     f"the article's own two trees: {articles_f1[0]:.0f} and {articles_f1[1]:.0f}"
 )
 
-# %% mystnb={"figure": {"caption": "Above, two trees: the article's two sentences, parsed by the recorded model (first layer). Below them a third one with more structure: in its model's tree, then with our brackets. 苹果的颜色是什么: what colour are apples; 爱真的需要勇气: love really needs courage; 北京是中国的首都: Beijing is the capital of China.", "name": "onlstm-chinese"}, "image": {"alt": "Four small binary trees over segmented Chinese sentences; some brackets join words that belong together, others do not."}} tags=["hide-input"]
+
+# %% mystnb={"figure": {"caption": "The article's two sentences and a third one, as the recorded model parses them (first layer); at the bottom the third with our brackets. A star marks words that the model does not know. 苹果的颜色是什么: what colour are apples; 爱真的需要勇气: love really needs courage; 北京是中国的首都: Beijing is the capital of China.", "name": "onlstm-chinese"}, "image": {"alt": "Four small binary trees over segmented Chinese sentences."}} tags=["hide-input"]
+def starred(node, known):
+    """The tree with a star at words that are not known."""
+    if isinstance(node, list):
+        return [starred(part, known) for part in node]
+    return node if node in known else f"{node}*"
+
+
 fig, axes = plotting.panels(4, height=1.7)
 chosen = [*GOLDEN[:2], GOLDEN[9], None]
 for ax, true in zip(axes, chosen):
     words = leaves(true or GOLDEN[9])
     drawn = tree_of(model, vocabulary, words, 0) if true else GOLDEN[9]
-    draw_tree(ax, drawn)
+    known = set(vocabulary.symbols)
+    draw_tree(ax, starred(drawn, known))
     if true is None:
         ax.set_title("our brackets")
 plt.show()
@@ -1531,7 +1697,7 @@ to_beat = max(high_chance, mean_f1(right_branching, GOLDEN))
 verdict(
     "onlstm.claim5",
     holds=to_beat < first < 100,
-    restricted=to_beat < max(by_reading.values()) < 100,
+    restricted=high_best < max(by_reading.values()) < 100,
     measured={
         "F1 of eleven sentences, d_f, layer 1": round(first),
         "best of the four readings": round(max(by_reading.values())),
@@ -1558,7 +1724,7 @@ with torch.no_grad():
     unwatched = fresh.trace(inputs[:1000])
 
 
-def lifetimes(trace, levels, longest=100):
+def lifetimes(trace, levels, longest=300):
     """Words until the mean correlation of a level's neurons is below 1/e."""
     c = trace.c - trace.c.mean((0, 1))
     c = c / c.square().mean((0, 1)).sqrt()
@@ -1577,7 +1743,7 @@ lives, untrained = (
     for traces in (watched, unwatched)
 )
 
-# %% mystnb={"figure": {"caption": "Lifetime of the memory by level, in words, for the two layers of the recorded model (bars) and for the same network before training (line).", "name": "onlstm-lifetimes"}, "image": {"alt": "Two panels of bars, lifetime against level, for layer 1 with 32 levels and layer 2 with 16."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Lifetime of the memory by level, in words, for the two layers of the recorded model (bars) and for the same network before training (line); 300 stands for 300 or more.", "name": "onlstm-lifetimes"}, "image": {"alt": "Two panels of bars, lifetime against level, for layer 1 with 32 levels and layer 2 with 16."}} tags=["hide-input"]
 fig, axes = plotting.panels(2, height=2.4)
 for number, (ax, life) in enumerate(zip(axes, lives), start=1):
     places = range(1, len(life) + 1)
@@ -1595,22 +1761,29 @@ axes[0].legend()
 plt.show()
 
 # %% [markdown]
-# The line is a warning. Part of the order is there before anything has been learned: $\tilde f$ rises with the level whatever the weights are, so a high level keeps more of its past than a low one by construction. What training adds is the difference between the bars and the line.
+# The line is a warning. Part of the order is there before anything has been learned: $\tilde f$ rises with the level whatever the weights are, and it bounds what a level can keep of its past ($F\le\tilde f$). So the question is what training adds.
 
 # %%
 trend = [float(spearmanr(range(len(life)), life)[0]) for life in lives]
-thirds = [
-    (life[: len(life) // 3].mean(), life[-(len(life) // 3) :].mean())
-    for life in lives
-]
-for layer, (low_third, high_third) in enumerate(thirds, start=1):
+
+
+def thirds(life):
+    """Median lifetime of the lowest and of the highest third."""
+    third = len(life) // 3
+    return float(np.median(life[:third])), float(np.median(life[-third:]))
+
+
+for layer, (life, old) in enumerate(zip(lives, untrained), start=1):
     print(
-        f"layer {layer}: lowest third {low_third:.1f} words, highest {high_third:.1f}"
+        f"layer {layer}: lowest third {thirds(life)[0]:.0f} words, highest {thirds(life)[1]:.0f}; "
+        f"untrained {thirds(old)[0]:.0f} and {thirds(old)[1]:.0f}"
     )
+lasting = [thirds(a)[1] > thirds(b)[1] for a, b in zip(lives, untrained)]
+renewed = [thirds(life)[0] <= 2 for life in lives]
 verdict(
     "onlstm.claim3",
-    holds=all(rho > 0.5 for rho in trend),
-    restricted=any(rho > 0.5 for rho in trend) or all(a < b for a, b in thirds),
+    holds=min(trend) > 0.5 and all(lasting) and all(renewed),
+    restricted=max(trend) > 0.5 and any(lasting),
     measured={
         f"rank correlation of level and lifetime, layer {layer}": round(rho, 2)
         for layer, rho in enumerate(trend, start=1)
@@ -1620,10 +1793,10 @@ verdict(
 # %% [markdown]
 # ## Logic: what happens beyond the lengths of training
 #
-# The paper's third experiment is inference in propositional logic, after {cite:t}`bowman2015`. Two formulas over six variables, such as `( a and ( not b ) )` and `( a or c )`: does one entail the other, do they exclude each other, are they independent? There are seven answers. A network reads both as strings of symbols. It is trained on formulas with at most 6 operators and tested on up to 12:
-# a model that has understood how formulas are nested should not fall off a cliff at 7. The data can be generated, so there are no two opinions about them (`experiments/onlstm_logic.py`; our generator, not the original files, so the paper's curves cannot be laid over these).
+# The paper's third experiment is inference in propositional logic, after {cite:t}`bowman2015`. Two formulas over six variables, such as `( a and ( not b ) )` and `( a or c )`: does one entail the other, do they exclude each other, are they independent? There are seven answers: equivalent, entails, is entailed, negation, exclude each other, cover all cases, independent. A network reads both as strings of symbols. It is trained on formulas with at most 6 operators and tested on up to 12:
+# a model that has understood how formulas are nested should not fall off a cliff at 7. The data can be generated, so there are no two opinions about them (`experiments/onlstm_logic.py`; our generator, not the original files, so the paper's curves cannot be laid over these: each pair uses four of the six variables, and of the independent pairs, which would be most, one in four is kept).
 
-# %% mystnb={"figure": {"caption": "Accuracy on pairs of formulas by the number of operators in the longer one, three seeds, mean and 95 % interval. Training has seen up to 6 (vertical line).", "name": "onlstm-logic"}, "image": {"alt": "Two falling curves of accuracy against the number of operators from 1 to 12, for ON-LSTM and LSTM, with a vertical line at 6."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Accuracy on pairs of formulas by the number of operators in the longer one, three seeds, mean and 95 % interval. Training has seen up to 6 (vertical line).", "name": "onlstm-logic"}, "image": {"alt": "Two curves of accuracy against the number of operators from 1 to 12, for ON-LSTM and LSTM, with a vertical line between 6 and 7."}} tags=["hide-input"]
 LOGIC = training.recorded("onlstm_logic")
 OPERATORS = np.arange(1, 13)
 
@@ -1666,7 +1839,7 @@ for cell in beyond:
     )
 verdict(
     "onlstm.claim6",
-    holds=low > 0,
+    holds=True if low > 0 else False if high < 0 else None,
     measured={
         "ON-LSTM − LSTM, 7 to 12 operators, points": round(float(gap), 1),
         "95 %, low": round(float(low), 1),
@@ -1674,8 +1847,16 @@ verdict(
     },
 )
 
+# %% tags=["hide-input", "nbval-ignore-output"]
+display(
+    Markdown(
+        f"Within the lengths of training the difference, ON-LSTM minus LSTM, is {gap_within:.1f} points (95 %: {low_within:.1f} to {high_within:.1f}), beyond them {gap:.1f} ({low:.1f} to {high:.1f}). "
+        f"From the one to the other the ON-LSTM loses {within['onlstm'].mean() - beyond['onlstm'].mean():.1f} points, the LSTM {within['lstm'].mean() - beyond['lstm'].mean():.1f}."
+    )
+)
+
 # %% [markdown]
-# ## Recurrent networks can count, and the LSTM counts further
+# ## Recurrent networks can count
 #
 # Why study recurrent networks at all, when there are Transformers? One of the article's answers: a recurrent network easily simulates a counting function. Counting is what $a^nb^n$ demands: after $n$ times $a$ come $n$ times $b$, and then the end. Train on $n$ up to 20, as a language model, and ask for all $n$ up to 60. The first wrong prediction after the first $b$ ends the count.
 
@@ -1734,15 +1915,16 @@ verdict(
 )
 
 # %% [markdown]
-# All six count beyond what they have seen. An LSTM's memory is not bounded: with $f=1$ it adds $i\circ\hat c$ at every step, a counter. In an ON-LSTM that happens only where both claims overlap; what a level merely copies, it cannot add to.
+# Whoever counts beyond 20 has not learned the words by heart. An LSTM's memory is not bounded: with $f=1$ it adds $i\circ\hat c$ at every step, a counter. In an ON-LSTM that happens only where both claims overlap; what a level merely copies, it cannot add to.
 #
 # ## Where the article is imprecise, and what the field does now
 #
 # Slips, each settled above: the words around formula (6) ({ref}`the segments <onlstm-segments>`), an impossible example of a master gate, an input gate "generally not different" that is another one with a dead level, and, in the paper, a formula (15) that is off by 1 without consequence and a baseline from another protocol. The greedy rule deserves a warning that
 # neither text has: it cannot draw most trees, and leans to the right.
 #
-# What became of the idea? Unsupervised parsing went on with other models; a neural probabilistic grammar {cite:p}`kim2019` does better on the same sentences, and {cite:t}`dyer2019` showed that the greedy rule itself favours right-branching trees, which is what {numref}`onlstm-english` shows with random levels. In {cite:t}`htut2018` and {cite:t}`shi2020` are warnings about choosing models by the trees of the test
-# set. For language models, recurrent networks came back as linear recurrences that train in parallel, and some of them order their layers, as HGRN does.
+# What became of the idea? Unsupervised parsing went on with other models; a neural probabilistic grammar {cite:p}`kim2019` does better on the treebank, {cite:t}`dyer2019` showed that the greedy rule itself favours right-branching trees, {cite:t}`htut2018` replicated the model before this one and found how much the protocol matters, and {cite:t}`shi2020` warn of choosing models by annotated trees.
+#
+# For language models, recurrent networks came back as linear recurrences that train in parallel, and some of them order their layers, as HGRN does.
 
 # %% [markdown]
 # ## Exercises
@@ -1763,10 +1945,10 @@ orders = itertools.product(range(5), repeat=5)
 print(any(tree_from_levels("abcde", order) == never for order in orders))
 
 # %% [markdown]
-# **2.** For random logits of $n$ levels, what is the average of the overlap $\sum_k\omega_k$? What does it mean for a network at the start of its training?
+# **2.** For equal logits of $n$ levels, what is the overlap $\sum_k\omega_k$? What does it mean for a network at the start of its training?
 #
 # :::{dropdown} Solution
-# For equal logits $\tilde f(k)=k/n$ and $\tilde i(k)=(n-k+1)/n$, so $\sum_k\omega_k=\frac{(n+1)(n+2)}{6n}$, about $n/6$: at the start an LSTM decides in a sixth of the memory, and a third each is copied from either side.
+# For equal logits $\tilde f(k)=k/n$ and $\tilde i(k)=(n-k+1)/n$, so $\sum_k\omega_k=\frac{(n+1)(n+2)}{6n}$, about $n/6$: at the start an LSTM decides in a sixth of the memory, a third each is copied from either side, and a sixth stays empty.
 # :::
 
 # %% tags=["hide-input"]
@@ -1792,21 +1974,17 @@ for part in ("ih", "hh"):
 print(torch.allclose(outputs(single, x), outputs(plain, x)))
 
 # %% [markdown]
-# **4.** Does the grammar's tree come out because the model predicts *topics*? Train on the same grammar with one topic for all clauses, and compare.
-#
-# :::{dropdown} Solution
-# Change `topic = draw.integers(5)` to 0 in a copy of `clause`, and train as above. With one topic there is nothing to remember across a clause, and the levels know less about where one ends.
-# :::
-
-# %% [markdown]
 # ## On a GPU: the paper's setting
 #
 # Mikolov's Penn Treebank, three layers of 1,150, 1,150 and 400 neurons, five kinds of dropout, averaged stochastic gradient descent. The published perplexity is 56.17 ± 0.12 on the test part. Nobody has run this cell here; it downloads the text, or takes it from the folder that `KEXUE_DATA` names.
 
 # %% tags=["gpu", "skip-execution", "nbval-ignore-output"]
-# !python ../experiments/onlstm_language_model.py --scale gpu
+# %run ../experiments/onlstm_language_model.py --scale gpu
 
-# %% tags=["hide-input", "nbval-ignore-output"]
+# %% [markdown]
+# ## The card
+
+# %% tags=["nbval-ignore-output", "hide-input"]
 card(
     "onlstm",
     {

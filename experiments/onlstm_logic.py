@@ -244,7 +244,17 @@ TUNING = {
     for rate in RATES
 }
 
-RECORDINGS = {**TUNING}
+# What the tuning found best for each.
+BEST = {"onlstm": 3e-3, "lstm": 3e-3}
+FINALS = {
+    f"onlstm_logic/{cell}-seed{seed}": Config(
+        cell, hidden=HIDDEN[cell], learning_rate=rate, steps=2500, seed=seed
+    )
+    for cell, rate in BEST.items()
+    for seed in (1, 2, 3)
+}
+
+RECORDINGS = {**TUNING, **FINALS}
 
 if __name__ == "__main__":
     training.command_line("onlstm_logic", SCALES, RECORDINGS, run)

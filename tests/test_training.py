@@ -530,20 +530,51 @@ WORDS = [
 ]
 
 
+# Few words, no dropout. Evaluation takes a second, so that it comes every 20 steps; until then each is recorded.
+PREDICTED = [
+    "--hidden-sizes",
+    "16",
+    "16",
+    "--chunk-size",
+    "4",
+    "--at-least",
+    "500",
+    "--embedding-dropout",
+    "0",
+    "--input-dropout",
+    "0",
+    "--dropout",
+    "0",
+    "--output-dropout",
+    "0",
+    "--recurrent-dropout",
+    "0",
+    "--window",
+    "8",
+    "--learning-rate",
+    "2e-2",
+]
+
+INFERRED = ["--pairs", "600", "--width", "8", "--hidden", "16", "--dropout", "0", "--learning-rate", "3e-2"]
+
+
 @pytest.mark.house
 @pytest.mark.parametrize(
-    ("script", "options"),
+    ("script", "options", "every", "tolerance"),
     [
-        ("gumbel_vae", [*SMALL, "--estimator", "gumbel", "--learning-rate", "1e-2"]),
-        ("gumbel_vae", [*SMALL, "--estimator", "rloo", "--learning-rate", "1e-2"]),
-        ("vqvae_digits", QUANTISED),
-        ("masking_reviews", CLASSIFIED),
-        ("infomap_words", WORDS),
+        ("gumbel_vae", [*SMALL, "--estimator", "gumbel", "--learning-rate", "1e-2"], 1, 2e-5),
+        ("gumbel_vae", [*SMALL, "--estimator", "rloo", "--learning-rate", "1e-2"], 1, 2e-5),
+        ("vqvae_digits", QUANTISED, 1, 2e-5),
+        ("masking_reviews", CLASSIFIED, 1, 2e-5),
+        ("infomap_words", WORDS, 1, 2e-5),
+        # In bfloat16, whose digits are three: gradients of halves are rounded before they are added.
+        ("onlstm_language_model", PREDICTED, 20, 2e-3),
+        ("onlstm_logic", INFERRED, 20, 2e-3),
     ],
-    ids=["gumbel", "rloo", "vqvae", "masking", "infomap"],
+    ids=["gumbel", "rloo", "vqvae", "masking", "infomap", "onlstm", "logic"],
 )
-def test_two_processes_follow_the_curve_of_one(tmp_path, script, options):
-    options = [*options, "--steps", "60", "--every", "1"]
+def test_two_processes_follow_the_curve_of_one(tmp_path, script, options, every, tolerance):
+    options = [*options, "--steps", "60", "--every", str(every)]
     script = ROOT / "experiments" / f"{script}.py"
     one = start(*options, "--folder", tmp_path / "one", script=script)
     # Not `accelerate launch --cpu --num_processes 2`: accelerate 1.15 starts one process for it, and says nothing.
@@ -555,14 +586,14 @@ def test_two_processes_follow_the_curve_of_one(tmp_path, script, options):
     runs = [Run(tmp_path / name) for name in ("one", "two")]
     assert [run.environment["processes"] for run in runs] == [1, 2]
     curves = [run.curve("loss")[1] for run in runs]
-    assert len(curves[0]) == len(curves[1]) >= 40
+    assert len(curves[0]) == len(curves[1]) >= 40 / every
     first = [run.metrics["loss"][run.metrics["step"] <= 60] for run in runs]
-    np.testing.assert_allclose(*first, rtol=2e-5)
-    assert first[0][-10:].mean() < 0.9 * first[0][:10].mean()
+    np.testing.assert_allclose(*first, rtol=tolerance)
+    assert first[0][-max(1, 10 // every) :].mean() < 0.9 * first[0][:10].mean()
     # The curve is not trivially the same: another seed gives another.
     other = start(*options, "--seed", "1", "--folder", tmp_path / "other", script=script)
     assert other.wait() == 0
-    assert not np.allclose(Run(tmp_path / "other").metrics["loss"], first[0], rtol=1e-3)
+    assert not np.allclose(Run(tmp_path / "other").metrics["loss"], first[0], rtol=5 * max(tolerance, 2e-4))
 
 
 @pytest.mark.house
@@ -745,6 +776,115 @@ def test_the_recorded_word_vectors_have_the_recorded_neighbours_and_clusters():
     found = script.agreement(vectors, classes, 1)
     for name, tolerance in (("linked", 5), ("links", 50), ("ami_infomap", 0.01), ("ami_kmeans", 0.01)):
         assert found[name] == pytest.approx(run.summary[name], abs=tolerance)
+
+
+@pytest.mark.house
+def test_the_recorded_language_model_has_the_recorded_perplexity():
+    script = experiments("onlstm_language_model")
+    run = Run(ROOT / "runs" / "onlstm_chinese" / "onlstm-seed1")
+    config = replay.declared()["onlstm_chinese/onlstm-seed1"][1]
+    texts = script.corpus(config)
+    model = script.model_of(config, len(texts.vocabulary)).eval()
+    assert sum(p.numel() for p in model.parameters()) == run.summary["parameters"]
+    run.load_weights(model)
+    with torch.no_grad():
+        again = script.perplexity(model, torch.cat(texts.test), 20, 35, torch.device("cpu"))
+    assert again == pytest.approx(run.summary["test_perplexity"], rel=0.005)
+
+
+def test_a_language_model_s_parts_are_disjoint_blocks(monkeypatch):
+    script = experiments("onlstm_language_model")
+    words = tuple((f"p{i}", "the") for i in range(3000))
+    text = data.TaggedText(words, words, data.SOURCES["people_daily"])
+    monkeypatch.setattr(data, "people_daily", lambda: text)
+    texts = script.corpus(script.Config(at_least=1))
+    assert (len(texts.train), len(texts.valid), len(texts.test)) == (2700, 150, 150)
+    assert texts.vocabulary.symbols[:2] == ("<eos>", "the")
+    end, the = (int(texts.vocabulary.ids([symbol])) for symbol in ("<eos>", "the"))
+    assert all(
+        ids[1:].tolist() == [the, end] for part in (texts.train, texts.valid, texts.test) for ids in part
+    )
+    assert all(
+        ids[0] == data.UNKNOWN for ids in texts.valid + texts.test
+    )  # whose paragraphs training has not
+    assert len({int(ids[0]) for ids in texts.train}) == 2700
+
+
+@pytest.mark.parametrize("text", ["stream", "sentences"])
+def test_a_language_model_predicts_the_next_word_of_what_it_read(monkeypatch, tmp_path, text):
+    """A text that repeats is learned; a target out of place would leave the entropy of its words."""
+    script = experiments("onlstm_language_model")
+    words = tuple(tuple("abcdefgh") for _ in range(2000))
+    repeats = data.TaggedText(words, words, data.SOURCES["people_daily"])
+    monkeypatch.setattr(data, "people_daily", lambda: repeats)
+    config = script.Config(
+        text=text, hidden_sizes=(32, 32), learning_rate=1e-2, steps=250, every=250, window=9
+    )
+    summary = script.run(config, tmp_path)
+    assert summary["valid_perplexity"] < 2  # of nine symbols
+
+
+def test_averaged_parameters_are_used_and_put_back():
+    script = experiments("onlstm_language_model")
+    model = torch.nn.Linear(1, 1, bias=False)
+    config = script.Config(optimizer="sgd", learning_rate=1.0, average_from=2, weight_decay=0.0, steps=6)
+    optimizer = script.optimizer_of(config, model.parameters())
+    seen = []
+    for _ in range(6):
+        model.weight.grad = torch.ones(1, 1)
+        optimizer.step()
+        seen.append(model.weight.item())
+    with script.averaged(optimizer):
+        assert model.weight.item() == pytest.approx(np.mean(seen[3:]), abs=1e-5)
+    assert model.weight.item() == seen[-1]
+
+
+def truth(tokens, world):
+    """The value of a formula in a world, by Python."""
+    text = " ".join(str(world[t]) if t in world else t for t in tokens)
+    return bool(eval(text))
+
+
+def test_formulas_mean_what_their_tables_say_and_relations_what_logic_says():
+    script = experiments("onlstm_logic")
+    worlds = [{v: bool(j >> i & 1) for i, v in enumerate("abcdef")} for j in range(64)]
+    draw = script.Draw(5)
+    met = {}
+    for k in range(300):
+        operators = k % 7
+        tokens, table = script.formula(draw, operators, "abcdef")
+        assert sum(token in ("not", "and", "or") for token in tokens) == operators
+        assert [truth(tokens, world) for world in worlds] == [bool(table >> j & 1) for j in range(64)]
+        a, b, name = script.pair(draw, 1 + k % 4)
+        assert max(sum(t in ("not", "and", "or") for t in side) for side in (a, b)) == 1 + k % 4
+        assert len(({*a} | {*b}) & set("abcdef")) <= 4
+        p, q = ([truth(side, world) for world in worlds] for side in (a, b))
+        forward = all(y for x, y in zip(p, q, strict=True) if x)
+        backward = all(x for x, y in zip(p, q, strict=True) if y)
+        apart = not any(x and y for x, y in zip(p, q, strict=True))
+        cover = all(x or y for x, y in zip(p, q, strict=True))
+        held = {
+            "=": forward and backward,
+            "<": forward and not backward,
+            ">": backward and not forward,
+            "^": apart and cover,
+            "|": apart and not cover,
+            "v": cover and not apart,
+            "#": not (forward or backward or apart or cover),
+        }
+        assert [relation for relation, holds in held.items() if holds] == [name]
+        met[name] = met.get(name, 0) + 1
+    assert set(met) == set(script.RELATIONS)
+
+
+def test_pairs_of_formulas_are_in_one_part_only():
+    script = experiments("onlstm_logic")
+    train, valid, test = script.pairs(3000, 20)
+    parts = [{one[:2] for one in part} for part in (train, valid, *test.values())]
+    assert len(valid) == 3000
+    assert all(len(test[k]) == 20 for k in range(1, 13))
+    for i, part in enumerate(parts[1:], start=1):
+        assert not any(part & other for other in parts[:i])
 
 
 def test_the_expected_pairs_are_counted_within_paragraphs(monkeypatch):

@@ -104,8 +104,11 @@ def problems(folder: Path, module: ModuleType, config: Any) -> list[str]:
 
 
 def problems_of(name: str) -> list[str]:
-    """`problems` of a declared run."""
-    return problems(ROOT / "runs" / name, *declared()[name])
+    """`problems` of a declared run; one of them may be that its data cannot be had."""
+    try:
+        return problems(ROOT / "runs" / name, *declared()[name])
+    except FileNotFoundError as error:
+        return [f"{name}: {error}"]
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ Bad input raises `TypeError` for a wrong type and `ValueError` for a value outsi
 message names the argument and the value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -266,7 +266,8 @@ class _Recurrence(torch.autograd.Function):
             steps, batch, _ = projected.shape
             hidden = c.shape[-1]
             q = hidden // max(n, 1)
-            turned = (weight if lower is None else weight.to(lower)).t()
+            lowered = weight if lower is None else weight.to(lower)
+            product = _product_with(lowered)
             gates = torch.empty_like(projected)
             hs, cs = (projected.new_empty(steps + 1, batch, hidden) for _ in range(2))
             keep, write, tanh = (torch.empty_like(hs[1:]) for _ in range(3))
@@ -276,7 +277,7 @@ class _Recurrence(torch.autograd.Function):
             start = 2 * n
             for t in range(steps):
                 gate = gates[t]
-                torch.add(projected[t], hs[t].to(turned.dtype) @ turned, out=gate)
+                torch.add(projected[t], product(hs[t].to(lowered.dtype)), out=gate)
                 o, g, i, f = gate[:, start:].view(batch, 4, hidden).unbind(1)
                 o.sigmoid_()
                 g.tanh_()
@@ -339,7 +340,8 @@ class _Recurrence(torch.autograd.Function):
             torch.mul(before, f * (1 - f), out=inner[..., 2, :])
 
         dgates = torch.empty_like(gates)
-        straight = weight if ctx.lower is None else weight.to(ctx.lower)
+        lowered = weight if ctx.lower is None else weight.to(ctx.lower)
+        product = _product_with(lowered.t())
         back_h = torch.zeros_like(hs[0]) if dh is None else dh[-1].clone()
         back_c = torch.zeros_like(back_h)
         for t in range(steps - 1, -1, -1):
@@ -364,14 +366,27 @@ class _Recurrence(torch.autograd.Function):
                 p = prob[t]
                 summed -= (p * summed).sum(-1, keepdim=True)
                 torch.mul(p, summed, out=dgate[:, :start].view(batch, 2, n))
-            back_h = (dgate.to(straight.dtype) @ straight).to(dgate.dtype)
+            back_h = product(dgate.to(lowered.dtype)).to(dgate.dtype)
             if t and dh is not None:
                 back_h += dh[t - 1]
             back_c *= keep[t]
-        flat, earlier = dgates.flatten(0, 1), hs[:-1].flatten(0, 1)
-        if ctx.lower is not None:
-            flat, earlier = flat.to(ctx.lower), earlier.to(ctx.lower)
-        return dgates, (flat.t() @ earlier).to(weight.dtype), back_h, back_c, None, None
+        flat, earlier = (v.flatten(0, 1).to(lowered.dtype) for v in (dgates, hs[:-1]))
+        dweight = _product_with(earlier.t())(flat.t()).to(weight.dtype)
+        return dgates, dweight, back_h, back_c, None, None
+
+
+def _product_with(weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """x ↦ x·weightᵀ.
+
+    Where weight is large, in float32 and on the CPU, oneDNN multiplies: on some processors it is more than
+    twice as fast as the library that `@` calls.
+    """
+    large = weight.numel() >= 2**20 and weight.device.type == "cpu" and weight.dtype == torch.float32
+    if large and torch.backends.mkldnn.is_available():
+        packed = weight.contiguous().to_mkldnn()
+        return lambda x: linear(x.contiguous().to_mkldnn(), packed).to_dense()
+    turned = weight.t()
+    return lambda x: x @ turned
 
 
 class Trace(NamedTuple):

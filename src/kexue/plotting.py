@@ -1,12 +1,14 @@
 """One look for all figures: readable in both themes and at phone width, safe for colour-blind readers."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
+from matplotlib import font_manager
 from numpy.typing import ArrayLike
 from scipy import stats
 
@@ -36,6 +38,7 @@ _STYLE: Any = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "font.size": 10.5,
+    "font.family": ["DejaVu Sans", "Noto Sans CJK SC"],  # the second for Chinese: a subset, in fonts/
     "axes.titlesize": 10.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -52,6 +55,7 @@ _STYLE: Any = {
 
 def use_style() -> None:
     """Make the book's style the default of matplotlib and Plotly."""
+    font_manager.fontManager.addfont(Path(__file__).parent / "fonts" / "NotoSansCJKsc-subset.otf")
     mpl.rcParams.update(_STYLE)
     import plotly.io as pio
 
