@@ -233,7 +233,7 @@ SCALES = {
 
 # Units that give both the same number of parameters, as nearly as they can.
 HIDDEN = {"onlstm": 128, "lstm": 131}
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 
 # The same grid for both; chosen by the accuracy on pairs for choosing settings, of at most 6 operators.
 TUNING = {
