@@ -1637,7 +1637,7 @@ again = math.exp(entropy / targets.numel())
 assert abs(again / recorded_run.summary["test_perplexity"] - 1) < 0.01
 print(f"test perplexity of {len(stream):,} words, evaluated again: {again:.0f}")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 GOLDEN = list(SENTENCES.values())
 by_reading = {
     (gate, layer): mean_f1(
@@ -1763,7 +1763,7 @@ plt.show()
 # %% [markdown]
 # The line is a warning. Part of the order is there before anything has been learned: $\tilde f$ rises with the level whatever the weights are, and it bounds what a level can keep of its past ($F\le\tilde f$). So the question is what training adds.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 trend = [float(spearmanr(range(len(life)), life)[0]) for life in lives]
 
 
@@ -1778,6 +1778,8 @@ for layer, (life, old) in enumerate(zip(lives, untrained), start=1):
         f"layer {layer}: lowest third {thirds(life)[0]:.0f} words, highest {thirds(life)[1]:.0f}; "
         f"untrained {thirds(old)[0]:.0f} and {thirds(old)[1]:.0f}"
     )
+
+# %%
 lasting = [thirds(a)[1] > thirds(b)[1] for a, b in zip(lives, untrained)]
 renewed = [thirds(life)[0] <= 2 for life in lives]
 verdict(

@@ -244,11 +244,11 @@ TUNING = {
     for rate in RATES
 }
 
-# What the tuning found best for each.
-BEST = {"onlstm": 3e-3, "lstm": 3e-3}
+# What the tuning found best for each. (The LSTM: 3e-3 and 1e-2 alike; with 3e-3 it fits the training better.)
+BEST = {"onlstm": 1e-2, "lstm": 3e-3}
 FINALS = {
     f"onlstm_logic/{cell}-seed{seed}": Config(
-        cell, hidden=HIDDEN[cell], learning_rate=rate, steps=2500, seed=seed
+        cell, hidden=HIDDEN[cell], learning_rate=rate, steps=4000, seed=seed
     )
     for cell, rate in BEST.items()
     for seed in (1, 2, 3)

@@ -1625,7 +1625,6 @@ def sample():
 
 @pytest.mark.house  # half a minute
 @pytest.mark.unchecked  # checks of types on every call of a recursion go too deep for 171 words
-@pytest.mark.verifies("onlstm.claim8")
 def test_right_branching_on_the_treebank_with_and_without_punctuation(sample):
     short = [tree for tree in sample if len(leaves(tree)) <= 10]
     assert (len(sample), len(short)) == (3914, 555)
