@@ -1155,7 +1155,7 @@ ax.set(
 ax.legend(loc="upper right")
 plt.show()
 
-# %% mystnb={"figure": {"caption": "What the network does at one sentence of the grammar, one of those whose tree it gets best (second layer, paper's gate, seed 0). Top: the master forget gate of 16 levels; dark is what is let go at a word, light what is kept. Middle: the level, 1 − mean. Then the tree from these levels, and the true one.", "name": "onlstm-gates"}, "image": {"alt": "A heat map of 16 levels by words, bars of the level with peaks at the beginning of phrases, and two trees of which the upper follows from the bars and resembles the lower, true one."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What the network does at one sentence of the grammar, one of those whose tree it gets best (second layer, paper's gate, seed 0). Top: the master forget gate of 16 levels; dark is what is let go at a word, light what is kept. Middle: the level, 1 \u2212 mean. Then the tree from these levels, and the true one.", "name": "onlstm-gates"}, "image": {"alt": "A heat map of 16 levels by words, bars of the level with peaks at the beginning of phrases, and two trees of which the upper follows from the bars and resembles the lower, true one."}} tags=["hide-input"]
 shown = min(
     (tree for tree in GOLD if 10 <= len(leaves(tree)) <= 11),
     key=lambda tree: (
@@ -1672,7 +1672,7 @@ print(
 )
 
 
-# %% mystnb={"figure": {"caption": "The article's two sentences and a third one, as the recorded model parses them (first layer); at the bottom the third with our brackets. A star marks words that the model does not know. 苹果的颜色是什么: what colour are apples; 爱真的需要勇气: love really needs courage; 北京是中国的首都: Beijing is the capital of China.", "name": "onlstm-chinese"}, "image": {"alt": "Four small binary trees over segmented Chinese sentences."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The article's two sentences and a third one, as the recorded model parses them (first layer); at the bottom the third with our brackets. A star marks words that the model does not know. \u82f9\u679c\u7684\u989c\u8272\u662f\u4ec0\u4e48: what colour are apples; \u7231\u771f\u7684\u9700\u8981\u52c7\u6c14: love really needs courage; \u5317\u4eac\u662f\u4e2d\u56fd\u7684\u9996\u90fd: Beijing is the capital of China.", "name": "onlstm-chinese"}, "image": {"alt": "Four small binary trees over segmented Chinese sentences."}} tags=["hide-input"]
 def starred(node, known):
     """The tree with a star at words that are not known."""
     if isinstance(node, list):
@@ -1850,10 +1850,13 @@ verdict(
 )
 
 # %% tags=["hide-input", "nbval-ignore-output"]
+lost = {cell: within[cell].mean() - beyond[cell].mean() for cell in beyond}
+assert lost["onlstm"] < lost["lstm"]
+assert within["onlstm"].mean() < within["lstm"].mean()
 display(
     Markdown(
         f"Within the lengths of training the difference, ON-LSTM minus LSTM, is {gap_within:.1f} points (95 %: {low_within:.1f} to {high_within:.1f}), beyond them {gap:.1f} ({low:.1f} to {high:.1f}). "
-        f"From the one to the other the ON-LSTM loses {within['onlstm'].mean() - beyond['onlstm'].mean():.1f} points, the LSTM {within['lstm'].mean() - beyond['lstm'].mean():.1f}."
+        f"From the one to the other the ON-LSTM loses {lost['onlstm']:.1f} points, the LSTM {lost['lstm']:.1f}."
     )
 )
 
