@@ -1231,7 +1231,7 @@ display(
 
 # %% [markdown]
 # What has the network found? The last two columns take it apart. In *by position* the level of a word is replaced by the mean level of all words at its place in the sentence: what is left is a lean, and it does not suffice. In *by kind of word* it is replaced by the mean level of its kind (of all nouns, of all determiners, and so on). That is
-# as good as the levels themselves, or better. So what the network has learned about this grammar is, in essence, *a level for each kind of word*: a preposition opens more than a determiner does. Four levels set by hand do it better still. That is less than a parser, which would give the same word different levels in different places, and
+# for $d_f$ as good as the levels themselves, or better. So what the network has learned about this grammar is, in essence, *a level for each kind of word*: a preposition opens more than a determiner does. Four levels set by hand do it better still. That is less than a parser, which would give the same word different levels in different places, and
 # more than the network was told: it had to find out what kinds of words there are.
 #
 # ## On English, the trees depend on the seed
@@ -1360,8 +1360,10 @@ for gate, layer in PLACES:
         label=f"{gate}, layer {layer}",
     )
 ax.axhline(one["f1_short_right"], color="#555", lw=1)
-ax.set(xlabel="training step", ylabel="F1, at most ten words (%)")
-ax.legend(ncols=2)
+ax.set(
+    xlabel="training step", ylabel="F1, at most ten words (%)", ylim=(20, 85)
+)
+ax.legend(ncols=2, loc="upper left")
 plt.show()
 
 # %%
@@ -1418,7 +1420,7 @@ display(
 #
 # Whoever looks at six readings of a network and takes the best has used the trees to choose, in this chapter and elsewhere {cite:p}`shi2020`. A score for unsupervised trees needs a reading that is fixed beforehand, and seeds.
 #
-# ## From $d_f$ or from $d_i$?
+# ## Trees come from either gate
 #
 # The level of the input can be read off in the same way: the mean of $\tilde i_t$ over the levels, which is large where the input claims much. Why should trees come from $d_f$ only? The article: $d_f$ says how much history is still needed, so a large $d_f$ means that something new begins, while $d_i$ says something about the input alone. That is a good reason to expect trees from $d_f$. It is no reason why $d_i$ should not know them. A word that begins a large phrase has more to write than one that only continues.
 # Which of the two gates shows it, training decides:
@@ -1493,13 +1495,15 @@ gap, low, high = plotting.mean_interval(test["onlstm"] - test["lstm"])
 for cell, name in CELLS.items():
     mean, spread = test[cell].mean(), test[cell].std(ddof=1)
     print(f"{name}: test perplexity {mean:.1f} ± {spread:.1f}")
-print(f"ON-LSTM − LSTM: {gap:.1f}, 95 % from {low:.1f} to {high:.1f}")
+print(
+    f"ON-LSTM − LSTM: {round(gap, 1) + 0:.1f}, 95 % from {low:.1f} to {high:.1f}"
+)
 verdict(
     "onlstm.claim1",
     # An interval with 0 inside decides nothing: open.
     holds=True if high < 0 else False if low > 0 else None,
     measured={
-        "ON-LSTM − LSTM, perplexity": round(float(gap), 1),
+        "ON-LSTM − LSTM, perplexity": round(float(gap), 1) + 0,
         "95 %, low": round(float(low), 1),
         "95 %, high": round(float(high), 1),
     },
