@@ -163,11 +163,18 @@ theirs = nn.LSTMCell(3, 8).double()
 ours = LSTMCell(3, 8).double()
 from_torch(ours, theirs)
 x = torch.randn(6, 2, 3, generator=rng, dtype=F64)
-a = b = (torch.zeros(2, 8, dtype=F64), torch.zeros(2, 8, dtype=F64))
-apart = 0.0
-for step in x:
-    a, b = ours(step, a), theirs(step, b)
-    apart = max(apart, *((p - q).abs().max().item() for p, q in zip(a, b)))
+
+
+def states(cell, x):
+    """h and c after each step, from zeros."""
+    state, found = (torch.zeros(2, 8, dtype=F64),) * 2, []
+    for step in x:
+        state = cell(step, state)
+        found.append(torch.stack(state))
+    return torch.stack(found)
+
+
+apart = (states(ours, x) - states(theirs, x)).abs().max().item()
 verdict("onlstm.eq1", holds=apart < 1e-12)
 
 # %% [markdown]
@@ -360,16 +367,24 @@ def one_formula(c_prev, c_hat, f, i, d_f, d_i):
     return mixed + (past - both) * c_prev + (new - both) * c_hat
 
 
-agree = {"overlap": [], "gap": []}
-packaged = []
-for n in range(1, 13):
-    for d_f, d_i in itertools.product(range(1, n + 1), repeat=2):
-        parts = torch.rand(4, n, generator=rng, dtype=F64)
-        wanted = literal(*parts, d_f, d_i)
-        same = torch.allclose(one_formula(*parts, d_f, d_i), wanted)
-        agree["overlap" if d_f <= d_i else "gap"].append(same)
-        hard = segmented_update(*parts, d_f - 1, d_i - 1)
-        packaged.append(torch.equal(hard, wanted))
+def all_pairs(longest=12):
+    """(overlap or gap, the formula agrees, the package agrees) for each pair."""
+    for n in range(1, longest + 1):
+        for d_f, d_i in itertools.product(range(1, n + 1), repeat=2):
+            parts = torch.rand(4, n, generator=rng, dtype=F64)
+            wanted = literal(*parts, d_f, d_i)
+            same = torch.allclose(one_formula(*parts, d_f, d_i), wanted)
+            hard = segmented_update(*parts, d_f - 1, d_i - 1)
+            case = "overlap" if d_f <= d_i else "gap"
+            yield case, same, torch.equal(hard, wanted)
+
+
+results = list(all_pairs())
+agree = {
+    case: [same for kind, same, _ in results if kind == case]
+    for case in ("overlap", "gap")
+}
+packaged = [equal for _, _, equal in results]
 print({case: f"{sum(ok)} of {len(ok)}" for case, ok in agree.items()})
 
 # %%
@@ -527,9 +542,12 @@ def soft_update(parts, logits_f, logits_i):
 
 parts = torch.rand(4, 8, generator=rng, dtype=F64)
 every = list(itertools.product(range(8), repeat=2))
-gap = {}
-for scale in (1, 10, 100):
-    gap[scale] = max(
+one_hot = torch.eye(8, dtype=F64)
+
+
+def largest_gap(scale):
+    """Between the soft and the hard update, over all pairs of levels."""
+    return max(
         (
             soft_update(parts, scale * one_hot[a], scale * one_hot[b])
             - segmented_update(*parts, a, b)
@@ -537,9 +555,11 @@ for scale in (1, 10, 100):
         .abs()
         .max()
         .item()
-        for one_hot in [torch.eye(8, dtype=F64)]
         for a, b in every
     )
+
+
+gap = {scale: largest_gap(scale) for scale in (1, 10, 100)}
 p_f, p_i = logits_f.softmax(0), logits_i.softmax(0)
 expected = sum(
     p_f[a] * p_i[b] * segmented_update(*parts, a, b) for a, b in every
@@ -602,11 +622,11 @@ cell = ONLSTMCell(3, 8, 4).double()
 difference = np.abs(
     outputs(cell, x[:, :1])[:, 0].numpy() - by_hand(cell, x[:, 0])
 )
-states = [torch.randn(2, 8, generator=rng, dtype=F64) for _ in range(2)]
-for tensor in states:
+starts = [torch.randn(2, 8, generator=rng, dtype=F64) for _ in range(2)]
+for tensor in starts:
     tensor.requires_grad_()
 gradients = torch.autograd.gradcheck(
-    lambda h, c: cell(x[0], (h, c)), tuple(states)
+    lambda h, c: cell(x[0], (h, c)), tuple(starts)
 )
 everything = ONLSTMCell(3, 8, 4).double()
 everything.load_state_dict(cell.state_dict())
@@ -834,7 +854,7 @@ verdict(
 #
 # $$
 # [\,x_{<k},\;[\,x_k,\;x_{>k}\,]\,],
-# $$
+# $$ (onlstm-alg1)
 #
 # then do the same with $x_{<k}$ and with $x_{>k}$, until single words are left; where $x_{<k}$ or $x_{>k}$ is empty, so is its bracket. Where the past is forgotten, something new begins.
 
