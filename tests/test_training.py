@@ -695,6 +695,18 @@ def test_replaying_everything_says_what_is_wrong(tmp_path, monkeypatch, capsys):
     assert "metrics.csv is not the file that was recorded" in capsys.readouterr().out
 
 
+def test_a_run_whose_data_cannot_be_had_is_named_and_is_no_failure(monkeypatch, capsys):
+    def absent(*_):
+        raise FileNotFoundError("brown.zip (3 MB) could not be downloaded")
+
+    monkeypatch.setattr(replay, "problems", absent)
+    monkeypatch.setattr(sys, "argv", ["replay.py", "gumbel_vae_score/0", "--jobs", "1"])
+    assert replay.main() == 0
+    out = capsys.readouterr().out
+    assert "gumbel_vae_score/0: not replayed, since its data cannot be had: brown.zip" in out
+    assert "0 recorded runs replayed" in out
+
+
 @pytest.mark.parametrize("name", ["gumbel", "straight_through", "rloo", "score_baseline", "score"])
 def test_the_recorded_weights_have_the_recorded_bounds(name):
     """On the digits that the summary says, with as many samples."""

@@ -103,12 +103,15 @@ def problems(folder: Path, module: ModuleType, config: Any) -> list[str]:
     return found
 
 
+MISSING = "not replayed, since its data cannot be had"
+
+
 def problems_of(name: str) -> list[str]:
-    """`problems` of a declared run; one of them may be that its data cannot be had."""
+    """`problems` of a declared run, or that its data, which must be downloaded, cannot be had."""
     try:
         return problems(ROOT / "runs" / name, *declared()[name])
     except FileNotFoundError as error:
-        return [f"{name}: {error}"]
+        return [f"{name}: {MISSING}: {error}"]
 
 
 def main() -> int:
@@ -135,8 +138,10 @@ def main() -> int:
             replayed = pool.map(problems_of, chosen)
         for result in tqdm(replayed, total=len(chosen), leave=False, disable=not sys.stderr.isatty()):
             found += result
-    print("\n".join(found) or f"{len(chosen)} recorded runs replayed: the same.")
-    return bool(found)
+    wrong = [problem for problem in found if MISSING not in problem]
+    done = len(chosen) - (len(found) - len(wrong))
+    print("\n".join(found + ([] if wrong else [f"{done} recorded runs replayed: the same."])))
+    return bool(wrong)
 
 
 if __name__ == "__main__":
