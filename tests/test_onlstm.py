@@ -1606,7 +1606,10 @@ def test_the_split_is_before_the_first_highest_level_but_the_first_token_s():
 def test_the_best_tree_is_the_best_of_all_that_a_rule_gives(n, rule):
     tokens = list("abcde")[:n]
     maker = tree_from_levels if rule == "article" else split_tree
-    trees = [maker(tokens, order) for order in itertools.permutations(range(n))]
+    trees = []
+    for order in itertools.permutations(range(n)):
+        if (tree := maker(tokens, order)) not in trees:
+            trees.append(tree)
     gold = [*all_trees(tokens), list(tokens)] if n > 1 else ["a"]
     gold += [["a", ["b", "c", "d"], "e"]] if n == 5 else []
     for true in gold:

@@ -670,6 +670,7 @@ def copied(tmp_path):
     return folder, lambda: replay.problems(folder, *replay.declared()[NAME])
 
 
+@pytest.mark.house
 @pytest.mark.parametrize(
     "name",
     [NAME, "gumbel_vae_sweep/rloo-lr0.001-encoder0.1", "gumbel_vae_score_baseline/1", "gumbel_vae_score/0"],
@@ -707,6 +708,7 @@ def test_a_run_whose_data_cannot_be_had_is_named_and_is_no_failure(monkeypatch, 
     assert "0 recorded runs replayed" in out
 
 
+@pytest.mark.house
 @pytest.mark.parametrize("name", ["gumbel", "straight_through", "rloo", "score_baseline", "score"])
 def test_the_recorded_weights_have_the_recorded_bounds(name):
     """On the digits that the summary says, with as many samples."""
