@@ -81,7 +81,7 @@ check: venv ## format, lint, types, pairs and unit tests, in under a minute: bef
 	@$(PY) -m ruff format --check --quiet . || { echo "Formatting differs: make format"; exit 1; }
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m mypy --no-error-summary
-	@$(PY) -m pytest tests --ignore tests/test_book.py -m "not house" -q -n $(WORKERS) --dist loadscope
+	@$(PY) -m pytest tests --ignore tests/test_book.py -m "not house" -q -n $(WORKERS) --dist worksteal
 	@$(PY) tools/ledger_page.py check
 
 format: venv

@@ -52,6 +52,16 @@ def _shapes_are_checked(request: pytest.FixtureRequest):
     jaxtyping_config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture
+def first_failure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a fault, a `verifier` of Hypothesis's ends at its first failure: nobody reads a smaller one."""
+    from hypothesis import Phase, settings
+
+    name, verifier = "_hypothesis_internal_use_settings", request.node.callspec.params["verifier"]
+    if (own := getattr(verifier, name, None)) is not None:
+        monkeypatch.setattr(verifier, name, settings(own, phases=[Phase.explicit, Phase.generate]))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--evidence", type=Path, help="write which ledger rows the tests that passed are evidence for"

@@ -57,10 +57,14 @@ def test_at_least_three_faults_are_shown_to_be_caught(slug):
     assert len(importlib.import_module(f"test_{slug}").FAULTS) >= 3
 
 
+@pytest.fixture(scope="module")
+def pages():
+    return ledger_page.pages(ledger_page.marked_tests())
+
+
 @pytest.mark.parametrize("name", ["ledger.md", "evidence.md", "ledger.json"])
-def test_the_pages_are_up_to_date(name):
-    text = ledger_page.pages(ledger_page.marked_tests())[name]
-    assert (ROOT / name).read_text("utf-8") == text, "make ledger, and commit"
+def test_the_pages_are_up_to_date(name, pages):
+    assert (ROOT / name).read_text("utf-8") == pages[name], "make ledger, and commit"
 
 
 # --- Gaps are noticed --------------------------------------------------------------------------

@@ -705,6 +705,7 @@ def test_some_keras_layers_lose_a_mask_and_one_passes_it_on_unused():
 # --- The reviews -------------------------------------------------------------------------------
 
 
+@pytest.mark.house  # reads them all
 def test_reviews_are_distinct_and_of_one_class():
     reviews = data.reviews()
     assert len(reviews.text) == len(reviews.label) == len(set(reviews.text)) == 17_321
@@ -717,6 +718,7 @@ def test_reviews_are_distinct_and_of_one_class():
 STARTS = ["对房间的大小", "酒店设施陈旧", "1、机身较小"]
 
 
+@pytest.mark.house
 def test_the_parts_of_the_reviews_share_no_text():
     parts = data.reviews_parts()
     assert [len(part.text) for part in parts] == [12_124, 1_732, 3_465]
@@ -747,6 +749,7 @@ def test_a_vocabulary_counts_and_knows_what_it_does_not_know():
 # --- Bad input ---------------------------------------------------------------------------------
 
 X, M = torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
+REVIEWS = data.Reviews(("好", "坏"), torch.tensor([1, 0]), data.SOURCES["reviews"])
 
 
 @pytest.mark.unchecked
@@ -816,8 +819,8 @@ X, M = torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
         (lambda: classifier()(torch.tensor([[1, 3]]), M[:1, :2].float()), TypeError, "mask must be boolean"),
         (lambda: classifier()(torch.tensor([[1, 3]]), M[:1]), ValueError, r"mask must have shape \(1, 2\), got \(1, 3\)"),
         (lambda: TextClassifier(9.0), TypeError, "symbols must be an int, got float"),
-        (lambda: data.reviews()[torch.tensor([True])], TypeError, "index must be a vector of integers"),
-        (lambda: data.reviews()[:3], TypeError, "index must be a vector of integers"),
+        (lambda: REVIEWS[torch.tensor([True])], TypeError, "index must be a vector of integers"),
+        (lambda: REVIEWS[:3], TypeError, "index must be a vector of integers"),
         (lambda: TextClassifier(0), ValueError, "symbols must be at least 1, got 0"),
         (lambda: TextClassifier(9, pooling="sum"), ValueError, "pooling must be one of .*, got 'sum'"),
         (lambda: TextClassifier(9, masks="all"), ValueError, "masks must be one of .*, got 'all'"),
@@ -875,6 +878,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.usefixtures("first_failure")
 @pytest.mark.parametrize(("verifier", "name", "fault"), FAULTS, ids=range(len(FAULTS)))
 def test_a_fault_makes_the_verifier_fail(verifier, name, fault, monkeypatch):
     verifier()

@@ -87,8 +87,11 @@ def test_digits():
     assert digits.source.licence == "CC BY 4.0"
 
 
+mnist = functools.cache(data.mnist)  # a second each time
+
+
 def test_mnist():
-    digits = data.mnist()
+    digits = mnist()
     assert digits.pixels.shape == (5000, 28, 28)
     assert digits.pixels.dtype == torch.float32
     assert (float(digits.pixels.min()), float(digits.pixels.max())) == (0, 1)
@@ -100,6 +103,7 @@ def test_mnist():
 
 
 def test_the_parts_of_mnist_are_apart(monkeypatch):
+    monkeypatch.setattr(data, "mnist", mnist)
     parts = data.mnist_parts()
     assert [len(part.pixels) for part in parts] == [4000, 500, 500]
     assert [part.label.bincount().tolist() for part in parts] == [[400] * 10, [50] * 10, [50] * 10]

@@ -662,8 +662,29 @@ def test_every_recorded_run_is_whole():
 NAME = "gumbel_vae_sweep/gumbel-lr0.003-tau0.2"
 
 
+@pytest.fixture(scope="module")
+def first_steps(tmp_path_factory):
+    """The first steps of a recorded run, run again once."""
+    folder = tmp_path_factory.mktemp("first_steps")
+    script, config = replay.declared()[NAME]
+    script.run(config, folder, stop_after=replay.FIRST)
+    return folder
+
+
 @pytest.fixture
-def copied(tmp_path):
+def again(first_steps, monkeypatch):
+    """Whoever runs them gets these, as they are always the same."""
+    script, declared = replay.declared()[NAME]
+
+    def run(config, folder, stop_after):
+        assert (config, stop_after) == (declared, replay.FIRST)
+        shutil.copytree(first_steps, folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(script, "run", run)
+
+
+@pytest.fixture
+def copied(tmp_path, again):
     """A copy of a recorded run, and what `replay` says of it."""
     folder = tmp_path / NAME
     shutil.copytree(ROOT / "runs" / NAME, folder)
@@ -679,7 +700,7 @@ def test_an_untouched_run_replays(name):
     assert replay.problems(ROOT / "runs" / name, *replay.declared()[name]) == []
 
 
-def test_replaying_everything_says_what_is_wrong(tmp_path, monkeypatch, capsys):
+def test_replaying_everything_says_what_is_wrong(tmp_path, again, monkeypatch, capsys):
     shutil.copytree(ROOT / "runs" / NAME, tmp_path / "runs" / NAME)
     monkeypatch.setattr(replay, "ROOT", tmp_path)
     declared = replay.declared(ROOT)

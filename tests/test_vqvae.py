@@ -352,12 +352,12 @@ def test_one_call_with_decay_zero_is_one_step_of_lloyd():
 @pytest.mark.parametrize("restart", [None, 50])
 def test_a_codebook_that_starts_from_the_first_batch_stays_bounded(restart):
     """Half of the codes are never chosen again, until their counts underflow."""
-    vq = VectorQuantizer(8, 3, ema_decay=0.9, restart_after=restart)
+    vq = VectorQuantizer(8, 3, ema_decay=0.7, restart_after=restart)
     first = torch.cat([randn(20, 3, dtype=torch.float32), 100 + randn(20, 3, seed=1, dtype=torch.float32)])
     vq(first, gen())
     far = vq.codebook.clone()[vq.codebook[:, 0] > 50]
     assert 0 < len(far) < 8
-    for t in range(2000):
+    for t in range(500):  # 0.7³⁰⁰ is less than float32 has
         vq(randn(20, 3, seed=t, dtype=torch.float32), gen(t))
         assert torch.isfinite(vq.codebook).all()
         assert vq.codebook.abs().max() < 110
