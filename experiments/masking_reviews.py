@@ -99,14 +99,7 @@ def batch_of(config: Config, lengths: Tensor, step: training.Step) -> Tensor:
     """Indices of this step's batch, of all processes."""
     if config.batches == "random":
         return step.batch(len(lengths), config.batch_size)
-    # Each epoch sorts by length anew, equal lengths in random order, and goes through the batches at random.
-    # The last few, which fill no batch, are left out: of those cut at `max_length`, other ones each time.
-    batches = len(lengths) // config.batch_size
-    epoch, place = divmod(step.index, batches)
-    generator = training.generator(config.seed, 1, epoch)
-    order = (lengths + torch.rand(len(lengths), generator=generator, dtype=torch.float64)).argsort()
-    start = int(torch.randperm(batches, generator=generator)[place]) * config.batch_size
-    return order[start : start + config.batch_size]
+    return step.batch_of_similar(lengths, config.batch_size)
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:

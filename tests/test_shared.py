@@ -397,6 +397,36 @@ def test_mikolov_s_treebank_is_three_texts(registered):
     assert data.mikolov_ptb() == ((" a b <unk> ", " c N"), (" d",), (" e", " f"))
 
 
+def test_captions_are_pairs_by_part(registered):
+    names = {"train": "train", "valid": "val", "test": "test_2016_flickr"}
+    for part, name in names.items():
+        for language in ("de", "en"):
+            text = f"{part} {language} ä\n{part} {language} two\n"
+            registered(f"multi30k/{name}.{language}.gz", gzip.compress(text.encode()))
+    found = data.multi30k()
+    assert list(found) == ["train", "valid", "test"]
+    for part in names:
+        assert found[part] == ((f"{part} de ä", f"{part} en ä"), (f"{part} de two", f"{part} en two"))
+
+
+def test_pronunciations_are_words_of_letters_and_no_word_is_in_two_parts():
+    whole = data.pronunciations()
+    assert len(whole.word) == len(set(whole.word)) == 117_493
+    assert sum(map(len, whole.phonemes)) == 125_855
+    assert all(re.fullmatch("[a-z]+", word) for word in whole.word)
+    known = dict(zip(whole.word, whole.phonemes, strict=True))
+    assert known["decoding"] == (("D", "IH0", "K", "OW1", "D", "IH0", "NG"),)
+    assert len(known["tomato"]) == 2
+    parts = data.pronunciations_parts()
+    assert [len(part.word) for part in parts] == [105_493, 2_000, 10_000]
+    assert len({word for part in parts for word in part.word}) == 117_493
+    assert all(
+        known[word] == several
+        for part in parts
+        for word, several in zip(part.word, part.phonemes, strict=True)
+    )
+
+
 def test_a_file_with_another_md5_is_named(registered, tmp_path):
     for name in ("train", "valid", "test"):
         registered(f"ptb/ptb.{name}.txt", b"a\n", "md5")
@@ -424,7 +454,13 @@ def test_plain_english_of_a_sentence():
 
 
 def test_every_downloaded_source_has_its_files():
-    assert {name.partition("/")[0] for name in data.FILES} == {"mnist", "brown", "treebank", "ptb"}
+    assert {name.partition("/")[0] for name in data.FILES} == {
+        "mnist",
+        "brown",
+        "treebank",
+        "ptb",
+        "multi30k",
+    }
     for name, file in data.FILES.items():
         assert re.fullmatch("[0-9a-f]{64}|md5:[0-9a-f]{32}", file.hash)
         assert file.url.endswith(name.partition("/")[2])
@@ -587,6 +623,29 @@ def test_views_of_the_same_data_change_what_is_seen():
         plotting.views_figure(traces, {}, prefix="", caption="c", alt="a")
     with pytest.raises(ValueError, match=r"views must say of 2 traces if they are seen, got \[True\]"):
         plotting.views_figure(traces, {"one": ([True], {})}, prefix="", caption="c", alt="a")
+
+
+def test_stories_have_a_menu_and_a_slider_each():
+    def step(y, traces):
+        return [{"type": "scatter", "x": [0], "y": [y]}] * traces
+
+    stories = {"one": [step(0, 1), step(1, 2)], "two": [step(2, 2)]}
+    figure = plotting.stories_figure(stories, prefix="step ", caption="c", alt="a", showlegend=False)
+    assert [trace.y[0] for trace in figure.data] == [0, 1, 1, 2, 2]
+    assert [trace.visible for trace in figure.data] == [True, False, False, False, False]
+    assert figure.layout.meta == {"alt": "a", "caption": "c"}
+    assert figure.layout.showlegend is False
+    (menu,) = figure.layout.updatemenus
+    assert [button.label for button in menu.buttons] == ["one", "two"]
+    seen = [step.args[0]["visible"] for step in figure.layout.sliders[0].steps]
+    assert seen == [[True, False, False, False, False], [False, True, True, False, False]]
+    shown, change = menu.buttons[1].args
+    assert shown == {"visible": [False, False, False, True, True]}
+    assert len(change["sliders"]) == 1
+    assert [step["args"][0] for step in change["sliders"][0]["steps"]] == [shown]
+    for bad in ({}, {"one": []}):
+        with pytest.raises(ValueError, match="stories must hold at least one, each with a step, got"):
+            plotting.stories_figure(bad, prefix="", caption="c", alt="a")
 
 
 # --- Notebook ----------------------------------------------------------------------------------

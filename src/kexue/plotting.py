@@ -233,6 +233,49 @@ def views_figure(
     return figure.update_layout({name.replace(".", "_"): value for name, value in changes.items()})
 
 
+def stories_figure(
+    stories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
+    prefix: str,
+    caption: str,
+    alt: str,
+    **layout: Any,
+) -> "go.Figure":
+    """An interactive figure with a menu of stories, each of which a slider goes through step by step.
+
+    Args:
+        stories: by the menu's label, the traces of each step; opens on the first story's first step.
+        prefix: what stands before the number of the step.
+        caption: stands below the figure in the book.
+        alt: a description for those who do not see the figure.
+        layout: Plotly's layout; the axes, for example.
+
+    Raises ValueError for no stories, or one without steps.
+    """
+    import plotly.graph_objects as go
+
+    if not stories or not all(stories.values()):
+        raise ValueError(f"stories must hold at least one, each with a step, got {dict(stories)!r}")
+    traces = [trace for steps in stories.values() for step in steps for trace in step]
+    begin = 0
+    buttons: list[dict[str, Any]] = []
+    for label, steps in stories.items():
+        views: list[dict[str, Any]] = []
+        for number, step in enumerate(steps, start=1):
+            visible = [begin <= i < begin + len(step) for i in range(len(traces))]
+            views.append({"method": "restyle", "label": str(number), "args": [{"visible": visible}]})
+            begin += len(step)
+        slider = {"active": 0, "steps": views, "currentvalue": {"prefix": prefix}, "pad": {"t": 10}}
+        shown = [{"visible": views[0]["args"][0]["visible"]}, {"sliders": [slider]}]
+        buttons.append({"method": "update", "label": label, "args": shown})
+    menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.15, "yanchor": "top"}
+    first, change = buttons[0]["args"]
+    whole = {**_interactive(caption, alt), "updatemenus": [menu], **change, **layout}
+    figure = go.Figure(data=traces, layout=whole)
+    for trace, seen in zip(figure.data, first["visible"], strict=True):
+        trace.visible = seen
+    return figure
+
+
 def _interactive(caption: str, alt: str) -> dict[str, Any]:
     return {
         "template": "plotly_white",

@@ -84,6 +84,23 @@ class Step:
         order = torch.randperm(size, generator=generator(self.seed, 1, epoch))
         return order[place * batch_size : (place + 1) * batch_size]
 
+    def batch_of_similar(self, lengths: Tensor, batch_size: int) -> Tensor:
+        """The same of sequences of like lengths, so that batches have little padding.
+
+        Each epoch sorts by length anew, equal lengths in random order, and goes through the batches at
+        random. The last few, which fill no batch, are dropped.
+        """
+        if not 1 <= batch_size <= len(lengths):
+            raise ValueError(
+                f"batch_size must be between 1 and the size of the data, {len(lengths)}, got {batch_size}"
+            )
+        batches = len(lengths) // batch_size
+        epoch, place = divmod(self.index, batches)
+        random = generator(self.seed, 1, epoch)
+        order = (lengths + torch.rand(len(lengths), generator=random, dtype=torch.float64)).argsort()
+        start = int(torch.randperm(batches, generator=random)[place]) * batch_size
+        return order[start : start + batch_size]
+
     def share(self, whole: Tensor, dim: int = 0) -> Tensor:
         """This process's part of a tensor for the whole batch, on this process's device."""
         if whole.shape[dim] % self.processes:

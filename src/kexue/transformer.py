@@ -92,20 +92,41 @@ class Attention(nn.Module):
         Returns:
             The output, and the keys and values for the next call.
         """
-        if mask is not None and mask.dtype != torch.bool:
-            raise TypeError(f"mask must be boolean, got {mask.dtype}")
         if positions is not None and context is not None:
             raise ValueError("positions must be None where a context is given")
-        query = self._split(self.query(x))
-        keys, values = map(self._split, self.key_value(x if context is None else context).chunk(2, -1))
-        if positions is not None:
-            query, keys = rotary(query, positions), rotary(keys, positions)
+        known = self.key_values(x if context is None else context, positions)
         if past is not None:
-            keys, values = torch.cat((past.keys, keys), -2), torch.cat((past.values, values), -2)
-        seen = scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+            known = KeyValues(*(torch.cat(pair, -2) for pair in zip(past, known, strict=True)))
+        return self.look(x, known, mask, positions), known
+
+    def key_values(
+        self, context: Float[Tensor, "batch keys width"], positions: Int[Tensor, " keys"] | None = None
+    ) -> KeyValues:
+        """Keys and values of a context that is looked at more than once; see `look`."""
+        keys, values = map(self._split, self.key_value(context).chunk(2, -1))
+        return KeyValues(keys if positions is None else rotary(keys, positions), values)
+
+    def look(
+        self,
+        x: Float[Tensor, "batch queries width"],
+        known: KeyValues,
+        mask: Bool[Tensor, "..."] | None = None,
+        positions: Int[Tensor, " queries"] | None = None,
+    ) -> Float[Tensor, "batch queries width"]:
+        """What every vector of x sees of `key_values`: `forward` in two steps.
+
+        With positions, of x here and of the context there, both are rotary.
+        """
+        query = self._split(self.query(x))
+        return self._seen(query if positions is None else rotary(query, positions), known, mask)
+
+    def _seen(self, query: Tensor, known: KeyValues, mask: Tensor | None) -> Tensor:
+        if mask is not None and mask.dtype != torch.bool:
+            raise TypeError(f"mask must be boolean, got {mask.dtype}")
+        seen = scaled_dot_product_attention(query, known.keys, known.values, attn_mask=mask)
         if mask is not None:
             seen = seen.masked_fill(~mask.any(-1, keepdim=True), 0.0)
-        return self.out(seen.transpose(1, 2).flatten(2)), KeyValues(keys, values)
+        return self.out(seen.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -125,8 +146,8 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int | None = None, dropout: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout!r}")
         self.attention = Attention(width, heads)
         self.first_norm, self.second_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         hidden = 4 * width if hidden is None else hidden
