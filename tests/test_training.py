@@ -555,6 +555,24 @@ PREDICTED = [
     "2e-2",
 ]
 
+WRITTEN = [
+    "--width",
+    "16",
+    "--heads",
+    "2",
+    "--dropout",
+    "0",
+    "--batch-size",
+    "64",
+    "--examples",
+    "2000",
+    "--searched",
+    "20",
+    "--warmup",
+    "5",
+]
+WRITTEN += ["--learning-rate", "1e-2"]
+
 INFERRED = ["--pairs", "600", "--width", "8", "--hidden", "16", "--dropout", "0", "--learning-rate", "2e-2"]
 
 
@@ -570,8 +588,10 @@ INFERRED = ["--pairs", "600", "--width", "8", "--hidden", "16", "--dropout", "0"
         # In bfloat16, whose digits are three: gradients of halves are rounded before they are added.
         ("onlstm_language_model", PREDICTED, 20, 2e-3),
         ("onlstm_logic", INFERRED, 20, 1e-2),
+        ("decoding_seq2seq", ["--model", "both", *WRITTEN], 20, 1e-2),
+        ("decoding_seq2seq", ["--model", "apart", *WRITTEN], 20, 1e-2),
     ],
-    ids=["gumbel", "rloo", "vqvae", "masking", "infomap", "onlstm", "logic"],
+    ids=["gumbel", "rloo", "vqvae", "masking", "infomap", "onlstm", "logic", "both", "apart"],
 )
 def test_two_processes_follow_the_curve_of_one(tmp_path, script, options, every, tolerance):
     options = [*options, "--steps", "60", "--every", str(every)]
@@ -951,19 +971,117 @@ def test_pairs_are_drawn_in_proportion_to_their_weights():
     assert counts[2] == pytest.approx(3000, abs=120)
 
 
-def test_batches_of_similar_length_take_every_review_once_an_epoch():
-    script = experiments("masking_reviews")
+def test_batches_of_similar_length_take_every_sequence_once_an_epoch():
     lengths = torch.randint(1, 40, (230,), generator=training.generator(0))
-    config = script.Config(batches="similar", batch_size=16)
-    epochs = [
-        [script.batch_of(config, lengths, Step(14 * epoch + i, 0)) for i in range(14)] for epoch in (0, 1)
-    ]
+    epochs = [[Step(14 * epoch + i, 0).batch_of_similar(lengths, 16) for i in range(14)] for epoch in (0, 1)]
     for batches in epochs:
         assert len(torch.cat(batches).unique()) == 14 * 16
         # The longest are what is left over after the last whole batch.
         spread = [int(lengths[batch].max() - lengths[batch].min()) for batch in batches]
         assert max(spread) <= 5
     assert not all(torch.equal(a, b) for a, b in zip(*epochs, strict=True))
+    assert torch.equal(Step(3, 0).batch_of_similar(lengths, 16), epochs[0][3])
+    assert not torch.equal(Step(3, 1).batch_of_similar(lengths, 16), epochs[0][3])
+    for size in (0, 231):
+        with pytest.raises(
+            ValueError, match=f"batch_size must be between 1 and the size of the data, 230, got {size}"
+        ):
+            Step(0, 0).batch_of_similar(lengths, size)
+
+
+def test_reviews_of_similar_length_come_together():
+    script = experiments("masking_reviews")
+    lengths = torch.randint(1, 40, (230,), generator=training.generator(0))
+    config = script.Config(batches="similar", batch_size=16)
+    assert torch.equal(script.batch_of(config, lengths, Step(5, 0)), Step(5, 0).batch_of_similar(lengths, 16))
+
+
+def test_what_is_measured_of_pronunciations_by_hand():
+    script = experiments("decoding_seq2seq")
+    ids = {name: i for i, name in enumerate(script.phonemes(), start=script.TOKENS)}
+    word = tuple(ids[p] for p in ["D", "IH0", "K", "OW1", "D", "IH0", "NG", "Z"])
+    stress = (word[0], ids["IH1"], *word[2:])
+    late = (*word[:-1], ids["S"])
+    part = script.Part([[3]] * 4, [[word], [word], [word, late], [word[:3]]])
+    found = script.described("x", [word, stress, late, word[:2]], part)
+    assert found["x_wer"] == 2 / 4
+    assert found["x_wer_plain"] == 1 / 4
+    assert found["x_per"] == 2 / (8 + 8 + 8 + 3)
+    assert found["x_per_plain"] == 1 / (8 + 8 + 8 + 3)
+    # Of the three long words, one has a wrong second phoneme; the closest reference counts.
+    assert found["x_first4"] == 11 / 12
+    assert found["x_last4"] == 1
+    # Eight phonemes: two, one, two, one and two in the fifths; three: one in the first, third and last.
+    assert [found[f"x_fifth{i}"] for i in range(5)] == [6 / 7, 1, 1, 1, 6 / 7]
+    assert found["x_wer_length3"] == 1
+    assert found["x_wer_length8"] == 1 / 3
+    short = script.described("x", [word[1:]], script.Part([[3]], [[word]]))
+    assert short["x_first4"] == 0
+    assert short["x_last4"] == 1
+
+
+def test_reranking_takes_what_both_directions_like_best():
+    from kexue.decoding import Seq2Seq, beam_search, pad_ids, token_log_probs
+
+    script = experiments("decoding_seq2seq")
+    torch.manual_seed(0)
+    models = [Seq2Seq(8, 7, 8, 2, 1, 1, direction=d).eval().requires_grad_(False) for d in ("l2r", "r2l")]
+    part = script.Part([[3, 4], [5, 6, 7]], [[(3,)], [(4,)]])
+    lists = [beam_search(model, part.src, 6, 5) for model in models]
+    scores = script.joint_scores(lists, models, part)
+    for i, best in enumerate(script.reranked([a + b for a, b in zip(*lists, strict=True)], scores)):
+        candidates = {h.tokens for one in lists for h in one[i] if h.tokens}
+        assert len(candidates) > 3
+        src = pad_ids([part.source[i]])
+        score = {
+            c: sum(float(token_log_probs(m, src, pad_ids([c]))[0].sum()) for m in models) for c in candidates
+        }
+        assert best == max(score, key=score.get)
+        assert scores[i] == pytest.approx(score, abs=1e-5)
+        shorter = script.reranked([lists[0][i][:2]], [scores[i]])[0]
+        assert shorter == max((h.tokens for h in lists[0][i][:2] if h.tokens), key=score.get)
+
+
+@pytest.mark.house
+def test_the_other_model_needs_no_download(monkeypatch):
+    import nltk
+
+    def refuse(*args, **options):
+        raise AssertionError("nothing may be downloaded")
+
+    monkeypatch.setattr(nltk, "download", refuse)
+    before = list(nltk.data.path)
+    model = experiments("decoding_seq2seq").g2p_en()
+    assert model.predict("cat") == ["K", "AE1", "T"]
+    assert nltk.data.path == before
+
+
+@pytest.mark.house
+def test_the_second_stage_begins_where_it_says_and_resumes(tmp_path):
+    script = experiments("decoding_seq2seq")
+    config = script.Config(
+        steps=12,
+        every=4,
+        second_stage=8,
+        examples=300,
+        searched=20,
+        width=16,
+        heads=2,
+        batch_size=32,
+        warmup=2,
+    )
+    plain = dataclasses.replace(config, second_stage=0)
+    one = script.run(config, tmp_path / "one")
+    two = script.run(plain, tmp_path / "two")
+    losses = [Run(tmp_path / name).metrics["loss"] for name in ("one", "two")]
+    steps = Run(tmp_path / "one").metrics["step"]
+    assert np.array_equal(losses[0][steps <= 8], losses[1][steps <= 8])
+    assert not np.array_equal(losses[0][steps > 8], losses[1][steps > 8])
+    assert one["loss"] != two["loss"]
+    assert not (tmp_path / "one" / "pseudo.npy").exists()
+    script.run(config, tmp_path / "stopped", stop_after=10)
+    again = script.run(config, tmp_path / "stopped")
+    assert again == one
 
 
 def test_crops_are_squares_of_the_training_photographs():

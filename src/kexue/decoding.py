@@ -106,7 +106,7 @@ class Encoded(NamedTuple):
     known: tuple[KeyValues, ...]
     """Of each attention to the source."""
     mask: Bool[Tensor, "batch 1 1 length"]
-    """Both once for each direction: the batch is sources × directions."""
+    """True where the source is real. The batch of both is sources × directions."""
 
 
 class _Decoders(nn.Module):
