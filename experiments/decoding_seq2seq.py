@@ -541,7 +541,12 @@ TUNING = {
 # What the tuning found best for both.
 RATE, STEPS = 4e-3, 2000
 SEEDS = (1, 2, 3)
-KINDS = {"apart": {"model": "apart"}, "both": {}, "second": {"second_stage": STEPS * 4 // 5}}
+KINDS = {
+    "apart": {"model": "apart"},
+    "shared": {"model": "shared"},
+    "both": {},
+    "second": {"second_stage": STEPS * 4 // 5},
+}
 FINALS = {
     f"decoding/{kind}-seed{seed}": Config(
         learning_rate=RATE,
@@ -555,15 +560,32 @@ FINALS = {
     for seed in SEEDS
 }
 
-# Three times as long, one seed: what more training does, and the comparison with others' models.
+# One pair of markers or two, as short as the runs for tuning.
+MARKERS = {
+    f"decoding_markers/{markers}-seed{seed}": Config(
+        markers=markers, learning_rate=RATE, seed=seed, steps=600, every=300, searched=2000
+    )
+    for markers in ("shared", "separate")
+    for seed in SEEDS
+}
+
+# Three and six times as long, one seed: what more training does, and the comparison with others' models.
 LONG_RUNS = {
     f"decoding_long/{model}-{steps}-seed1": Config(
         model, learning_rate=RATE, seed=1, steps=steps, every=steps // 5 if steps == 6000 else steps // 10
     )
-    for model, steps in (("apart", 6000),)
+    for model, steps in (("apart", 6000), ("apart", 12_000), ("both", 12_000))
 }
 
-RECORDINGS = {**TUNING, **FINALS, **LONG_RUNS}
+# Not tuned: one setting for both.
+CAPTIONS = {
+    f"decoding_multi30k/{model}-seed1": Config(
+        model, "multi30k", batch_size=64, steps=1500, every=750, seed=1, searched=1000
+    )
+    for model in ("apart", "both")
+}
+
+RECORDINGS = {**TUNING, **FINALS, **MARKERS, **LONG_RUNS, **CAPTIONS}
 
 if __name__ == "__main__":
     training.command_line("decoding_seq2seq", SCALES, RECORDINGS, run)

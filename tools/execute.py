@@ -91,6 +91,7 @@ def execute(slug: str, nb: nbformat.NotebookNode, threads: int, position: int = 
             kernel_name="python3",
             resources={"metadata": {"path": str(CHAPTERS)}},
             record_timing=False,
+            coalesce_streams=True,
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
             on_cell_complete=lambda **_: bar.update(),
         )
