@@ -161,8 +161,23 @@ class Block(nn.Module):
         mask: Bool[Tensor, "..."] | None = None,
         positions: Int[Tensor, " length"] | None = None,
         past: KeyValues | None = None,
-    ) -> tuple[Float[Tensor, "batch length width"], KeyValues]:
-        """One block of self-attention; the arguments and the second result are those of `Attention`."""
-        seen, kept = self.attention(self.first_norm(x), None, mask, positions, past)
+        keep: slice | None = None,
+    ) -> tuple[Float[Tensor, "batch kept width"], KeyValues]:
+        """One block of self-attention; the arguments and the second result are those of `Attention`.
+
+        With `keep`, only those vectors are wanted: what a last block need not compute is left out.
+        """
+        if keep is None:
+            seen, kept = self.attention(self.first_norm(x), None, mask, positions, past)
+        else:
+            normed = self.first_norm(x)
+            kept = self.attention.key_values(normed, positions)
+            if past is not None:
+                kept = KeyValues(*(torch.cat(pair, -2) for pair in zip(past, kept, strict=True)))
+            rows = mask if mask is None or mask.shape[-2] == 1 else mask[..., keep, :]
+            seen = self.attention.look(
+                normed[:, keep], kept, rows, None if positions is None else positions[keep]
+            )
+            x = x[:, keep]
         x = x + self.dropout(seen)
         return x + self.dropout(self.leave(gelu(self.enter(self.second_norm(x))))), kept
