@@ -57,7 +57,9 @@ rng = setup("reading")
 # %% tags=["hide-input"]
 train, valid, test = map(ClozeDataset, data.people_daily_parts())
 example = next(
-    q for q in test if len(q.answer) == 3 and 40 < len(q.passage) < 110 and q.kind == "nr"
+    q
+    for q in test
+    if len(q.answer) == 3 and 40 < len(q.passage) < 110 and q.kind == "nr"
 )
 display(
     Markdown(
@@ -98,7 +100,11 @@ def percent(values, digits=1):
 def interval(three, digits=1):
     """A mean with its interval, as text."""
     mean, low, high = three
-    return f"{mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})".replace("-", "−")
+    return (
+        f"{mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})".replace(
+            "-", "−"
+        )
+    )
 
 
 def sign(three):
@@ -107,7 +113,9 @@ def sign(three):
 
 
 baseline = np.mean([most_frequent_entity(q) == q.answer for q in test])
-baseline_f1 = np.mean([answer_f1(most_frequent_entity(q), q.answer) for q in test])
+baseline_f1 = np.mean(
+    [answer_f1(most_frequent_entity(q), q.answer) for q in test]
+)
 
 # %% mystnb={"figure": {"caption": "Exact match on held-out questions, three seeds with 95 % intervals, by what the readers may answer. The dashed line is the name that the passage has most often.", "name": "reading-accuracy"}, "image": {"alt": "Bars in three groups, free, within the passage and of the passage's names, two bars each, with a dashed horizontal line for the baseline."}} tags=["hide-input"]
 fig, ax = plotting.panels()
@@ -190,17 +198,24 @@ for text, row in zip(texts, steps):
 verdict(
     "reading.eq1",
     holds=abs(total - 1) < 1e-12 and max(map(abs, by_step)) < 1e-12,
-    measured={"total": f"{total:.12f}", "step by step − at once": max(map(abs, by_step))},
+    measured={
+        "total": f"{total:.12f}",
+        "step by step − at once": max(map(abs, by_step)),
+    },
 )
 
 # %% [markdown]
 # The MLM reader runs once. Its input, and what the masks are to become, in the tiny vocabulary:
 
 # %%
-ids = filler.inputs([vocabulary.encode(passage)[0]], [vocabulary.encode(asked)[0]])
+ids = filler.inputs(
+    [vocabulary.encode(passage)[0]], [vocabulary.encode(asked)[0]]
+)
 print("reads ", " ".join(vocabulary.symbols[i] for i in ids[0].tolist()))
 target = filler.targets(["乙"])
-print("writes", " ".join(vocabulary.symbols[i] or "·" for i in target[0].tolist()))
+print(
+    "writes", " ".join(vocabulary.symbols[i] or "·" for i in target[0].tolist())
+)
 
 # %% [markdown]
 # [CLS], $l_{\max}$ masks (here three, one of them for the end), [SEP], question, [SEP], passage, [SEP]. The masks are to become the answer and then [SEP], the end mark. What stands behind it (·) does not count in the loss. Where a character is unknown to the vocabulary, U+FFFD stands for it.
@@ -209,7 +224,13 @@ print("writes", " ".join(vocabulary.symbols[i] or "·" for i in target[0].tolist
 layout = (
     [vocabulary.start]
     + [vocabulary.mask] * 3
-    + [END, *vocabulary.encode(asked)[0], END, *vocabulary.encode(passage)[0], END]
+    + [
+        END,
+        *vocabulary.encode(asked)[0],
+        END,
+        *vocabulary.encode(passage)[0],
+        END,
+    ]
 )
 log_p = filler.predict(ids)[0]
 own_loss = -float(log_p[0, target[0, 0]] + log_p[1, END])
@@ -239,7 +260,10 @@ by_hand = [
     float(table[0, a] * table[1, b] * table[2, END])
     for a, b in (vocabulary.encode(p)[0] for p in pairs)
 ]
-print("largest difference:", float((listed - torch.tensor(by_hand)).abs().max()) < 1e-15)
+print(
+    "largest difference:",
+    float((listed - torch.tensor(by_hand)).abs().max()) < 1e-15,
+)
 
 # %% tags=["hide-input"]
 mass = float(torch.einsum("a,b,c->", *table))
@@ -267,11 +291,20 @@ verdict(
 #
 # An optimiser that knows nothing of this finds the same numbers:
 
+
 # %%
 def nearest_independent(joint, rounds=3):
     """The least KL of an independent q, by gradient descent on its logits."""
-    logits = [torch.zeros(n, dtype=joint.dtype).requires_grad_() for n in joint.shape]
-    optimizer = torch.optim.LBFGS(logits, max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-16, line_search_fn="strong_wolfe")
+    logits = [
+        torch.zeros(n, dtype=joint.dtype).requires_grad_() for n in joint.shape
+    ]
+    optimizer = torch.optim.LBFGS(
+        logits,
+        max_iter=500,
+        tolerance_grad=1e-12,
+        tolerance_change=1e-16,
+        line_search_fn="strong_wolfe",
+    )
 
     def divergence():
         optimizer.zero_grad()
@@ -303,7 +336,9 @@ found = {
     for name, p in examples.items()
 }
 lines = ["| p | least KL, found (nats) | total correlation |", "|---|---|---|"]
-lines += [f"| {n} | {abs(a):.6f} | {abs(b):.6f} |" for n, (a, b) in found.items()]
+lines += [
+    f"| {n} | {abs(a):.6f} | {abs(b):.6f} |" for n, (a, b) in found.items()
+]
 display(Markdown("\n".join(lines)))
 
 # %% tags=["hide-input"]
@@ -325,7 +360,12 @@ verdict(
 # Both heads inherit from one class that cuts texts into tokens and long passages into overlapping windows. The parts that differ:
 
 # %% tags=["hide-input"]
-source(MLMReader.inputs, MLMReader.predict, Seq2SeqReader.mask, Seq2SeqReader.next_log_probs)
+source(
+    MLMReader.inputs,
+    MLMReader.predict,
+    Seq2SeqReader.mask,
+    Seq2SeqReader.next_log_probs,
+)
 
 # %% [markdown]
 # `Seq2SeqReader.mask` is UniLM's {cite:p}`dong2019`: passage and question see each other, the answer's tokens see all of that and what stands before them.
@@ -341,7 +381,9 @@ def literal_decode(p, passage, end):
         n = len(answer)
         spans = [i for i in range(len(passage)) if passage[i : i + n] == answer]
         options = {passage[i + n] for i in spans if i + n < len(passage)}
-        options = {end} if k == len(p) - 1 else options | ({end} if n else set())
+        options = (
+            {end} if k == len(p) - 1 else options | ({end} if n else set())
+        )
         best = max(options, key=lambda a: p[k][a])
         scores.append(p[k][best])
         if best == end:
@@ -359,10 +401,16 @@ for seed in range(20):
     answer, score = literal_decode(p[0].exp().tolist(), tokens, END)
     said = reader.answer([text], [asked])[0]
     agree.append(
-        said.text == vocabulary.decode(answer) and math.isclose(said.score, score)
+        said.text == vocabulary.decode(answer)
+        and math.isclose(said.score, score)
     )
     assert said.text in text
-print(sum(agree), "of", len(agree), "passages: the same answer with the same score")
+print(
+    sum(agree),
+    "of",
+    len(agree),
+    "passages: the same answer with the same score",
+)
 
 # %% tags=["hide-input"]
 verdict("reading.decode", holds=all(agree), measured={"passages": len(agree)})
@@ -393,7 +441,12 @@ verdict(
 # Two numbers say how good an answer is: whether it *equals* the true one, after spaces, punctuation and the width of letters are taken out, and the $F_1$ of its characters, as multisets. The article reports both, and their mean.
 
 # %%
-for said, true in (("北京", "北京。"), ("北京市", "北京"), ("京北", "北京"), ("哈哈", "哈")):
+for said, true in (
+    ("北京", "北京。"),
+    ("北京市", "北京"),
+    ("京北", "北京"),
+    ("哈哈", "哈"),
+):
     print(said, true, exact_match(said, true), round(answer_f1(said, true), 3))
 
 # %% tags=["hide-input"]
@@ -421,7 +474,9 @@ lines = ["| | " + " | ".join(f"{m}: exact | F1" for m in MODES.values()) + " |"]
 lines.append("|---" * 7 + "|")
 for head, label in HEADS.items():
     cells = [
-        percent(of(head, f"{mode}_{what}")) for mode in MODES for what in ("em", "f1")
+        percent(of(head, f"{mode}_{what}"))
+        for mode in MODES
+        for what in ("em", "f1")
     ]
     lines.append(f"| {label} | " + " | ".join(cells) + " |")
 lines.append(
@@ -429,11 +484,14 @@ lines.append(
 )
 display(Markdown("\n".join(lines)))
 apart = {
-    mode: mean_interval(100 * (of("mlm", f"{mode}_em") - of("seq2seq", f"{mode}_em")))
+    mode: mean_interval(
+        100 * (of("mlm", f"{mode}_em") - of("seq2seq", f"{mode}_em"))
+    )
     for mode in MODES
 }
 above = {
-    head: mean_interval(100 * (of(head, "entity_em") - baseline)) for head in HEADS
+    head: mean_interval(100 * (of(head, "entity_em") - baseline))
+    for head in HEADS
 }
 nats = {head: of(head, "nats") for head in HEADS}
 
@@ -445,11 +503,15 @@ verdict(
     else apart["span"][1] > -1,
     measured={
         **{
-            f"MLM − seq2seq, exact match, {MODES[mode]} (points)": interval(three)
+            f"MLM − seq2seq, exact match, {MODES[mode]} (points)": interval(
+                three
+            )
             for mode, three in apart.items()
         },
         **{
-            f"{HEADS[head]}, names, above the most frequent one (points)": interval(three)
+            f"{HEADS[head]}, names, above the most frequent one (points)": interval(
+                three
+            )
             for head, three in above.items()
         },
         **{
@@ -470,13 +532,18 @@ verdict(
 def fixed_length(kind, length):
     """A reader that always writes so many tokens."""
     letters = Characters(["".join(map(chr, range(0x4E00, 0x4E00 + 2850)))])
-    encoder = MaskedLM(len(letters), vocabulary=letters).eval().requires_grad_(False)
+    encoder = (
+        MaskedLM(len(letters), vocabulary=letters).eval().requires_grad_(False)
+    )
     encoder.bias[letters.end] = -1e4
     return kind(encoder, length)
 
 
 def seconds(reader, batch, **options):
-    texts = ["".join(chr(0x4E00 + (7 * i + b) % 2000) for i in range(150)) for b in range(batch)]
+    texts = [
+        "".join(chr(0x4E00 + (7 * i + b) % 2000) for i in range(150))
+        for b in range(batch)
+    ]
     passages, questions = [t[:120] for t in texts], [t[120:] for t in texts]
     times = []
     for _ in range(3):
@@ -501,12 +568,19 @@ for batch, lengths in ((1, (2, 4, 6, 8)), (8, (2, 6))):
         for name, options in WAYS.items():
             if batch > 1 and "beam" in name:
                 continue
-            took = seconds(fixed_length(Seq2SeqReader, length), batch, constrain=False, **options)
+            took = seconds(
+                fixed_length(Seq2SeqReader, length),
+                batch,
+                constrain=False,
+                **options,
+            )
             ratio[name, batch, length] = took / once
 
 # %% mystnb={"figure": {"caption": "How many times as long the seq2seq head takes as the MLM head, by the length of the answer, one question at a time, one thread. As the article ran it, everything is computed again for each token.", "name": "reading-speed"}, "image": {"alt": "Four curves over the length of the answer on a logarithmic scale: two rise with it, those with a cache stay low."}} tags=["hide-input", "nbval-ignore-output"]
 fig, ax = plotting.panels()
-for (name, _), style, marker in zip(WAYS.items(), ("-", "-", "--", "--"), "oso^"):
+for (name, _), style, marker in zip(
+    WAYS.items(), ("-", "-", "--", "--"), "oso^"
+):
     ax.plot(
         (2, 4, 6, 8),
         [ratio[name, 1, n] for n in (2, 4, 6, 8)],
@@ -515,7 +589,11 @@ for (name, _), style, marker in zip(WAYS.items(), ("-", "-", "--", "--"), "oso^"
         label=f"seq2seq, {name}",
     )
 ax.axhline(1, color=plotting.BLACK, linestyle=":", linewidth=1)
-ax.set(xlabel="tokens of the answer", ylabel="times the MLM head's time", yscale="log")
+ax.set(
+    xlabel="tokens of the answer",
+    ylabel="times the MLM head's time",
+    yscale="log",
+)
 ax.set_yticks((1, 2, 5, 10, 20), (1, 2, 5, 10, 20))
 ax.set_xticks((2, 4, 6, 8))
 ax.legend(fontsize="small")
@@ -525,7 +603,9 @@ plt.show()
 verdict(
     "reading.claim2",
     holds=all(
-        ratio[name, 1, n] > 2 for name in ("again each time", "cached") for n in (4, 6, 8)
+        ratio[name, 1, n] > 2
+        for name in ("again each time", "cached")
+        for n in (4, 6, 8)
     ),
     restricted=all(ratio["again each time", 1, n] > 2 for n in (4, 6, 8)),
     measured={
@@ -548,7 +628,13 @@ verdict(
 # Exposure bias: in training the seq2seq head always continues *true* beginnings, in use its own. Its errors, says the article, accumulate, and those of the MLM head do not. Two different things can be meant. Here is how often the token at each place is wrong (free answers, the end counts as a token), and how often if the first was right, or wrong:
 
 # %% tags=["hide-input"]
-lines = ["| place | " + " | ".join(f"{l}: all | first right | first wrong" for l in HEADS.values()) + " |"]
+lines = [
+    "| place | "
+    + " | ".join(
+        f"{label}: all | first right | first wrong" for label in HEADS.values()
+    )
+    + " |"
+]
 lines.append("|---" * 7 + "|")
 for place in range(4):
     cells = []
@@ -556,7 +642,9 @@ for place in range(4):
         cells.append(percent(of(head, f"wrong_place{place}")))
         for which in ("right", "wrong"):
             cells.append(
-                percent(of(head, f"wrong_place{place}_first_{which}")) if place else ""
+                percent(of(head, f"wrong_place{place}_first_{which}"))
+                if place
+                else ""
             )
     lines.append(f"| {place + 1} | " + " | ".join(cells) + " |")
 display(Markdown("\n".join(lines)))
@@ -567,12 +655,15 @@ display(Markdown("\n".join(lines)))
 
 # %% mystnb={"figure": {"caption": "Share of wrong tokens at the second, third and fourth place of the seq2seq head's answers after the true first token was put in, and after the likeliest wrong one (400 test questions, three seeds, 95 % intervals).", "name": "reading-forced"}, "image": {"alt": "Two curves over three places: the one after a wrong first token lies far above the other at the second place."}} tags=["hide-input"]
 forced = {
-    which: 100 * np.array([of("seq2seq", f"forced_{which}_place{k}") for k in (1, 2, 3)])
+    which: 100
+    * np.array([of("seq2seq", f"forced_{which}_place{k}") for k in (1, 2, 3)])
     for which in ("true", "wrong")
 }
 fig, ax = plotting.panels()
 for (which, values), marker in zip(forced.items(), "os"):
-    plotting.band(ax, (2, 3, 4), values, f"after the {which} first token", marker=marker)
+    plotting.band(
+        ax, (2, 3, 4), values, f"after the {which} first token", marker=marker
+    )
 ax.set(xlabel="place", ylabel="tokens wrong (%)", ylim=(0, 100))
 ax.set_xticks((2, 3, 4))
 ax.legend()
@@ -594,8 +685,12 @@ verdict(
     else sign(effect) == 1 and sign(given_wrong) == 1,
     restricted=sign(effect) == 1 and sign(given_wrong) == -1,
     measured={
-        "seq2seq, place 2, wrong first − true first put in (points)": interval(effect),
-        "place 2 wrong if the first was, seq2seq − MLM (points)": interval(given_wrong),
+        "seq2seq, place 2, wrong first − true first put in (points)": interval(
+            effect
+        ),
+        "place 2 wrong if the first was, seq2seq − MLM (points)": interval(
+            given_wrong
+        ),
         "after a wrong first token, the answer is another span of the passage (%)": percent(
             of("seq2seq", "forced_wrong_coherent")
         ),
@@ -615,7 +710,9 @@ by_length = {
 }
 fig, ax = plotting.panels()
 for (head, values), style, marker in zip(by_length.items(), ("-", "--"), "os"):
-    plotting.band(ax, LENGTHS, values, HEADS[head], linestyle=style, marker=marker)
+    plotting.band(
+        ax, LENGTHS, values, HEADS[head], linestyle=style, marker=marker
+    )
 ax.set(xlabel="characters of the answer", ylabel="exact match (%)")
 ax.set_xticks(LENGTHS, ("2", "3", "4", "5+"))
 ax.legend()
@@ -660,21 +757,42 @@ def of_names(head, valid, name):
     )
 
 
-mixed = {head: np.array([of_names(head, k, "mixed") for k in VALID]) for head in HEADS}
-right = {head: np.array([of_names(head, k, "right") for k in VALID]) for head in HEADS}
+mixed = {
+    head: np.array([of_names(head, k, "mixed") for k in VALID])
+    for head in HEADS
+}
+right = {
+    head: np.array([of_names(head, k, "right") for k in VALID])
+    for head in HEADS
+}
 
 # %% mystnb={"figure": {"caption": "Answers that mix valid ones up, by the number of valid answers (three seeds, 95 % intervals), and what choosing each character at random among the valid ones would give.", "name": "reading-valid"}, "image": {"alt": "Two curves over one, two and four valid answers in percent, and a dotted line for independent choice."}} tags=["hide-input"]
 fig, ax = plotting.panels()
 for head, style, marker in zip(HEADS, ("-", "--"), "os"):
-    plotting.band(ax, VALID, 100 * mixed[head], HEADS[head], linestyle=style, marker=marker)
-ax.plot(VALID, [100 * (1 - k**-2) for k in VALID], ":", color=plotting.BLACK, label="independent choice")
+    plotting.band(
+        ax,
+        VALID,
+        100 * mixed[head],
+        HEADS[head],
+        linestyle=style,
+        marker=marker,
+    )
+ax.plot(
+    VALID,
+    [100 * (1 - k**-2) for k in VALID],
+    ":",
+    color=plotting.BLACK,
+    label="independent choice",
+)
 ax.set(xlabel="valid answers", ylabel="mixed up (%)")
 ax.set_xticks(VALID)
 ax.legend()
 plt.show()
 
 # %% tags=["hide-input"]
-more = [mean_interval(100 * (mixed["mlm"][i] - mixed["seq2seq"][i])) for i in (1, 2)]
+more = [
+    mean_interval(100 * (mixed["mlm"][i] - mixed["seq2seq"][i])) for i in (1, 2)
+]
 works = mixed["mlm"][0].max() < 0.02
 verdict(
     "reading.claim4",
@@ -708,7 +826,9 @@ by_bin = {
 }
 fig, ax = plotting.panels()
 for (head, values), style, marker in zip(by_bin.items(), ("-", "--"), "os"):
-    plotting.band(ax, range(4), values, HEADS[head], linestyle=style, marker=marker)
+    plotting.band(
+        ax, range(4), values, HEADS[head], linestyle=style, marker=marker
+    )
 ax.set(xlabel="entropy of the belief (bits)", ylabel="mixed up (%)")
 ax.set_xticks(range(4), CLASSES)
 ax.legend()
@@ -716,12 +836,18 @@ plt.show()
 
 # %% tags=["hide-input"]
 growth = mean_interval(by_bin["mlm"][-1] - by_bin["mlm"][0])
-against = mean_interval(100 * (of("mlm", "free_mixed") - of("seq2seq", "free_mixed")))
+against = mean_interval(
+    100 * (of("mlm", "free_mixed") - of("seq2seq", "free_mixed"))
+)
 verdict(
     "reading.claim7",
-    holds=None if 0 in (sign(growth), sign(against)) else sign(growth) == sign(against) == 1,
+    holds=None
+    if 0 in (sign(growth), sign(against))
+    else sign(growth) == sign(against) == 1,
     measured={
-        "MLM, mixed up, undecided (> 1 bit) − certain (< 0.1) (points)": interval(growth),
+        "MLM, mixed up, undecided (> 1 bit) − certain (< 0.1) (points)": interval(
+            growth
+        ),
         "mixed up, MLM − seq2seq (points)": interval(against),
         **{
             f"{label}: mixed up; not in the passage (%)": f"{percent(of(head, 'free_mixed'))}; {percent(of(head, 'free_outside'))}"
@@ -768,7 +894,10 @@ places = mlm.predict(
 def bars(p):
     """The six likeliest tokens of a place."""
     top = p.topk(6)
-    names = ["(end)" if i == letters.end else letters.symbols[i] for i in top.indices.tolist()]
+    names = [
+        "(end)" if i == letters.end else letters.symbols[i]
+        for i in top.indices.tolist()
+    ]
     return {
         "type": "bar",
         "x": names,
@@ -800,8 +929,13 @@ said = {
 }
 lines = []
 for i, q in enumerate(chosen):
-    answers = "; ".join(f"{name}: {found[i].text or '(nothing)'}" for name, found in said.items())
-    lines.append(f"{i + 1}. {q.passage} **{q.question}** *{q.answer}*. {answers}.")
+    answers = "; ".join(
+        f"{name}: {found[i].text or '(nothing)'}"
+        for name, found in said.items()
+    )
+    lines.append(
+        f"{i + 1}. {q.passage} **{q.question}** *{q.answer}*. {answers}."
+    )
 display(Markdown("\n".join(lines)))
 
 # %% [markdown]
@@ -821,10 +955,18 @@ ROWS = {
     "Mask-Predict, 4 passes": (refined, "passes4"),
     "seq2seq": (same["seq2seq"], "free"),
 }
-lines = ["| one seed, free answers | exact (%) | F1 (%) | mixed up (%) | not in the passage (%) |", "|---" * 5 + "|"]
+lines = [
+    "| one seed, free answers | exact (%) | F1 (%) | mixed up (%) | not in the passage (%) |",
+    "|---" * 5 + "|",
+]
 for name, (summary, key) in ROWS.items():
-    values = [summary[f"test_{key}_{what}"] for what in ("em", "f1", "mixed", "outside")]
-    lines.append(f"| {name} | " + " | ".join(f"{100 * v:.1f}" for v in values) + " |")
+    values = [
+        summary[f"test_{key}_{what}"]
+        for what in ("em", "f1", "mixed", "outside")
+    ]
+    lines.append(
+        f"| {name} | " + " | ".join(f"{100 * v:.1f}" for v in values) + " |"
+    )
 display(Markdown("\n".join(lines)))
 assert refined["test_passes4_mixed"] < refined["test_free_mixed"]
 assert refined["test_passes4_outside"] < refined["test_free_outside"]
@@ -841,17 +983,25 @@ segmented = recorded("reading_segmentation")
 
 def of_words(kind, name):
     return np.array(
-        [segmented[f"{kind}-seed{seed}"].summary[f"test_{name}"] for seed in SEEDS]
+        [
+            segmented[f"{kind}-seed{seed}"].summary[f"test_{name}"]
+            for seed in SEEDS
+        ]
     )
 
 
-lines = ["| | F1 (%) | recall of words not seen in training (%) | impossible neighbours per 1,000 characters |", "|---" * 4 + "|"]
+lines = [
+    "| | F1 (%) | recall of words not seen in training (%) | impossible neighbours per 1,000 characters |",
+    "|---" * 4 + "|",
+]
 for kind, label in (("softmax", "independent softmaxes"), ("crf", "CRF")):
     lines.append(
         f"| {label} | {percent(of_words(kind, 'f1'), 2)} | {percent(of_words(kind, 'recall_new'))} | {of_words(kind, 'impossible_per_1000').mean():.2f} |"
     )
 display(Markdown("\n".join(lines)))
-crf_gain = mean_interval(100 * (of_words("crf", "f1") - of_words("softmax", "f1")))
+crf_gain = mean_interval(
+    100 * (of_words("crf", "f1") - of_words("softmax", "f1"))
+)
 
 # %% [markdown]
 # **Second**, an answer that is unique and not aligned: six digits are to be written in reverse order into six masks behind them, each by its own softmax. **Third**, one that is aligned and not unique: each of six letters is to be tagged with its own class (0 or 1) in one of two styles, and a coin decides the style for the whole sequence, so that there are $2\times2$ tags and two valid answers.
@@ -890,7 +1040,10 @@ train_tiny(reverse, reverse_loss, 250)
 ids, y = digits(1000)
 with torch.no_grad():
     reversed_right = float(
-        (reverse(ids, keep=slice(8, None)).argmax(-1) == y).all(1).float().mean()
+        (reverse(ids, keep=slice(8, None)).argmax(-1) == y)
+        .all(1)
+        .float()
+        .mean()
     )
 
 
@@ -914,12 +1067,19 @@ class Tagger(nn.Module):
     def loss(self, x, y):
         scores = self.emissions(x)
         if self.crf is None:
-            return nn.functional.cross_entropy(scores.flatten(0, 1), y.flatten()) * 6
+            return (
+                nn.functional.cross_entropy(scores.flatten(0, 1), y.flatten())
+                * 6
+            )
         return -self.crf(scores, y, x > 0).mean()
 
     def tags(self, x):
         scores = self.emissions(x)
-        return scores.argmax(-1) if self.crf is None else self.crf.decode(scores, x > 0)
+        return (
+            scores.argmax(-1)
+            if self.crf is None
+            else self.crf.decode(scores, x > 0)
+        )
 
 
 valid_share, best_loss = {}, {}
@@ -952,9 +1112,17 @@ with torch.no_grad():
     crf.transition.copy_(torch.tensor([[0.0, -50.0], [-50.0, 0.0]]))
 both = torch.tensor(list(product((0, 1), repeat=2)))
 flat = torch.zeros(4, 2, 2, dtype=torch.float64)
-joint = crf(flat, both, torch.ones(4, 2, dtype=torch.bool)).detach().exp().view(2, 2)
+joint = (
+    crf(flat, both, torch.ones(4, 2, dtype=torch.bool))
+    .detach()
+    .exp()
+    .view(2, 2)
+)
 bits = float(total_correlation(joint)) / math.log(2)
-print("p(00), p(01), p(10), p(11):", [round(v, 12) for v in joint.flatten().tolist()])
+print(
+    "p(00), p(01), p(10), p(11):",
+    [round(v, 12) for v in joint.flatten().tolist()],
+)
 print("total correlation:", round(bits, 12), "bit")
 
 # %% tags=["hide-input"]
@@ -967,9 +1135,13 @@ parts = (
 verdict(
     "reading.claim5",
     holds=bool(parts and bits < 1e-9 and valid_share["CRF"] < 0.5),
-    restricted=bool(parts and abs(bits - 1) < 1e-9 and valid_share["CRF"] > 0.95),
+    restricted=bool(
+        parts and abs(bits - 1) < 1e-9 and valid_share["CRF"] > 0.95
+    ),
     measured={
-        "words, independent softmaxes, F1 (%)": percent(of_words("softmax", "f1"), 2),
+        "words, independent softmaxes, F1 (%)": percent(
+            of_words("softmax", "f1"), 2
+        ),
         "words, CRF − softmaxes, F1 (points)": interval(crf_gain, 2),
         "reversed digits, all six right (%)": 100 * reversed_right,
         "two styles, valid, softmaxes (%)": 100 * valid_share["softmax"],
@@ -1019,7 +1191,12 @@ for n, k in ((2, 3), (3, 2), (4, 3)):
     for i in range(k):
         p[(i,) * n] = 1 / k
     q = product_of_marginals(p)
-    print(n, k, round(float(total_correlation(p)) / math.log(k), 9), round(float(q[p > 0].sum() * k ** (n - 1)), 9))
+    print(
+        n,
+        k,
+        round(float(total_correlation(p)) / math.log(k), 9),
+        round(float(q[p > 0].sum() * k ** (n - 1)), 9),
+    )
 
 # %% [markdown]
 # **3.** The greedy restriction takes the likeliest first token. Find a table of probabilities for which another span has a larger product.
@@ -1030,7 +1207,12 @@ p = [{"甲": 0.5, "丙": 0.4}, {"乙": 0.05, "丁": 0.9}, {}]
 table = [{**dict.fromkeys("甲乙丙丁", 1e-3), "。": 1e-3, **row} for row in p]
 greedy, _ = literal_decode(table, list("甲乙丙丁"), "。")
 products = {s: table[0][s[0]] * table[1][s[1]] for s in ("甲乙", "丙丁")}
-print("greedy:", "".join(greedy), " products:", {s: round(v, 3) for s, v in products.items()})
+print(
+    "greedy:",
+    "".join(greedy),
+    " products:",
+    {s: round(v, 3) for s, v in products.items()},
+)
 assert greedy[:2] == ["甲", "乙"]
 assert products["丙丁"] > products["甲乙"]
 

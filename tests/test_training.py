@@ -575,6 +575,11 @@ WRITTEN += ["--learning-rate", "1e-2"]
 
 INFERRED = ["--pairs", "600", "--width", "8", "--hidden", "16", "--dropout", "0", "--learning-rate", "2e-2"]
 
+TINY = ["--width", "16", "--heads", "2", "--layers", "1", "--warmup", "5", "--learning-rate", "1e-2"]
+PRETRAINED = [*TINY, "--batch-size", "16", "--window", "64"]
+NAMED = [*TINY, "--task", "names", "--no-pretrained", "--batch-size", "16"]
+TAGGED = [*TINY, "--crf", "--no-pretrained", "--batch-size", "16"]
+
 
 @pytest.mark.house
 @pytest.mark.parametrize(
@@ -590,8 +595,15 @@ INFERRED = ["--pairs", "600", "--width", "8", "--hidden", "16", "--dropout", "0"
         ("onlstm_logic", INFERRED, 20, 1e-2),
         ("decoding_seq2seq", ["--model", "both", *WRITTEN], 20, 1e-2),
         ("decoding_seq2seq", ["--model", "apart", *WRITTEN], 20, 1e-2),
+        ("reading_pretraining", PRETRAINED, 20, 1e-2),
+        ("reading_comprehension", [*NAMED, "--head", "mlm"], 20, 1e-2),
+        ("reading_comprehension", [*NAMED, "--head", "seq2seq"], 20, 1e-2),
+        ("reading_segmentation", TAGGED, 20, 1e-2),
     ],
-    ids=["gumbel", "rloo", "vqvae", "masking", "infomap", "onlstm", "logic", "both", "apart"],
+    ids=[
+        *("gumbel", "rloo", "vqvae", "masking", "infomap", "onlstm", "logic", "both", "apart"),
+        *("pretraining", "mlm", "seq2seq", "segmentation"),
+    ],
 )
 def test_two_processes_follow_the_curve_of_one(tmp_path, script, options, every, tolerance):
     options = [*options, "--steps", "60", "--every", str(every)]
@@ -1040,6 +1052,110 @@ def test_reranking_takes_what_both_directions_like_best():
         assert scores[i] == pytest.approx(score, abs=1e-5)
         shorter = script.reranked([lists[0][i][:2]], [scores[i]])[0]
         assert shorter == max((h.tokens for h in lists[0][i][:2] if h.tokens), key=score.get)
+
+
+def test_words_that_recur_are_masked_whole_and_more_often():
+    script = experiments("reading_pretraining")
+    text = script.stream(1)
+    config = script.Config(mask_rate=0.0, recurring_rate=1.0)
+    begins = torch.tensor([0, 500, 3000])
+    where = begins[:, None] + torch.arange(60)
+    ids, masked = script.masked_windows(text, begins, torch.full((3, 60), 0.5), config)
+    assert torch.equal(ids, text.ids[where])
+    for row, places in enumerate(where.tolist()):
+        words = {}
+        for place in places:
+            words.setdefault(int(text.place[place]), []).append(place)
+        spelt = {word: tuple(text.ids[spot].tolist()) for word, spot in words.items()}
+        for word, spot in words.items():
+            chosen = masked[row, torch.tensor(spot) - begins[row]].tolist()
+            assert len(set(chosen)) == 1  # all of a word or nothing
+            same = [other for other in words if other != word and spelt[other] == spelt[word]]
+            if word not in (min(words), max(words)):  # words at the edges may be cut
+                if len(spot) == 1:
+                    assert not chosen[0]
+                elif same and not {min(words), max(words)} & set(same):
+                    assert chosen[0]
+    assert masked.any()
+    nothing = script.Config(mask_rate=0.0, recurring_rate=0.0)
+    assert not script.masked_windows(text, begins, torch.full((3, 60), 0.5), nothing)[1].any()
+
+
+def test_names_are_new_and_the_right_ones_are_there():
+    script = experiments("reading_comprehension")
+    for valid in (1, 2, 4):
+        question, right = script.name_question(valid, training.generator(valid))
+        place = question.question.removeprefix("谁在").removesuffix("？")
+        there = [one.split("在")[0] for one in question.passage.split("。") if one.endswith(f"在{place}")]
+        assert sorted(there) == sorted(right)
+        assert len(right) == valid
+        assert question.answer in right
+        assert len(question.entities) == script.PERSONS
+        characters = "".join(question.entities)
+        assert len(set(characters)) == len(characters) == 3 * script.PERSONS
+        assert script.name_question(valid, training.generator(valid))[0] == question
+
+
+def test_what_is_shown_for_mask_predict():
+    script = experiments("reading_comprehension")
+    targets = torch.tensor([[9, 8, 7, 3, 0]]).repeat(400, 1)
+    shown = script.shown(400, targets, 3, training.generator(0))
+    none = ~shown.any(1)
+    assert 0.4 < none.float().mean() < 0.6
+    assert shown[~none, 3].all()  # the end
+    assert not shown[:, 4].any()
+    counts = shown[~none, :3].sum(1)
+    assert set(counts.tolist()) == {0, 1, 2}  # at least one is hidden
+
+
+def test_what_is_hidden_and_which_part_is_read():
+    script = experiments("reading_comprehension")
+    question = script.ClozeQuestion("甲" * 500, "乙＿" * 50, "甲", "nr", ())
+    hidden = script.hidden(question, 0.2, training.generator(0))
+    assert hidden.passage.replace(script.MASKED, "甲") == question.passage
+    assert hidden.question.replace(script.MASKED, "乙") == question.question
+    assert 60 < hidden.passage.count(script.MASKED) < 140
+    for place in (0, 100, 990):
+        passage = "甲" * place + "乙丙" + "甲" * (998 - place)
+        for seed in range(5):
+            asked = data.PassageQuestion(passage, "？", ("乙丙",))
+            part = script.near_answer(asked, training.generator(seed))
+            assert part.answer in part.passage
+            assert part.passage in passage
+            assert len(part.passage) == script.NEAR
+
+
+def test_what_is_measured_of_answers_by_hand():
+    script = experiments("reading_comprehension")
+    question = script.ClozeQuestion("", "", "王小明", "nr", ("王小明", "李大华", "北京"))
+    assert script.mixes("王大明", question)
+    assert script.mixes("北小", question)
+    for answer in ("王小明", "", "王小", "王小明明", "王王明"):
+        assert script.mixes(answer, question) == (answer == "王小"), answer
+    entropy, correlation = script.belief(torch.tensor([0.5, 0.5]).log(), ["王小明", "李大华"])
+    assert entropy == pytest.approx(1)
+    assert correlation == pytest.approx(2)  # three undecided places for one bit
+    entropy, correlation = script.belief(torch.tensor([0.5, 0.5]).log(), ["王小明", "王小"])
+    assert (entropy, correlation) == pytest.approx((1, 0))
+    questions = [question] * 4
+    found = script.errors_by_place(["王小明", "李小明", "李大华", "王小"], questions)
+    assert [found[f"wrong_place{k}"] for k in range(4)] == [0.5, 0.25, 0.5, 0.25]
+    assert found["wrong_place1_first_right"] == 0
+    assert found["wrong_place1_first_wrong"] == 0.5
+    by_length = script.right_by_length("x", ["王小明", "王小"], [question] * 2)
+    assert by_length == {"x_em": 0.5, "x_f1": pytest.approx(0.9), "x_em_length3": 0.5}
+
+
+def test_what_is_measured_of_segmentations_by_hand():
+    script = experiments("reading_segmentation")
+    assert script.impossible([0, 2, 3, 0, 1, 2]) == 0
+    assert script.impossible([0, 3, 1, 2, 2, 0, 0]) == 4
+    for part in range(3):
+        assert all(0 < sum(map(len, one)) <= script.LONGEST for one in script.pieces(part)[:200])
+    ids, tags = script.encoded([("中国", "人"), ("我",)])
+    assert ids.shape == tags.shape == (2, 3)
+    assert tags.tolist() == [[0, 2, 3], [3, 0, 0]]
+    assert (ids[1, 1:] == 0).all()
 
 
 @pytest.mark.house

@@ -38,6 +38,8 @@ RELATIVE_OF_CHOICES = {"perplexity": np.repeat([1e-2, 5e-2], [10, FIRST - 10])}
 @cache
 def experiment(path: Path) -> ModuleType:
     """A script of experiments/, imported."""
+    if str(path.parent) not in sys.path:  # scripts may import each other
+        sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
