@@ -317,7 +317,7 @@ def nearest_independent(joint, rounds=3):
 
     for _ in range(rounds):
         optimizer.step(divergence)
-    return float(divergence())
+    return float(divergence().detach())
 
 
 unique = torch.zeros(2, 2, 2, dtype=torch.float64)
@@ -337,7 +337,7 @@ found = {
 }
 lines = ["| p | least KL, found (nats) | total correlation |", "|---|---|---|"]
 lines += [
-    f"| {n} | {abs(a):.6f} | {abs(b):.6f} |" for n, (a, b) in found.items()
+    f"| {n} | {abs(a):.4f} | {abs(b):.4f} |" for n, (a, b) in found.items()
 ]
 display(Markdown("\n".join(lines)))
 
@@ -521,6 +521,30 @@ verdict(
     },
 )
 
+# %% tags=["hide-input"]
+final = {
+    head: (of(head, "span_em") + of(head, "span_f1")) / 2 for head in HEADS
+}
+final_apart = mean_interval(100 * (final["mlm"] - final["seq2seq"]))
+apart_f1 = mean_interval(
+    100 * (of("mlm", "span_f1") - of("seq2seq", "span_f1"))
+)
+assert apart["entity"][1] > 0 > apart["free"][2]
+assert of("mlm", "free_mixed").min() > 3 * of("seq2seq", "free_mixed").max()
+display(
+    Markdown(
+        "Is the MLM head the worse reader? Not where it may choose among the passage's names: there it is better "
+        f"by {interval(apart['entity'])} points, and clearly above the baseline, while the seq2seq head is above it by only {interval(above['seq2seq'])}. "
+        "It falls behind where it must spell. "
+        f"Free answers that are none of the names, but put together from their characters, are {percent(of('mlm', 'free_mixed'))} % with the MLM head and {percent(of('seq2seq', 'free_mixed'))} % with the seq2seq head; "
+        "the sections below show where they come from. Such a mixture still has many of the right characters, so that $F_1$ forgives what exact match does not: "
+        f"within the passage the MLM head's $F_1$ minus the seq2seq head's is {interval(apart_f1)} points, and in the mean of both numbers, in which the article finds its heads level, it is {interval(final_apart)}."
+    )
+)
+
+# %% [markdown]
+# Both heads had 900 steps. The MLM head is asked for what its encoder was pretrained to do, to put characters in the place of masks, and the seq2seq head must first learn to continue; that may be why it chooses less well. In nats it is ahead: $-\log p$ of the true answer is smaller, since the characters after the first cost it little.
+
 # %% [markdown]
 # ## How much faster depends on the cache
 #
@@ -561,7 +585,7 @@ WAYS = {
     "cached, beam 3": {"cache": True, "beam_size": 3},
 }
 ratio, rate = {}, {}
-for batch, lengths in ((1, (2, 4, 6, 8)), (8, (2, 6))):
+for batch, lengths in ((1, (2, 4, 6, 8)), (8, (2, 8))):
     for length in lengths:
         once = seconds(fixed_length(MLMReader, length), batch, constrain=False)
         rate[batch, length] = batch / once
@@ -600,28 +624,25 @@ ax.legend(fontsize="small")
 plt.show()
 
 # %% tags=["hide-input"]
+factor = {name: ratio[name, 1, 8] for name in ("again each time", "cached")}
 verdict(
     "reading.claim2",
-    holds=all(
-        ratio[name, 1, n] > 2
-        for name in ("again each time", "cached")
-        for n in (4, 6, 8)
-    ),
-    restricted=all(ratio["again each time", 1, n] > 2 for n in (4, 6, 8)),
+    holds=min(factor.values()) >= 6,
+    restricted=factor["again each time"] >= 6,
     measured={
         f"times the MLM head, {name}, batch {batch}, {length} tokens": value
         for (name, batch, length), value in ratio.items()
-        if length in (2, 6)
+        if length in (2, 8)
     }
     | {
-        f"MLM head, questions a second, batch {batch}, {length} tokens": value
+        f"MLM head, questions a second, batch {batch}, 8 tokens": value
         for (batch, length), value in rate.items()
-        if length == 6
+        if length == 8
     },
 )
 
 # %% [markdown]
-# So the article's factor is that of a decoder without a cache: with $n$ tokens and the end it runs $n+1$ times. With the cache, what the MLM head saves is a few short steps. (On a GPU short steps cost as much as long ones, since what counts there is their number; nobody has measured that here.)
+# The article's factor of 6, for answers of some six to eight tokens, is that of a decoder without a cache: with $n$ tokens and the end it runs $n+1$ times. With the cache, which the verdict asks for the same factor, what the MLM head saves is short steps of one token each. (On a GPU short steps cost nearly as much as long ones, since what counts there is their number; nobody has measured that here.)
 #
 # ## A wrong start drags the rest along, in one head by cause, in the other by circumstance
 #
@@ -698,9 +719,9 @@ verdict(
 )
 
 # %% [markdown]
-# ## Long answers suffer more from independence, if anything does
+# ## Whether longer answers suffer more, in points, these questions do not say
 #
-# “The shorter the text, the better independence fits.” Exact match of free answers by the length of the true one, and the distance between the heads:
+# “The shorter the text, the better independence fits.” Exact match of free answers by the length of the true one; both heads fail on most long names, which leaves little room for a difference:
 
 # %% mystnb={"figure": {"caption": "Exact match of free answers by the length of the true answer (three seeds, 95 % intervals); the last length stands for five characters and more.", "name": "reading-length"}, "image": {"alt": "Two curves over answer lengths of two, three, four and five or more characters."}} tags=["hide-input"]
 LENGTHS = (2, 3, 4, 5)
@@ -727,6 +748,12 @@ verdict(
     holds=None if sign(slope) == 0 else sign(slope) == 1,
     measured={
         "seq2seq's lead, growth per character (points)": interval(slope),
+        "MLM's exact match as a share of seq2seq's, by length (%)": "; ".join(
+            f"{100 * a / b:.0f}" if b else "–"
+            for a, b in zip(
+                by_length["mlm"].mean(1), by_length["seq2seq"].mean(1)
+            )
+        ),
         **{
             f"seq2seq − MLM, {n}{'+' if n == 5 else ''} characters, {counts[n]} questions (points)": interval(
                 mean_interval(lead[i])
@@ -739,7 +766,7 @@ verdict(
 # %% [markdown]
 # ## With several valid answers, it mixes them up
 #
-# Now an experiment in which we know the distribution. Four persons, whose names are made up of three characters that no two of them share, are in four sentences; the question is who is in a place: 黄河清在北京。…谁在北京？ (*Huang Heqing is in Beijing … Who is in Beijing?*) One, two or four of them are, and any of these is a valid answer, each equally often in training. Both heads of seed 1 were trained on.
+# Now an experiment in which we know the distribution. One, two or four persons, whose names are made up of three characters that no two of them share, are each in a place, and the question is only who: 黄河清在北京。李大明在上海。谁？ (*Huang Heqing is in Beijing. Li Daming is in Shanghai. Who?*) Any of them is a valid answer, each equally often in training. Both heads of seed 1 were trained on, for a few steps.
 #
 # With $k$ valid answers the best that the MLM head can learn is, at each of the three places, the $k$ characters with probability $1/k$. If it then chose at random, it would mix with probability $1-k^{-2}$, and the price is $2\log k$ nats.
 
@@ -793,7 +820,7 @@ plt.show()
 more = [
     mean_interval(100 * (mixed["mlm"][i] - mixed["seq2seq"][i])) for i in (1, 2)
 ]
-works = mixed["mlm"][0].max() < 0.02
+works = right["mlm"][0].min() > 0.9
 verdict(
     "reading.claim4",
     holds=None
@@ -1178,7 +1205,7 @@ verdict(
 # Nothing, and never: only one place is undecided. The price is paid by pairs of undecided places.
 shared = torch.zeros(2, 2, 2, dtype=torch.float64)
 shared[1, 0, 0] = shared[1, 0, 1] = 0.5
-print(float(total_correlation(shared)))
+print(round(abs(float(total_correlation(shared))), 9))
 
 # %% [markdown]
 # **2.** $k$ equally likely answers of $n$ tokens that differ in every place: show that the price is $(n-1)\log k$, and that choosing place by place is valid with probability $k^{1-n}$.

@@ -194,17 +194,7 @@ SCALES = {
     "gpu": Config(steps=5000, every=500),
 }
 
-RATES = (2e-3, 4e-3)
-# The same grid for both; chosen by F1 on the part for choosing settings.
-TUNING = {
-    f"reading_segmentation_tuning/{name}-rate{rate:g}": Config(
-        name == "crf", learning_rate=rate, steps=100, every=100
-    )
-    for name in ("softmax", "crf")
-    for rate in RATES
-}
-
-# What the tuning found best for both.
+# Not tuned: one setting for both.
 RATE = 4e-3
 FINALS = {
     f"reading_segmentation/{name}-seed{seed}": Config(name == "crf", learning_rate=RATE, seed=seed)
@@ -212,7 +202,7 @@ FINALS = {
     for seed in (1, 2, 3)
 }
 
-RECORDINGS = {**TUNING, **FINALS}
+RECORDINGS = FINALS
 
 if __name__ == "__main__":
     training.command_line("reading_segmentation", SCALES, RECORDINGS, run)
