@@ -543,7 +543,7 @@ display(
 )
 
 # %% [markdown]
-# Both heads had 900 steps. The MLM head is asked for what its encoder was pretrained to do, to put characters in the place of masks, and the seq2seq head must first learn to continue; that may be why it chooses less well. In nats it is ahead: $-\log p$ of the true answer is smaller, since the characters after the first cost it little.
+# Both heads had equally many steps. The MLM head is asked for what its encoder was pretrained to do, to put characters in the place of masks, and the seq2seq head must first learn to continue; that may be why it chooses less well. In nats it is ahead: $-\log p$ of the true answer is smaller, since the characters after the first cost it little.
 
 # %% [markdown]
 # ## How much faster depends on the cache
