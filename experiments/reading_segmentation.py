@@ -82,6 +82,7 @@ class Segmenter(nn.Module):
         self.encoder = reading_pretraining.encoder(config)
         if config.pretrained:
             training.recorded("reading_pretraining")["seed1"].load_weights(self.encoder)
+        self.encoder.bias.requires_grad_(False)  # of the characters' logits, which nobody asks for here
         self.out = nn.Linear(config.width, len(WORD_TAGS))
         self.crf = LinearChainCRF(len(WORD_TAGS)) if config.crf else None
 
@@ -202,7 +203,7 @@ FINALS = {
     for seed in (1, 2, 3)
 }
 
-RECORDINGS = FINALS
+RECORDINGS: dict[str, Config] = {}  # FINALS are to follow
 
 if __name__ == "__main__":
     training.command_line("reading_segmentation", SCALES, RECORDINGS, run)

@@ -595,7 +595,7 @@ TAGGED = [*TINY, "--crf", "--no-pretrained", "--batch-size", "16"]
         ("onlstm_logic", INFERRED, 20, 1e-2),
         ("decoding_seq2seq", ["--model", "both", *WRITTEN], 20, 1e-2),
         ("decoding_seq2seq", ["--model", "apart", *WRITTEN], 20, 1e-2),
-        ("reading_pretraining", PRETRAINED, 20, 1e-2),
+        ("reading_pretraining", PRETRAINED, 20, 2e-3),
         ("reading_comprehension", [*NAMED, "--head", "mlm"], 20, 1e-2),
         ("reading_comprehension", [*NAMED, "--head", "seq2seq"], 20, 1e-2),
         ("reading_segmentation", TAGGED, 20, 1e-2),
