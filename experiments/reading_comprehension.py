@@ -570,7 +570,7 @@ NAMES = {
     for head in HEADS
 }
 
-RECORDINGS = {**TUNING, **REFINE, **FINALS}  # NAMES are to follow
+RECORDINGS = {**TUNING, **REFINE, **FINALS, **NAMES}
 
 if __name__ == "__main__":
     training.command_line("reading_comprehension", SCALES, RECORDINGS, run)

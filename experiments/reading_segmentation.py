@@ -49,9 +49,9 @@ class Config:
     warmup: int = 50
     weight_decay: float = 0.01
     seed: int = 0
-    steps: int = 200
+    steps: int = 500
     batch_size: int = 32
-    every: int = 200
+    every: int = 250
     keep_weights: bool = False
 
 
@@ -203,7 +203,7 @@ FINALS = {
     for seed in (1, 2, 3)
 }
 
-RECORDINGS: dict[str, Config] = {}  # FINALS are to follow
+RECORDINGS = FINALS
 
 if __name__ == "__main__":
     training.command_line("reading_segmentation", SCALES, RECORDINGS, run)
