@@ -413,7 +413,11 @@ print(
 )
 
 # %% tags=["hide-input"]
-verdict("reading.decode", holds=all(agree), measured={"passages": len(agree)})
+verdict(
+    "reading.decode",
+    holds=sum(agree) == len(agree),
+    measured={"passages": len(agree)},
+)
 
 # %% [markdown]
 # When several passages are there for one question, as in the article's data, the same answer from several of them is added up as $\sum s_i^2/(1+\sum s_i)$. One certain voice beats several doubtful ones, but not many:

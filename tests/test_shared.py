@@ -460,6 +460,7 @@ def test_every_downloaded_source_has_its_files():
         "treebank",
         "ptb",
         "multi30k",
+        "cmrc2018",
     }
     for name, file in data.FILES.items():
         assert re.fullmatch("[0-9a-f]{64}|md5:[0-9a-f]{32}", file.hash)
