@@ -547,7 +547,7 @@ display(
 )
 
 # %% [markdown]
-# Both heads had equally many steps. The MLM head is asked for what its encoder was pretrained to do, to put characters in the place of masks, and the seq2seq head must first learn to continue; that may be why it chooses less well. In nats it is ahead: $-\log p$ of the true answer is smaller, since the characters after the first cost it little.
+# Both heads had equally many steps, fewer than in the tuning, and a mixture of questions beyond the grid, since fewer other words than names had been better for both; two longer runs were stopped before any evaluation, for lack of time. So this is a comparison after a short training, not of what the heads can reach. The MLM head is asked for what its encoder was pretrained to do, to put characters in the place of masks, and the seq2seq head must first learn to continue; that may be why it chooses less well. In nats it is ahead: $-\log p$ of the true answer is smaller, since the characters after the first cost it little.
 
 # %% [markdown]
 # ## How much faster depends on the cache
@@ -770,7 +770,7 @@ verdict(
 # %% [markdown]
 # ## With several valid answers, it mixes them up
 #
-# Now an experiment in which we know the distribution. One, two or four persons, whose names are made up of three characters that no two of them share, are each in a place, and the question is only who: 黄河清在北京。李大明在上海。谁？ (*Huang Heqing is in Beijing. Li Daming is in Shanghai. Who?*) Any of them is a valid answer, each equally often in training. Both heads of seed 1 were trained on, for a few steps. (Six in a hundred names have a character that the readers' vocabulary lacks: these nobody can spell.)
+# Now an experiment in which we know the distribution. One, two or four persons, whose names are made up of three characters that no two of them share, are each in a place, and the question is only who: 黄河清在北京。李大明在上海。谁？ (*Huang Heqing is in Beijing. Li Daming is in Shanghai. Who?*) Any of them is a valid answer, each equally often in training. Both heads of seed 1 were trained on, for a few steps. (A few names have a character that the readers' vocabulary lacks: these nobody can spell. The settings were not tuned, one for both heads.)
 #
 # With $k$ valid answers the best that the MLM head can learn is, at each of the three places, the $k$ characters with probability $1/k$. If it then chose at random, it would mix with probability $1-k^{-2}$, and the price is $2\log k$ nats.
 
