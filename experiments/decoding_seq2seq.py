@@ -497,9 +497,6 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
             found[f"{name}_length_ratio"] = score.sys_len / score.ref_len
         return found
 
-    def schedule(index):
-        return min((index + 1) / config.warmup, (config.steps - index) / (config.steps - config.warmup))
-
     summary = training.train(
         network,
         loss,
@@ -510,7 +507,7 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
         every=config.every,
         evaluate=evaluate,
         finish=finish,
-        schedule=schedule,
+        schedule=training.warm_up_then_down(config.warmup, config.steps),
         bf16=True,
         keep_weights=config.keep_weights,
         stop_after=stop_after,

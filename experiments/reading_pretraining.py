@@ -150,9 +150,6 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
 
         return evaluate
 
-    def schedule(index):
-        return min((index + 1) / config.warmup, (config.steps - index) / (config.steps - config.warmup))
-
     return training.train(
         model,
         loss,
@@ -163,7 +160,7 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
         every=config.every,
         evaluate=evaluate_on(1, "valid"),
         finish=evaluate_on(2, "test"),
-        schedule=schedule,
+        schedule=training.warm_up_then_down(config.warmup, config.steps),
         max_norm=1.0,
         bf16=True,
         keep_weights=config.keep_weights,

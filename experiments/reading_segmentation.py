@@ -168,9 +168,6 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
             nats = model(step.share(ids), step.share(tags)).sum() * step.processes / characters
         return nats, {}
 
-    def schedule(index):
-        return min((index + 1) / config.warmup, (config.steps - index) / (config.steps - config.warmup))
-
     return training.train(
         model,
         loss,
@@ -181,7 +178,7 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
         every=config.every,
         evaluate=lambda model: {f"valid_{k}": v for k, v in scores(model, 1, 1000).items()},
         finish=lambda model: {f"test_{k}": v for k, v in scores(model, 2).items()},
-        schedule=schedule,
+        schedule=training.warm_up_then_down(config.warmup, config.steps),
         max_norm=1.0,
         bf16=True,
         keep_weights=config.keep_weights,

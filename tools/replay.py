@@ -6,10 +6,8 @@ python tools/replay.py gumbel_vae*  those whose name matches
 
 import argparse
 import contextlib
-import dataclasses
 import fnmatch
 import importlib.util
-import json
 import multiprocessing
 import os
 import sys
@@ -23,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from kexue.training import FIRST, Run, sha256
+from kexue.training import FIRST, Run, different_settings, sha256
 
 ROOT = Path(__file__).parents[1]
 
@@ -83,7 +81,7 @@ def problems(folder: Path, module: ModuleType, config: Any) -> list[str]:
         if not (folder / name).is_file()
         or sha256((folder / name).read_bytes()) != run.environment["sha256"].get(name)
     ]
-    if run.config != json.loads(json.dumps(dataclasses.asdict(config))):
+    if different_settings(run.config, config):
         return [*found, f"{run.name}: config.json is not what the script declares"]
     if "diverged after step" not in run.summary and not np.isclose(
         run.metrics["loss"][-1], run.summary["loss"], rtol=1e-6

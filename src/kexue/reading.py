@@ -68,7 +68,7 @@ class Characters:
     Raises TypeError for an `at_least` that is no int, and ValueError for one below 1.
     """
 
-    pad, unknown, start, end, mask = PADDING, UNKNOWN, 2, 3, 4
+    pad, unknown, start, end, mask, blank = PADDING, UNKNOWN, 2, 3, 4, 5
     _special = 4
 
     def __init__(self, texts: Iterable[str], at_least: int = 1) -> None:

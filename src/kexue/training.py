@@ -108,6 +108,18 @@ class Step:
         return whole.chunk(self.processes, dim)[self.process].to(self.device)
 
 
+def warm_up_then_down(warmup: int, steps: int) -> Callable[[int], float]:
+    """Factor of the learning rate at step i, from 0: min((i + 1)/warmup, (steps − i)/(steps − warmup)).
+
+    It grows to 1 in `warmup` steps and falls in a straight line, to end just above 0.
+
+    Raises ValueError where warmup is not between 1 and steps − 1.
+    """
+    if not 1 <= warmup < steps:
+        raise ValueError(f"warmup must be between 1 and steps − 1 = {steps - 1}, got {warmup}")
+    return lambda index: min((index + 1) / warmup, (steps - index) / (steps - warmup))
+
+
 # The loss of a step, and what else to record: means over this process's share of the batch.
 Loss = Callable[[nn.Module, Step], tuple[Tensor, Mapping[str, Tensor | float]]]
 
@@ -145,11 +157,12 @@ def train(
         every: after that many steps, a row of means is recorded, `evaluate` called and a checkpoint
             written; the first 20 steps are recorded one by one besides.
         evaluate: metrics of the model, on data held out for choosing settings.
-        finish: metrics of the trained model, for the summary.
+        finish: metrics of the trained model, for the summary. What it writes besides into the folder, as
+            *.csv, belongs to the run.
         schedule: factor of the learning rate at each step, from 0.
         max_norm: gradients are scaled down to this norm.
         bf16: compute the loss under autocast to bfloat16.
-        keep_weights: write the weights in half precision.
+        keep_weights: write the weights in half precision, those of frozen parameters excepted.
         stop_after: leave after this step, unfinished, with the metrics so far and the last checkpoint:
             for `replay` and tests.
 
@@ -264,6 +277,27 @@ def _evaluated(
     return {name: float(value) for name, value in metrics.items()}
 
 
+def _settings(config: Any) -> dict[str, Any]:
+    """A dataclass as JSON gives it back."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def different_settings(recorded: Mapping[str, Any], config: Any) -> list[str]:
+    """Names of the settings in which a recorded configuration is not this one.
+
+    One that the record lacks is younger than the run. It counts as its default, which must therefore mean
+    what was done before; `replay` sees whether it does.
+    """
+    settings = _settings(config)
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(config)
+        if field.default is not dataclasses.MISSING
+    }
+    old = {**json.loads(json.dumps(defaults)), **recorded}
+    return sorted(k for k in {*old, *settings} if k not in old or k not in settings or old[k] != settings[k])
+
+
 class _Record:
     """Writes the files of a run, in the main process only, and finds where an earlier call stopped."""
 
@@ -277,15 +311,13 @@ class _Record:
         self.folder, self.accelerator, self.length = folder, accelerator, [steps, every]
         self.rows: list[dict[str, float]] = []
         self.seconds = 0.0
-        settings: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))  # type: ignore[arg-type]
         path = folder / "config.json"
-        if path.is_file() and (old := json.loads(path.read_text("utf-8"))) != settings:
-            different = sorted(k for k in {*old, *settings} if old.get(k) != settings.get(k))
+        if path.is_file() and (different := different_settings(json.loads(path.read_text("utf-8")), config)):
             raise ValueError(f"folder {folder} holds a run with other settings ({', '.join(different)})")
         accelerator.wait_for_everyone()
         if accelerator.is_main_process and not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            _write_json(path, settings)
+            _write_json(path, _settings(config))
         done = folder / "summary.json"
         self.summary = json.loads(done.read_text("utf-8")) if done.is_file() else None
         if self.summary is not None and self.summary.get("steps", steps) != steps:
@@ -346,7 +378,7 @@ class _Record:
         self.summary = {name: _rounded(name, value) for name, value in summary.items()}
         self.write_metrics()
         if self.accelerator.is_main_process:
-            files = ["config.json", "metrics.csv"]
+            files = ["config.json", *sorted(path.name for path in self.folder.glob("*.csv"))]
             if model is not None:
                 _save_weights(model, self.folder / "weights.safetensors")
                 files.append("weights.safetensors")
@@ -385,7 +417,8 @@ def sha256(content: bytes) -> str:
 def _save_weights(model: nn.Module, path: Path) -> None:
     from safetensors.torch import save_file
 
-    state = model.state_dict()
+    frozen = {name for name, one in model.named_parameters() if not one.requires_grad}
+    state = {name: value for name, value in model.state_dict().items() if name not in frozen}
     for name, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value.half()).all():
             raise ValueError(f"weights must fit into half precision, but {name} does not")
@@ -444,9 +477,12 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, np.ndarray]:
-        """The columns of metrics.csv; NaN where a row has no value."""
-        with (self.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        return self.columns("metrics.csv")
+
+    def columns(self, file: str) -> dict[str, np.ndarray]:
+        """The columns of one of its tables; NaN where a row has no value."""
+        with (self.folder / file).open(encoding="utf-8", newline="") as opened:
+            rows = list(csv.DictReader(opened))
         return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -458,11 +494,20 @@ class Run:
         return step[keep], values[keep]
 
     def load_weights(self, model: nn.Module) -> None:
-        """Put the recorded weights, kept in half precision, into a model."""
+        """Put the recorded weights, kept in half precision, into a model.
+
+        Parameters that were frozen are not recorded: they must be frozen in the model, too, and stay as they
+        are.
+
+        Raises RuntimeError where the weights are not those of this model.
+        """
         from safetensors.torch import load_file
 
+        frozen = {name: one for name, one in model.named_parameters() if not one.requires_grad}
         state = load_file(self.folder / "weights.safetensors")
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+        model.load_state_dict(
+            frozen | {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+        )
 
 
 def recorded(name: str, folder: Path | None = None) -> dict[str, Run]:
