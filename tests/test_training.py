@@ -1095,6 +1095,7 @@ def test_reranking_takes_what_both_directions_like_best():
         assert shorter == max((h.tokens for h in lists[0][i][:2] if h.tokens), key=score.get)
 
 
+@pytest.mark.house  # reads the newspaper
 def test_words_that_recur_are_masked_whole_and_more_often():
     script = experiments("reading_pretraining")
     text = script.stream(1)
@@ -1122,6 +1123,7 @@ def test_words_that_recur_are_masked_whole_and_more_often():
     assert not script.masked_windows(text, begins, torch.full((3, 60), 0.5), nothing)[1].any()
 
 
+@pytest.mark.house  # reads the newspaper
 @pytest.mark.parametrize(("persons", "valid"), [(1, 1), (2, 1), (4, 1), (2, 2), (4, 4), (4, 2)])
 def test_names_are_new_and_those_in_the_place_are_right(persons, valid):
     script = experiments("reading_comprehension")
