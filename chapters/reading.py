@@ -41,7 +41,7 @@ from kexue.reading import (
     total_correlation,
     vote,
 )
-from kexue.training import recorded
+from kexue.training import recorded, warm_up_then_down
 
 rng = setup("reading")
 
@@ -84,7 +84,7 @@ display(
 #
 # %% [markdown]
 # Two readers start from the same encoder, a small masked language model of characters that was pretrained on the same newspaper, in the open (`experiments/reading_pretraining.py`). The **MLM head** fills in all masks at once; the **seq2seq head** writes token by token. They are trained on the same
-# questions in the same order, for as many steps, with the same settings, chosen from the same grids (`experiments/reading_comprehension.py`). The results shown here were recorded beforehand. Intervals are Student's 95 % over three seeds, paired where the same seed trained both heads. A seed is an order of the questions:
+# questions in the same order, for as many steps, each with the settings that were best for it on the same grids (`experiments/reading_comprehension.py`). The results shown here were recorded beforehand. Intervals are Student's 95 % over three seeds, paired where the same seed trained both heads. A seed is an order of the questions:
 # all readers start from one pretrained encoder, so the intervals do not say what another pretraining would change.
 #
 # An answer can be *free*; *within the passage*, by the article's decoding (below); or, ours, the one of the passage's *names* to which the head gives the highest probability, all of them or those that do not stand in the question. A free answer is *mixed up* if it does not stand in the passage, though one of the passage's names has its length,
@@ -1230,7 +1230,7 @@ display(Markdown("\n".join(lines)))
 # %% [markdown]
 # ## A second look helps: Mask-Predict in between
 #
-# *Mask-Predict* {cite:p}`ghazvininejad2019` lies between one pass for everything and one pass per token: fill in all masks, keep the length, mask the least certain tokens again, fill these in with the others in sight, and so on, fewer each time. It needs a head that has seen answers with holes in training: in half of the questions the end and some tokens are shown. Such a head was trained with seed 1, the settings and the steps of the two others of that seed, which stand beside it.
+# *Mask-Predict* {cite:p}`ghazvininejad2019` lies between one pass for everything and one pass per token: fill in all masks, keep the length, mask the least certain tokens again, fill these in with the others in sight, and so on, fewer each time. It needs a head that has seen answers with holes in training: in half of the questions the end and some tokens are shown. Such a head was trained with seed 1, and the settings and steps of the MLM head of that seed, which stands beside it.
 
 # %% tags=["hide-input"]
 same = {head: finals[f"{head}-seed1"].summary for head in HEADS}
@@ -1308,10 +1308,9 @@ beyond_possible = mean_interval(
 # %% tags=["hide-input"]
 def train_tiny(model, loss, steps, rate=2e-3):
     optimizer = torch.optim.Adam(model.parameters(), rate)
+    factor = warm_up_then_down(30, steps)
     for i in range(steps):
-        factor = min((i + 1) / 30, (steps - i) / (steps - 30))
-        for group in optimizer.param_groups:
-            group["lr"] = rate * factor
+        optimizer.param_groups[0]["lr"] = rate * factor(i)
         loss().backward()
         optimizer.step()
         optimizer.zero_grad()

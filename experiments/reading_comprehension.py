@@ -657,8 +657,8 @@ NAMES = {
         learning_rate=2e-3,
         warmup=20,
         seed=seed,
-        steps=500,
-        every=500,
+        steps=400,
+        every=400,
     )
     for persons, valid in NAMED
     for seed in SEEDS
