@@ -1230,15 +1230,19 @@ def heat_map(p, top=12):
     names = ["(end)" if i == letters.end else letters.symbols[i] for i in rows]
     trace = {
         "type": "heatmap",
-        "x": [f"mask {k}" for k in range(1, 7)],
+        "x": [str(k) for k in range(1, 7)],
         "y": list(range(top)),
         "z": p[:, rows].T.tolist(),
         "zmin": 0,
         "zmax": 1,
         "colorscale": "Blues",
-        "colorbar": {"title": {"text": "p"}, "thickness": 12},
-        "hovertemplate": "%{x}: %{z:.2f}<extra></extra>",
-        "texttemplate": "%{z:.2f}",
+        "showscale": False,
+        "text": [
+            [f"{v:.2f}" if v > 0.005 else "" for v in row]
+            for row in p[:, rows].T.tolist()
+        ],
+        "texttemplate": "%{text}",
+        "hovertemplate": "mask %{x}: %{z:.3f}<extra></extra>",
     }
     return trace, names
 
@@ -1261,7 +1265,7 @@ plotting.views_figure(
         "tickvals": list(range(12)),
         "ticktext": maps[0][1],
     },
-    xaxis={"side": "top"},
+    xaxis={"side": "top", "title": "mask"},
 )
 
 # %% [markdown]
