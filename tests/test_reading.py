@@ -179,6 +179,7 @@ def test_characters():
     one = Characters(["abba", f"ab{BLANK}c"], at_least=2)
     assert one.symbols == ("", "\N{REPLACEMENT CHARACTER}", "[CLS]", "[SEP]", "[MASK]", BLANK, "a", "b")
     assert len(one) == 8
+    assert one.symbols[one.blank] == BLANK
     assert one.encode(f"bac{BLANK}") == ([7, 6, UNK, 5], [(0, 1), (1, 2), (2, 3), (3, 4)])
     assert one.decode([6, 1, 0, 5, 7, 3]) == f"a\N{REPLACEMENT CHARACTER}{BLANK}b[SEP]"
     assert one.encode("") == ([], [])
