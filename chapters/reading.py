@@ -911,7 +911,7 @@ verdict(
 # So another name's first character is finished no worse than the true one, mostly by a name: wrong as a whole, but consistent. This is a mild error. It begins the name that the head itself likes best among the others, while the true one may seem unlikely to it; characters that begin no name were not tried.
 # The MLM head's answers are the ones that fall apart after a wrong start, since each place has its own idea of the name.
 #
-# ## What independence costs grows with the length
+# ## Longer answers cost the MLM head more in nats; in points it is open
 #
 # “The shorter the text, the better independence fits.” Exact match of free answers by the length of the true one. The claim is kept if the seq2seq head's lead in points grows with the length, by least squares over the questions; the nats beside it were looked at afterwards. By {eq}`reading-gap` the price of doubt between $k$ equally good names without a common character is $(n-1)\log k$. (Longer answers are also of other kinds, organisations and foreign names, which this does not separate.)
 
@@ -933,15 +933,26 @@ ax.legend()
 plt.show()
 
 # %% tags=["hide-input"]
-slope = mean_interval(
-    [
-        100
-        * np.polyfit(
-            capped, answers["seq2seq", s]["free"] - answers["mlm", s]["free"], 1
-        )[0]
-        for s in SEEDS
-    ]
-)
+
+
+def growth_per_character(name, factor):
+    """Slope of MLM − seq2seq over the length, by least squares, of each seed."""
+    return mean_interval(
+        [
+            np.polyfit(
+                capped,
+                factor
+                * (answers["mlm", s][name] - answers["seq2seq", s][name]),
+                1,
+            )[0]
+            for s in SEEDS
+        ]
+    )
+
+
+slope = growth_per_character("free", -100)
+nats_slope = growth_per_character("nats", 1)
+assert nats_slope[1] > 0
 dearer = {
     n: mean_interval(
         among("mlm", "nats", capped == n)
@@ -954,6 +965,7 @@ verdict(
     holds=None if sign(slope) == 0 else sign(slope) == 1,
     measured={
         "seq2seq's lead, growth per character (points)": interval(slope),
+        "MLM − seq2seq, growth per character (nats)": interval(nats_slope),
         **{
             f"{n}{'+' if n == 5 else ''} characters, {(capped == n).sum()} questions: seq2seq − MLM (points)": interval(
                 mean_interval(by_length["seq2seq"][i] - by_length["mlm"][i])
