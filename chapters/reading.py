@@ -766,9 +766,9 @@ ax.set(
     yscale="log",
 )
 ax.set_yticks((1, 2, 5, 10, 20), (1, 2, 5, 10, 20))
-ax.set_ylim(0.4, 28)
+ax.set_ylim(0.25, 28)
 ax.set_xticks((2, 4, 6, 8))
-ax.legend(fontsize="small")
+ax.legend(fontsize="small", loc="lower left")
 plt.show()
 
 # %% tags=["hide-input"]
@@ -928,6 +928,7 @@ for (head, values), style, marker in zip(by_length.items(), ("-", "--"), "os"):
         ax, LENGTHS, values, HEADS[head], linestyle=style, marker=marker
     )
 ax.set(xlabel="characters of the answer", ylabel="exact match (%)")
+ax.set_ylim(bottom=0)
 ax.set_xticks(LENGTHS, ("2", "3", "4", "5+"))
 ax.legend()
 plt.show()
@@ -1123,6 +1124,7 @@ for head, style, marker in zip(HEADS, ("-", "--"), "os"):
         marker=marker,
     )
 ax.set(xlabel="entropy of the first token (bits)", ylabel="mixed up (%)")
+ax.set_ylim(bottom=0)
 ax.set_xticks(range(4), CLASSES)
 ax.legend()
 plt.show()
