@@ -157,8 +157,8 @@ def train(
         every: after that many steps, a row of means is recorded, `evaluate` called and a checkpoint
             written; the first 20 steps are recorded one by one besides.
         evaluate: metrics of the model, on data held out for choosing settings.
-        finish: metrics of the trained model, for the summary. What it writes besides into the folder, as
-            *.csv, belongs to the run.
+        finish: metrics of the trained model, for the summary. What it writes into the folder besides, as
+            CSV files, belongs to the run.
         schedule: factor of the learning rate at each step, from 0.
         max_norm: gradients are scaled down to this norm.
         bf16: compute the loss under autocast to bfloat16.
