@@ -378,6 +378,7 @@ def connected(*sizes):
     return [g for g in nx.graph_atlas_g() if len(g) in sizes and nx.is_connected(g)]
 
 
+@pytest.mark.house  # takes seconds
 @pytest.mark.parametrize("teleport", [0.0, 0.15])
 def test_ten_trials_find_the_optimum_of_small_graphs(teleport):
     graphs = connected(2, 3, 4)
@@ -535,6 +536,7 @@ def test_after_the_moves_no_single_move_helps(seed, teleport, outer, started):
             assert module._objective(network, changed, outer) >= length - 1e-9
 
 
+@pytest.mark.house  # takes seconds
 @settings(max_examples=4)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.15]))
 @pytest.mark.unchecked
@@ -960,6 +962,7 @@ def test_the_package_s_engine_takes_one_node_and_any_names(levels):
         assert set(found.modules) == set(graph)
 
 
+@pytest.mark.house  # takes seconds
 @pytest.mark.parametrize("levels", [2, None])
 @parity
 def test_both_engines_minimise_the_same(graph, teleport, flags, levels):
@@ -1103,6 +1106,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.house  # the faults of a room are for the whole test
 @pytest.mark.parametrize(("verifier", "name", "fault"), FAULTS, ids=range(len(FAULTS)))
 def test_a_fault_makes_the_verifier_fail(verifier, name, fault, monkeypatch):
     verifier()

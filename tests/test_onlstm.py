@@ -1578,6 +1578,7 @@ def shapes(n):
     return 1 if n <= 2 else shapes(n - 1) + sum(shapes(k) * shapes(max(n - k - 1, 1)) for k in range(2, n))
 
 
+@pytest.mark.house  # takes seconds
 @pytest.mark.unchecked  # thousands of calls
 @pytest.mark.verifies("onlstm.alg1")
 @pytest.mark.parametrize("n", range(1, 7))
@@ -1882,6 +1883,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.house  # the faults of a room are for the whole test
 @pytest.mark.usefixtures("first_failure")
 @pytest.mark.parametrize(("verifier", "module", "name", "fault"), FAULTS, ids=range(len(FAULTS)))
 def test_a_fault_makes_the_verifier_fail(verifier, module, name, fault, monkeypatch):

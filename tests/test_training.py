@@ -1327,6 +1327,7 @@ def test_what_is_measured_of_names(head, readers):
     assert found["right"] + found["mixed"] + found["else"] == pytest.approx(1)
 
 
+@pytest.mark.house  # reads the newspaper
 def test_what_is_measured_of_segmentations_by_hand():
     script = experiments("reading_segmentation")
     assert script.impossible([0, 2, 3, 0, 1, 2]) == 0

@@ -1013,6 +1013,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.house  # the faults of a room are for the whole test
 @pytest.mark.parametrize(("verifier", "module", "name", "fault"), FAULTS, ids=range(len(FAULTS)))
 def test_a_fault_makes_the_verifier_fail(verifier, module, name, fault, monkeypatch):
     verifier()
