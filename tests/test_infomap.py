@@ -404,12 +404,14 @@ def random_eight(seed):
     return (np.triu(weights) + np.triu(weights, 1).T if seed % 2 else weights).astype(float)
 
 
+@pytest.mark.house  # takes long
 # The chapter has 200 of them. In 39, 49, 144 and 171 the optimum joins nodes without a link between them.
 @pytest.mark.parametrize("seed", [*range(8), 39, 49, 144, 171])
 def test_ten_trials_find_the_optimum_of_random_graphs_of_eight(seed):
     assert_optimal(random_eight(seed), 0.15)
 
 
+@pytest.mark.house  # takes long
 @pytest.mark.verifies("infomap.alg1")
 @pytest.mark.parametrize("teleport", [0.0, 0.15])
 def test_no_stage_of_the_search_makes_the_description_longer(teleport):
@@ -465,6 +467,7 @@ def random_network(n, seed, teleport):
     return flow, module._Network.of(flow), rng
 
 
+@pytest.mark.house  # takes long
 @given(st.integers(0, 10**6), st.sampled_from([0.15, 0.5]))
 def test_every_move_is_priced_as_the_map_equation_does(seed, teleport):
     flow, network, rng = random_network(9, seed, teleport)
@@ -509,6 +512,7 @@ def test_merging_and_annealing_come_as_far_on_small_graphs(teleport, seed):
     assert annealed_infomap(nx.empty_graph(3)).codelength == pytest.approx(math.log2(3))
 
 
+@pytest.mark.house  # takes long
 @settings(max_examples=30)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.15]), st.sampled_from([0.0, 0.3]), st.booleans())
 def test_after_the_moves_no_single_move_helps(seed, teleport, outer, started):
@@ -604,6 +608,7 @@ def divided_triangles():
     return infomap(triangles(), 0, trials=3, levels=None)
 
 
+@pytest.mark.house  # takes long
 def test_the_index_is_the_codebook_at_the_top():
     graph = triangles()
     found, flow = divided_triangles(), random_walk_flow(graph, 0)
@@ -659,6 +664,7 @@ def test_parts_are_divided_as_graphs_by_themselves():
         assert len(set(found)) == 2
 
 
+@pytest.mark.house  # takes long
 def test_nodes_without_links_share_a_module_if_that_is_shorter():
     graph = nx.disjoint_union(nx.complete_graph(5), nx.empty_graph(400))  # more than are tried in all pairs
     ours, theirs = infomap(graph), infomap(graph, engine="infomap")
@@ -766,6 +772,7 @@ def test_one_module_each_is_the_plain_walk():
     assert not flow.teleport.any()
 
 
+@pytest.mark.house  # takes long
 def test_a_walk_stays_in_its_module_as_long_as_it_can():
     graph, rng = two_cliques(), np.random.default_rng(0)
     graph.add_edge(0, 8, weight=3.0)

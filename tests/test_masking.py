@@ -412,6 +412,7 @@ def packed(both, x, lengths):
     return pad_packed_sequence(both(batch)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
+@pytest.mark.house  # takes long
 @pytest.mark.verifies("masking.birnn")
 @pytest.mark.parametrize("value", FILLINGS)
 @pytest.mark.parametrize("kind", KINDS)

@@ -539,6 +539,7 @@ def agrees_with_the_literal_greedy(head, passages, questions, constrain=True, se
             assert len(one.text) <= longest
 
 
+@pytest.mark.house  # takes long
 @pytest.mark.verifies("reading.decode")
 @pytest.mark.parametrize("constrain", [True, False])
 @pytest.mark.parametrize("head", HEADS)
@@ -547,6 +548,7 @@ def test_answers_are_those_of_the_literal_greedy_decoder(head, longest, constrai
     agrees_with_the_literal_greedy(head, PASSAGES, QUESTIONS, constrain, longest=longest)
 
 
+@pytest.mark.house  # takes long
 @pytest.mark.verifies("reading.decode")
 @pytest.mark.parametrize("head", HEADS)
 @settings(max_examples=15)
@@ -576,6 +578,7 @@ def test_the_score_is_the_mean_of_the_steps_probabilities_the_end_included(head)
         assert score == pytest.approx(chosen[real].exp().mean().item(), abs=1e-10)
 
 
+@pytest.mark.house  # takes long
 @pytest.mark.verifies("reading.eq1")
 @pytest.mark.parametrize("constrain", [True, False])
 @pytest.mark.parametrize("beam_size", [1, 3, 40])
@@ -599,6 +602,7 @@ def agrees_with_the_literal_beam(k, constrain=True, seeds=range(3), longest=3):
         agrees(reader.answer(PASSAGES, QUESTIONS, constrain, beam_size=k), expected)
 
 
+@pytest.mark.house  # takes long
 @pytest.mark.verifies("reading.decode")
 @pytest.mark.parametrize("constrain", [True, False])
 @pytest.mark.parametrize("k", [1, 2, 3])
@@ -660,6 +664,7 @@ def literal_mask_predict(reader, passage, question, passes):
     return literal_text(reader, passage, written, False), (sum(certain) + end) / (n + 1)
 
 
+@pytest.mark.house  # takes long
 @pytest.mark.parametrize("passes", [1, 2, 3, 5])
 def test_mask_predict_is_the_literal_one(passes):
     changed = 0
@@ -724,6 +729,7 @@ class Finds(nn.Module):
         return out[:, keep]
 
 
+@pytest.mark.house  # takes long
 @pytest.mark.parametrize("batch_size", [1, 64])
 @pytest.mark.parametrize("head", HEADS)
 def test_an_answer_is_found_in_a_late_window(head, batch_size):
@@ -806,6 +812,7 @@ def test_answering_turns_dropout_off_and_then_leaves_every_module_as_it_was(head
     assert reader.loss(batch).requires_grad
 
 
+@pytest.mark.house  # takes long
 @pytest.mark.parametrize("head", HEADS)
 def test_a_reader_learns_its_questions(head):
     torch.manual_seed(0)
