@@ -81,7 +81,8 @@ check: venv ## format, lint, types, pairs and unit tests, in under a minute: bef
 	@$(PY) -m ruff format --check --quiet . || { echo "Formatting differs: make format"; exit 1; }
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m mypy --no-error-summary
-	@$(PY) -m pytest tests --ignore tests/test_book.py -m "not house" -q -n $(WORKERS) --dist worksteal
+	@# without plugins that these tests do not use, which every process would import
+	@$(PY) -m pytest tests --ignore tests/test_book.py -m "not house" -q -n $(WORKERS) --dist worksteal -p no:nbval -p no:anyio -p no:typeguard
 	@$(PY) tools/ledger_page.py check
 
 format: venv
