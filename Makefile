@@ -82,7 +82,7 @@ check: venv ## format, lint, types, pairs and unit tests, in under a minute: bef
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m mypy --no-error-summary
 	@# without plugins that these tests do not use, which every process would import
-	@$(PY) -m pytest tests --ignore tests/test_book.py -m "not house" -q -n $(WORKERS) --dist worksteal -p no:nbval -p no:anyio -p no:typeguard
+	@$(PY) -m pytest tests --ignore tests/test_book.py -m "not house and not slow" -q -n $(WORKERS) --dist worksteal -p no:nbval -p no:anyio -p no:typeguard
 	@$(PY) tools/ledger_page.py check
 
 format: venv

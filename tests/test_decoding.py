@@ -168,7 +168,7 @@ def agrees_with_the_literal_model(model, source, target, heard=None):
             assert found == pytest.approx(expected, abs=1e-10)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("decoding.eq2", "decoding.eq3")
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("kind", BOTH_WAYS)
@@ -297,7 +297,7 @@ def test_the_probabilities_of_all_sequences_sum_to_one(kind):
 # --- Causality, padding, batches ---------------------------------------------------------------
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("decoding.eq2", "decoding.eq3")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("layers", [1, 2])
@@ -333,7 +333,7 @@ def test_what_is_heard_takes_the_place_of_what_the_other_side_reads():
             assert torch.equal(model(src, other, heard)[:, side], before[:, side])
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("decoding.eq2", "decoding.eq3")
 @pytest.mark.parametrize("with_heard", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
@@ -417,7 +417,7 @@ def test_dropout_acts_in_three_places(part):
 # --- Loss --------------------------------------------------------------------------------------
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("decoding.loss")
 @pytest.mark.parametrize("with_heard", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
@@ -486,7 +486,7 @@ def test_gradients_are_finite_differences(kind):
         assert (values[0] - values[1]) / 2e-5 == pytest.approx(slope, rel=1e-5)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_single_and_half_precision(kind):
     model, src, tgt = model_of(kind, scale=1.0), pad_ids(sources(3, 1)), pad_ids(targets(4, 2))
@@ -620,7 +620,7 @@ def agrees_with_the_literal_search(kind, k, *average, models=2, lengths=(3, 1, 5
     return everything
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("decoding.search")
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("kind", ONE_WAY)
@@ -712,7 +712,7 @@ def literal_search(model, source, k, max_length, average):
     return sorted(found, key=lambda one: -one.score)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("decoding.search")
 @pytest.mark.parametrize("average", AVERAGES)
 @pytest.mark.parametrize("k", [1, 2, 4])
@@ -797,7 +797,7 @@ def test_a_beam_of_one_is_greedy_on_both_sides_at_once():
 SEARCHES = {"l2r": beam_search, "r2l": beam_search, "shared": bidirectional_beam_search}
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("decoding.search")
 @pytest.mark.parametrize("kind", SEARCHES)
 def test_sources_are_searched_alone_whatever_their_order_and_number(kind, monkeypatch):
@@ -1239,7 +1239,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.house  # the faults of a room are for the whole test
+@pytest.mark.slow
 @pytest.mark.usefixtures("first_failure")
 @pytest.mark.parametrize(("verifier", "name", "fault"), FAULTS, ids=range(len(FAULTS)))
 def test_a_fault_makes_the_verifier_fail(verifier, name, fault, monkeypatch):

@@ -153,7 +153,7 @@ def test_bad_noise_is_named():
 # --- Gumbel-Max --------------------------------------------------------------------------------
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("gumbel.eq8")
 @pytest.mark.parametrize("probabilities", [MIXED, SKEWED, WITH_ZEROS], ids=["mixed", "skewed", "zeros"])
 def test_gumbel_max_draws_from_p(probabilities):
@@ -841,7 +841,7 @@ def loss_gradient(model, estimator, tau=1.0, copies=40_000, seed=0):
     return torch.stack(parts)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("gumbel.claim5")
 @pytest.mark.parametrize("estimator", ["score", "score_baseline", "rloo"])
 def test_score_function_losses_have_the_gradient_of_the_elbo(estimator):
@@ -879,7 +879,7 @@ def test_score_function_losses_are_the_formula(estimator):
         torch.testing.assert_close(found, right)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 def test_the_relaxed_losses_have_a_gradient_that_is_near_in_the_cold():
     model = tiny_vae()
     bound, _ = exact_elbo(model, tiny_image())
@@ -1031,7 +1031,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.house  # the faults of a room are for the whole test
+@pytest.mark.slow
 @pytest.mark.usefixtures("first_failure")
 @pytest.mark.parametrize(("verifier", "module", "name", "fault"), FAULTS, ids=range(len(FAULTS)))
 def test_a_fault_makes_the_verifier_fail(verifier, module, name, fault, monkeypatch):

@@ -378,7 +378,7 @@ def connected(*sizes):
     return [g for g in nx.graph_atlas_g() if len(g) in sizes and nx.is_connected(g)]
 
 
-@pytest.mark.house  # takes seconds
+@pytest.mark.slow
 @pytest.mark.parametrize("teleport", [0.0, 0.15])
 def test_ten_trials_find_the_optimum_of_small_graphs(teleport):
     graphs = connected(2, 3, 4)
@@ -404,14 +404,14 @@ def random_eight(seed):
     return (np.triu(weights) + np.triu(weights, 1).T if seed % 2 else weights).astype(float)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 # The chapter has 200 of them. In 39, 49, 144 and 171 the optimum joins nodes without a link between them.
 @pytest.mark.parametrize("seed", [*range(8), 39, 49, 144, 171])
 def test_ten_trials_find_the_optimum_of_random_graphs_of_eight(seed):
     assert_optimal(random_eight(seed), 0.15)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("infomap.alg1")
 @pytest.mark.parametrize("teleport", [0.0, 0.15])
 def test_no_stage_of_the_search_makes_the_description_longer(teleport):
@@ -467,7 +467,7 @@ def random_network(n, seed, teleport):
     return flow, module._Network.of(flow), rng
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @given(st.integers(0, 10**6), st.sampled_from([0.15, 0.5]))
 def test_every_move_is_priced_as_the_map_equation_does(seed, teleport):
     flow, network, rng = random_network(9, seed, teleport)
@@ -512,7 +512,7 @@ def test_merging_and_annealing_come_as_far_on_small_graphs(teleport, seed):
     assert annealed_infomap(nx.empty_graph(3)).codelength == pytest.approx(math.log2(3))
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.15]), st.sampled_from([0.0, 0.3]), st.booleans())
 def test_after_the_moves_no_single_move_helps(seed, teleport, outer, started):
@@ -540,7 +540,7 @@ def test_after_the_moves_no_single_move_helps(seed, teleport, outer, started):
             assert module._objective(network, changed, outer) >= length - 1e-9
 
 
-@pytest.mark.house  # takes seconds
+@pytest.mark.slow
 @settings(max_examples=4)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.15]))
 @pytest.mark.unchecked
@@ -608,7 +608,7 @@ def divided_triangles():
     return infomap(triangles(), 0, trials=3, levels=None)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 def test_the_index_is_the_codebook_at_the_top():
     graph = triangles()
     found, flow = divided_triangles(), random_walk_flow(graph, 0)
@@ -664,7 +664,7 @@ def test_parts_are_divided_as_graphs_by_themselves():
         assert len(set(found)) == 2
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 def test_nodes_without_links_share_a_module_if_that_is_shorter():
     graph = nx.disjoint_union(nx.complete_graph(5), nx.empty_graph(400))  # more than are tried in all pairs
     ours, theirs = infomap(graph), infomap(graph, engine="infomap")
@@ -772,7 +772,7 @@ def test_one_module_each_is_the_plain_walk():
     assert not flow.teleport.any()
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 def test_a_walk_stays_in_its_module_as_long_as_it_can():
     graph, rng = two_cliques(), np.random.default_rng(0)
     graph.add_edge(0, 8, weight=3.0)
@@ -969,7 +969,7 @@ def test_the_package_s_engine_takes_one_node_and_any_names(levels):
         assert set(found.modules) == set(graph)
 
 
-@pytest.mark.house  # takes seconds
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [2, None])
 @parity
 def test_both_engines_minimise_the_same(graph, teleport, flags, levels):
@@ -1113,7 +1113,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.house  # the faults of a room are for the whole test
+@pytest.mark.slow
 @pytest.mark.parametrize(("verifier", "name", "fault"), FAULTS, ids=range(len(FAULTS)))
 def test_a_fault_makes_the_verifier_fail(verifier, name, fault, monkeypatch):
     verifier()

@@ -412,7 +412,7 @@ def packed(both, x, lengths):
     return pad_packed_sequence(both(batch)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("masking.birnn")
 @pytest.mark.parametrize("value", FILLINGS)
 @pytest.mark.parametrize("kind", KINDS)
@@ -879,7 +879,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.house  # the faults of a room are for the whole test
+@pytest.mark.slow
 @pytest.mark.usefixtures("first_failure")
 @pytest.mark.parametrize(("verifier", "name", "fault"), FAULTS, ids=range(len(FAULTS)))
 def test_a_fault_makes_the_verifier_fail(verifier, name, fault, monkeypatch):

@@ -238,7 +238,7 @@ def test_the_update_is_the_three_segments_for_every_pair():
             assert found[d_i + 1 : d_f] == [0.0] * (d_f - d_i - 1)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("onlstm.eq6", "onlstm.eq7")
 def test_the_unified_formula_is_the_three_segments():
     for n, d_f, d_i in PAIRS:
@@ -566,7 +566,7 @@ class Layer(nn.Module):
         return tuple(part for part in onlstm._run(self.cell, x, (h, c)) if part.numel())
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("onlstm.eq10")
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_gradient_by_hand_of_the_loop_is_right(kind):
@@ -1314,7 +1314,7 @@ def hgrn_by_hand(net, x, state=None):
     return norm(3 * layers, x), last
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 def test_hgrn_is_a_loop_over_its_formulas():
     net = shaken(HGRN(4, 3), 0.6, dtype=torch.float32)
     x = randn(7, 2, 4, dtype=torch.float32).requires_grad_()
@@ -1494,7 +1494,7 @@ def test_the_trace_of_a_language_model(cell):
     torch.testing.assert_close(later[0].c, traces[0].c[4:])
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_language_model_learns_a_simple_text(cell):
     torch.manual_seed(0)
@@ -1548,7 +1548,7 @@ def test_trees_worked_by_hand(levels, tree):
     assert tree_from_levels(tokens, np.array(levels)) == tree
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("onlstm.alg1")
 @given(st.lists(st.one_of(st.integers(0, 3), st.floats(-5, 5)), min_size=1, max_size=14))
 def test_n_tokens_give_n_minus_1_brackets(levels):
@@ -1583,7 +1583,7 @@ def shapes(n):
     return 1 if n <= 2 else shapes(n - 1) + sum(shapes(k) * shapes(max(n - k - 1, 1)) for k in range(2, n))
 
 
-@pytest.mark.house  # takes seconds
+@pytest.mark.slow
 @pytest.mark.unchecked  # thousands of calls
 @pytest.mark.verifies("onlstm.alg1")
 @pytest.mark.parametrize("n", range(1, 7))
@@ -1610,7 +1610,7 @@ def test_the_split_is_before_the_first_highest_level_but_the_first_token_s():
     assert split_tree(["a"], [3.0]) == "a"
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.unchecked  # thousands of calls
 @pytest.mark.verifies("onlstm.alg1")
 @pytest.mark.parametrize("rule", ["article", "split"])
@@ -1739,7 +1739,7 @@ def test_f1_worked_by_hand(predicted, gold, f1):
     assert bracket_f1(predicted, gold) == pytest.approx(f1)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @given(
     st.lists(st.integers(0, 9), min_size=2, max_size=9), st.lists(st.integers(0, 9), min_size=9, max_size=9)
 )
@@ -1890,7 +1890,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.house  # the faults of a room are for the whole test
+@pytest.mark.slow
 @pytest.mark.usefixtures("first_failure")
 @pytest.mark.parametrize(("verifier", "module", "name", "fault"), FAULTS, ids=range(len(FAULTS)))
 def test_a_fault_makes_the_verifier_fail(verifier, module, name, fault, monkeypatch):

@@ -539,7 +539,7 @@ def agrees_with_the_literal_greedy(head, passages, questions, constrain=True, se
             assert len(one.text) <= longest
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("reading.decode")
 @pytest.mark.parametrize("constrain", [True, False])
 @pytest.mark.parametrize("head", HEADS)
@@ -548,7 +548,7 @@ def test_answers_are_those_of_the_literal_greedy_decoder(head, longest, constrai
     agrees_with_the_literal_greedy(head, PASSAGES, QUESTIONS, constrain, longest=longest)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("reading.decode")
 @pytest.mark.parametrize("head", HEADS)
 @settings(max_examples=15)
@@ -578,7 +578,7 @@ def test_the_score_is_the_mean_of_the_steps_probabilities_the_end_included(head)
         assert score == pytest.approx(chosen[real].exp().mean().item(), abs=1e-10)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("reading.eq1")
 @pytest.mark.parametrize("constrain", [True, False])
 @pytest.mark.parametrize("beam_size", [1, 3, 40])
@@ -602,7 +602,7 @@ def agrees_with_the_literal_beam(k, constrain=True, seeds=range(3), longest=3):
         agrees(reader.answer(PASSAGES, QUESTIONS, constrain, beam_size=k), expected)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("reading.decode")
 @pytest.mark.parametrize("constrain", [True, False])
 @pytest.mark.parametrize("k", [1, 2, 3])
@@ -664,7 +664,7 @@ def literal_mask_predict(reader, passage, question, passes):
     return literal_text(reader, passage, written, False), (sum(certain) + end) / (n + 1)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.parametrize("passes", [1, 2, 3, 5])
 def test_mask_predict_is_the_literal_one(passes):
     changed = 0
@@ -729,7 +729,7 @@ class Finds(nn.Module):
         return out[:, keep]
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 64])
 @pytest.mark.parametrize("head", HEADS)
 def test_an_answer_is_found_in_a_late_window(head, batch_size):
@@ -812,7 +812,7 @@ def test_answering_turns_dropout_off_and_then_leaves_every_module_as_it_was(head
     assert reader.loss(batch).requires_grad
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 def test_a_reader_learns_its_questions(head):
     torch.manual_seed(0)
@@ -865,7 +865,7 @@ HF_QUESTIONS = ["谁在京", "x", "上海北京"]
 HF_ANSWERS = ["上海", "abcd", "京"]
 
 
-@pytest.mark.house  # imports transformers
+@pytest.mark.slow  # imports transformers
 def test_word_pieces_go_to_text_and_back(bert):
     vocabulary = on_bert("MLMReader", bert).vocabulary
     assert isinstance(vocabulary, reading.Tokens)
@@ -888,7 +888,7 @@ def test_word_pieces_go_to_text_and_back(bert):
     assert "".join("[SEP]北[PAD][MASK][CLS]"[a:b] for a, b in offsets) == "[SEP]北[PAD][MASK][CLS]"
 
 
-@pytest.mark.house  # imports transformers
+@pytest.mark.slow  # imports transformers
 @pytest.mark.parametrize("head", HEADS)
 def test_a_pretrained_bert_trains_and_answers(head, bert):
     reader = on_bert(head, bert)
@@ -909,7 +909,7 @@ def test_a_pretrained_bert_trains_and_answers(head, bert):
     assert long.text in "北京在上海。" * 20
 
 
-@pytest.mark.house  # imports transformers
+@pytest.mark.slow  # imports transformers
 @torch.no_grad()
 @pytest.mark.parametrize("head", HEADS)
 def test_a_pretrained_bert_ignores_padding_and_batch_mates(head, bert):
@@ -932,7 +932,7 @@ def test_a_pretrained_bert_ignores_padding_and_batch_mates(head, bert):
     torch.testing.assert_close(plain, own, atol=1e-10, rtol=0)
 
 
-@pytest.mark.house  # imports transformers
+@pytest.mark.slow  # imports transformers
 @torch.no_grad()
 @pytest.mark.verifies("reading.eq1")
 def test_a_pretrained_bert_sees_no_later_token(bert):
@@ -963,7 +963,7 @@ def test_a_pretrained_bert_sees_no_later_token(bert):
     )
 
 
-@pytest.mark.house  # imports transformers
+@pytest.mark.slow  # imports transformers
 def test_a_slow_tokenizer_is_named():
     class Slow:
         is_fast = False
@@ -1657,7 +1657,7 @@ def test_bad_input_is_named(call, error, message):
         call()
 
 
-@pytest.mark.house  # imports transformers
+@pytest.mark.slow  # imports transformers
 @pytest.mark.unchecked
 def test_a_pretrained_name_that_is_not_there(tmp_path):
     pytest.importorskip("transformers")
@@ -1788,7 +1788,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.house  # the faults of a room are for the whole test
+@pytest.mark.slow
 @pytest.mark.usefixtures("first_failure")
 @pytest.mark.parametrize(("verifier", "name", "fault"), FAULTS, ids=range(len(FAULTS)))
 def test_a_fault_makes_the_verifier_fail(verifier, name, fault, monkeypatch):

@@ -90,7 +90,7 @@ def test_digits():
 mnist = functools.cache(data.mnist)  # a second each time
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 def test_mnist():
     digits = mnist()
     assert digits.pixels.shape == (5000, 28, 28)
@@ -410,7 +410,7 @@ def test_captions_are_pairs_by_part(registered):
         assert found[part] == ((f"{part} de ä", f"{part} en ä"), (f"{part} de two", f"{part} en two"))
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 def test_pronunciations_are_words_of_letters_and_no_word_is_in_two_parts():
     whole = data.pronunciations()
     assert len(whole.word) == len(set(whole.word)) == 117_493

@@ -146,7 +146,7 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     assert (tmp_path / "metrics.csv").stat().st_mtime_ns == before
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [10, 25, 49, 59])
 def test_a_run_that_stopped_goes_on_to_the_same_end(tmp_path, stop):
     fit(tmp_path / "whole", keep_weights=True)
@@ -774,7 +774,7 @@ def test_an_untouched_run_replays(name):
     assert replay.problems(ROOT / "runs" / name, *replay.declared()[name]) == []
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 def test_replaying_everything_says_what_is_wrong(tmp_path, again, monkeypatch, capsys):
     shutil.copytree(ROOT / "runs" / NAME, tmp_path / "runs" / NAME)
     monkeypatch.setattr(replay, "ROOT", tmp_path)
@@ -823,7 +823,7 @@ def experiments(name: str):
     return replay.experiment(ROOT / "experiments" / f"{name}.py")
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vqvae_photos/0", "vqvae_photos_sweep/f8-k512", "vqvae_photos_sweep/f8-k5"])
 def test_the_recorded_weights_have_the_recorded_quality(name):
     script, (_, config) = experiments("vqvae_photos"), replay.declared()[name]
@@ -845,7 +845,7 @@ def test_the_recorded_digits_have_the_recorded_error():
     assert error == pytest.approx(run.summary["test_mse"], rel=0.01)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vqvae_prior_attention/raster-seed0", "vqvae_prior_cnn/seed0"])
 def test_the_recorded_priors_have_the_recorded_bits(name):
     script, (_, config) = experiments("vqvae_prior"), replay.declared()[name]
@@ -958,7 +958,7 @@ def truth(tokens, world):
     return bool(eval(text))
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 def test_formulas_mean_what_their_tables_say_and_relations_what_logic_says():
     script = experiments("onlstm_logic")
     worlds = [{v: bool(j >> i & 1) for i, v in enumerate("abcdef")} for j in range(64)]
@@ -991,7 +991,7 @@ def test_formulas_mean_what_their_tables_say_and_relations_what_logic_says():
     assert set(met) == set(script.RELATIONS)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 def test_pairs_of_formulas_are_in_one_part_only():
     script = experiments("onlstm_logic")
     train, valid, test = script.pairs(3000, 20)
@@ -1101,7 +1101,7 @@ def test_reranking_takes_what_both_directions_like_best():
         assert shorter == max((h.tokens for h in lists[0][i][:2] if h.tokens), key=score.get)
 
 
-@pytest.mark.house  # reads the newspaper
+@pytest.mark.slow  # reads the newspaper
 def test_words_that_recur_are_masked_whole_and_more_often():
     script = experiments("reading_pretraining")
     text = script.stream(1)
@@ -1129,7 +1129,7 @@ def test_words_that_recur_are_masked_whole_and_more_often():
     assert not script.masked_windows(text, begins, torch.full((3, 60), 0.5), nothing)[1].any()
 
 
-@pytest.mark.house  # reads the newspaper
+@pytest.mark.slow  # reads the newspaper
 @pytest.mark.parametrize(("persons", "valid"), [(1, 1), (2, 1), (4, 1), (2, 2), (4, 4), (4, 2)])
 def test_names_are_new_and_those_in_the_place_are_right(persons, valid):
     script = experiments("reading_comprehension")
@@ -1333,7 +1333,7 @@ def test_what_is_measured_of_names(head, readers):
     assert found["right"] + found["mixed"] + found["else"] == pytest.approx(1)
 
 
-@pytest.mark.house  # reads the newspaper
+@pytest.mark.slow  # reads the newspaper
 def test_what_is_measured_of_segmentations_by_hand():
     script = experiments("reading_segmentation")
     assert script.impossible([0, 2, 3, 0, 1, 2]) == 0
@@ -1354,7 +1354,7 @@ def test_what_is_measured_of_segmentations_by_hand():
     assert (ids[1, 1:] == 0).all()
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 def test_words_not_seen_in_training_count_in_their_places(monkeypatch):
     script = experiments("reading_segmentation")
     monkeypatch.setattr(script, "pieces", lambda part: [("甲",)] if part == 0 else [("甲", "乙甲", "丙")])

@@ -320,7 +320,7 @@ def test_the_average_is_the_closed_form():
     torch.testing.assert_close(vq.size, (1 - decay) * counts, atol=1e-13, rtol=0)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("vqvae.ema")
 def test_repeated_on_the_same_vectors_it_is_k_means():
     z = torch.cat([randn(100, 2, seed=i) * 0.6 + 3 * randn(1, 2, seed=90 + i) for i in range(4)])
@@ -349,7 +349,7 @@ def test_one_call_with_decay_zero_is_one_step_of_lloyd():
     torch.testing.assert_close(vq.codebook, expected)
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("vqvae.ema")
 @pytest.mark.parametrize("restart", [None, 50])
 def test_a_codebook_that_starts_from_the_first_batch_stays_bounded(restart):
@@ -829,7 +829,7 @@ def test_codes_of_any_integer_type():
         assert torch.equal(model.log_prob(x), model.log_prob(x.to(torch.int32)))
 
 
-@pytest.mark.house  # takes long
+@pytest.mark.slow
 @pytest.mark.verifies("vqvae.eq1")
 @pytest.mark.parametrize("name", PRIORS)
 def test_samples_have_the_probabilities(name):
@@ -1016,7 +1016,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.house  # the faults of a room are for the whole test
+@pytest.mark.slow
 @pytest.mark.parametrize(("verifier", "module", "name", "fault"), FAULTS, ids=range(len(FAULTS)))
 def test_a_fault_makes_the_verifier_fail(verifier, module, name, fault, monkeypatch):
     verifier()
