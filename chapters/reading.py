@@ -148,25 +148,34 @@ def sign(three):
     return int(three[1] > 0) - int(three[2] < 0)
 
 
+def bar_pairs(ax, samples):
+    """Two bars side by side in each group; `samples` by label, (groups, seeds)."""
+    for i, (label, values) in enumerate(samples.items()):
+        mean, low, high = mean_interval(values)
+        ax.bar(
+            np.arange(len(values)) + 0.4 * i - 0.2,
+            mean,
+            0.38,
+            yerr=(mean - low, high - mean),
+            label=label,
+            hatch=("", "//")[i],
+            edgecolor="white",
+            error_kw={"capsize": 3},
+        )
+
+
 lengths = np.array([len(q.answer) for q in test])
 
 # %% mystnb={"figure": {"caption": "Exact match on held-out questions by what the readers may answer, three seeds with 95 % intervals. Diamond: an MLM head trained for Mask-Predict (below), four passes, one seed. Dashed: the most frequent name, of all names and of those not in the question.", "name": "reading-accuracy"}, "image": {"alt": "Bars in four groups: free, within the passage, of the passage's names, of those not in the question; a bar for the MLM head and one for the seq2seq head in each, a diamond in the first group, and dashed lines for baselines in the last two."}} tags=["hide-input"]
 fig, ax = plotting.panels()
 shown = ("free", "span", "name", "rival")
-for i, (head, label) in enumerate(HEADS.items()):
-    mean, low, high = mean_interval(
-        100 * np.array([of(head, mode) for mode in shown])
-    )
-    ax.bar(
-        np.arange(4) + 0.4 * i - 0.2,
-        mean,
-        0.38,
-        yerr=(mean - low, high - mean),
-        label=label,
-        hatch=("", "//")[i],
-        edgecolor="white",
-        error_kw={"capsize": 3},
-    )
+bar_pairs(
+    ax,
+    {
+        label: 100 * np.array([of(head, mode) for mode in shown])
+        for head, label in HEADS.items()
+    },
+)
 ax.plot(
     [0],
     [100 * refined["test_passes4"]],
@@ -730,20 +739,20 @@ WAYS = {
     "cached, beam 3": {"cache": True, "beam_size": 3},
 }
 ratio, rate = {}, {}
-filler8 = fixed_length(MLMReader, 8)
+fills_in = fixed_length(MLMReader, 8)
 for batch, several in ((1, (2, 4, 6, 8)), (8, (2, 8))):
     for length, (name, options) in product(several, WAYS.items()):
         reader = fixed_length(Seq2SeqReader, length)
-        pairs_ = [
+        rounds = [
             (
-                seconds(filler8, batch, constrain=False),
+                seconds(fills_in, batch, constrain=False),
                 seconds(reader, batch, constrain=False, **options),
             )
             for _ in range(5)
         ]
         # Of rounds in which both were measured, one after the other.
-        ratio[name, batch, length] = np.median([b / a for a, b in pairs_])
-        once, took = np.median(pairs_, axis=0)
+        ratio[name, batch, length] = np.median([b / a for a, b in rounds])
+        once, took = np.median(rounds, axis=0)
         rate[name, batch, length] = batch / took
         rate["MLM", batch, 8] = batch / once
 
@@ -842,22 +851,16 @@ forced = {
     for what in ("named", "inside")
 }
 fig, ax = plotting.panels()
-for i, (which, label) in enumerate(
-    (("true", "of the true name"), ("other", "of another name"))
-):
-    mean, low, high = mean_interval(
-        np.array([forced[which, "named"], forced[which, "inside"]])
-    )
-    ax.bar(
-        np.arange(2) + 0.4 * i - 0.2,
-        mean,
-        0.38,
-        yerr=(mean - low, high - mean),
-        label=label,
-        hatch=("", "//")[i],
-        edgecolor="white",
-        error_kw={"capsize": 3},
-    )
+bar_pairs(
+    ax,
+    {
+        label: np.array([forced[which, "named"], forced[which, "inside"]])
+        for which, label in (
+            ("true", "of the true name"),
+            ("other", "of another name"),
+        )
+    },
+)
 ax.set_xticks(range(2), ("a name of the passage", "stands in the passage"))
 ax.set(ylabel="answers (%)", ylim=(0, 125), yticks=range(0, 101, 20))
 ax.legend(title="put in: the first character", loc="upper left", ncols=2)
@@ -1014,15 +1017,15 @@ lines = [
     "|---" * 7 + "|",
 ]
 mixed = {}
-for valid_, persons in ((1, 1), (1, 2), (1, 4), (2, 2), (4, 4)):
+for right_ones, persons in ((1, 1), (1, 2), (1, 4), (2, 2), (4, 4)):
     cells = []
     for head in HEADS:
         for what in ("right", "mixed", "else"):
-            value = of_names(head, valid_, persons, what)
+            value = of_names(head, right_ones, persons, what)
             cells.append(percent(value))
             if what == "mixed":
-                mixed[head, valid_, persons] = 100 * value
-    lines.append(f"| {persons}, {valid_} | " + " | ".join(cells) + " |")
+                mixed[head, right_ones, persons] = 100 * value
+    lines.append(f"| {persons}, {right_ones} | " + " | ".join(cells) + " |")
 display(Markdown("\n".join(lines)))
 
 # %% mystnb={"figure": {"caption": "Answers that mix up names, by the number of persons, where all of them are valid answers and where only one is (three seeds, 95 % intervals), and what drawing each character among the valid ones would give.", "name": "reading-valid"}, "image": {"alt": "Mixed-up answers in percent for one, two and four persons: two curves for each head, all valid and one valid, and a dotted line for independent choice."}} tags=["hide-input"]
@@ -1051,11 +1054,11 @@ ax.legend(fontsize="small", loc="center right")
 plt.show()
 
 # %% tags=["hide-input"]
-found_ = {head: of_names(head, 1, 4, "right") for head in HEADS}
-assert found_["mlm"].min() > 0.9 > found_["seq2seq"].max()
+right_of_four = {head: of_names(head, 1, 4, "right") for head in HEADS}
+assert right_of_four["mlm"].min() > 0.9 > right_of_four["seq2seq"].max()
 display(
     Markdown(
-        f"The MLM head is no worse a reader for it: with four persons in four places it names the right one in {percent(found_['mlm'])} % of the questions, the seq2seq head, after as many steps, in {percent(found_['seq2seq'])} %. Answers that are neither right nor mixed up, such as another person's name, are *else*."
+        f"The MLM head is no worse a reader for it: with four persons in four places it names the right one in {percent(right_of_four['mlm'])} % of the questions, the seq2seq head, after as many steps, in {percent(right_of_four['seq2seq'])} %. Answers that are neither right nor mixed up, such as another person's name, are *else*."
     )
 )
 
@@ -1180,9 +1183,9 @@ growth = mean_interval([undecided_more(s) for s in SEEDS])
 against = mean_interval(100 * (of("mlm", "mixed") - of("seq2seq", "mixed")))
 odds = {
     label: among(
-        "mlm", "mixed", {s: test_(answers["mlm", s]["margin"]) for s in SEEDS}
+        "mlm", "mixed", {s: inside(answers["mlm", s]["margin"]) for s in SEEDS}
     )
-    for label, test_ in (
+    for label, inside in (
         ("below 2 : 1", lambda m: m < math.log(2)),
         ("above 20 : 1", lambda m: m > math.log(20)),
     )
@@ -1332,8 +1335,8 @@ lines = [
     "| one seed, free answers | exact (%) | F1 (%) | mixed up (%) | not in the passage (%) |",
     "|---" * 5 + "|",
 ]
-for name, (summary, key, prefix_) in ROWS.items():
-    keys = (key, f"{key}_f1", f"{prefix_}mixed", f"{prefix_}outside")
+for name, (summary, key, before) in ROWS.items():
+    keys = (key, f"{key}_f1", f"{before}mixed", f"{before}outside")
     values = [summary[f"test_{k}"] for k in keys]
     lines.append(
         f"| {name} | " + " | ".join(f"{100 * v:.1f}" for v in values) + " |"
@@ -1371,8 +1374,10 @@ for kind, which, label in (
     cells = [percent(of_words(kind, f"{which}f1"), 2)]
     for what in ("precision", "recall", "recall_new"):
         cells.append(percent(of_words(kind, which + what)))
-    rate_ = of_words(kind, f"{which}impossible_per_1000").mean()
-    lines.append(f"| {label} | " + " | ".join(cells) + f" | {rate_:.2f} |")
+    per_thousand = of_words(kind, f"{which}impossible_per_1000").mean()
+    lines.append(
+        f"| {label} | " + " | ".join(cells) + f" | {per_thousand:.2f} |"
+    )
 display(Markdown("\n".join(lines)))
 crf_gain = mean_interval(
     100 * (of_words("crf", "f1") - of_words("softmax", "f1"))

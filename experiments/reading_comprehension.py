@@ -295,7 +295,7 @@ def best_spans(reader: MLMReader, questions: Sequence[ClozeQuestion], size: int 
     return found
 
 
-PLACES_OF = 4
+COMPARED = 4
 """So many tokens of an answer are compared place by place."""
 
 
@@ -333,7 +333,7 @@ def measured(reader, questions: Sequence[ClozeQuestion]) -> dict[str, list[float
     columns["named"] = [float(a in candidates(q)) for a, q in zip(free, questions, strict=True)]
     columns["mixed"] = [float(mixes(a, q)) for a, q in zip(free, questions, strict=True)]
     columns["outside"] = [float(a not in q.passage) for a, q in zip(free, questions, strict=True)]
-    for place in range(PLACES_OF):
+    for place in range(COMPARED):
         columns[f"wrong{place}"] = [
             float((a + "$").ljust(LONGEST + 1, "#")[place] != (q.answer + "$")[place])
             if place <= len(q.answer)

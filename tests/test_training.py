@@ -1256,7 +1256,7 @@ def test_every_column_of_what_is_measured(head, readers):
             assert got["margin"] == pytest.approx(scores[0] - scores[1], abs=1e-4)
         else:
             assert math.isnan(got["margin"])
-        for place in range(script.PLACES_OF):
+        for place in range(script.COMPARED):
             if place > len(q.answer):
                 assert math.isnan(got[f"wrong{place}"])
             else:
