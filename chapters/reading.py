@@ -84,7 +84,7 @@ display(
 #
 # %% [markdown]
 # Two readers start from the same encoder, a small masked language model of characters that was pretrained on the training stretch of the same newspaper (`experiments/reading_pretraining.py`). The **MLM head** fills in all masks at once; the **seq2seq head** writes token by token. They are trained on the same
-# questions in the same order, for as many steps, each with the best values from the same two grids, by the probability of the true answers on the questions for choosing (one seed, short runs; `experiments/reading_comprehension.py`). The seq2seq head's learning rate is the highest that was tried. The results shown here were recorded beforehand. Intervals are Student's 95 % over three seeds, paired where the same seed trained both heads. A seed is an order of the questions:
+# questions in the same order, for as many steps, each with the best values from the same two grids, by the probability of the true answers on the questions for choosing (one seed, short runs; `experiments/reading_comprehension.py`). With twice its learning rate, either head was worse. The results shown here were recorded beforehand. Intervals are Student's 95 % over three seeds, paired where the same seed trained both heads. A seed is an order of the questions:
 # all readers start from one pretrained encoder, so the intervals do not say what another pretraining would change.
 #
 # An answer can be *free*; *within the passage*, by the article's greedy decoding (below); *searched* for there; or, which is our addition, the likeliest of the passage's *names*, of all or of those that are not in the question. A free answer is *mixed up* if it does not stand in the passage, though one of the passage's names has its length,

@@ -733,6 +733,19 @@ def test_every_recorded_run_is_whole():
     assert sum(path.stat().st_size for path in ROOT.glob("runs/**/*") if path.is_file()) < 40e6
 
 
+@pytest.mark.parametrize("head", ["mlm", "seq2seq"])
+def test_the_readers_have_the_settings_that_were_best_in_tuning_and_none_is_the_highest_rate(head):
+    trials = [Run(path.parent) for path in ROOT.glob(f"runs/reading_tuning/{head}-second*/config.json")]
+    best = min(trials, key=lambda run: run.summary["valid_known_nats"])
+    others = {"seed": 0, "steps": 500, "every": 500, "keep_weights": False}
+    for seed in (1, 2, 3):
+        assert {**Run(ROOT / f"runs/reading/{head}-seed{seed}").config, **others} == best.config
+    alike = [
+        run for run in trials if {**run.config, "learning_rate": 0} == {**best.config, "learning_rate": 0}
+    ]
+    assert best.config["learning_rate"] < max(run.config["learning_rate"] for run in alike)
+
+
 NAME = "gumbel_vae_sweep/gumbel-lr0.003-tau0.2"
 
 
