@@ -1299,8 +1299,10 @@ def test_what_follows_a_first_character_that_is_put_in(readers, monkeypatch):
     script, reader = experiments("reading_comprehension"), readers["seq2seq"]
     questions = [script.ClozeQuestion(p, q, a, "nr", names) for p, q, a, names in CLOZE]
     known = reader.vocabulary.encode
-    # 王 goes on to a name, 李 to what stands nowhere, 北 to a part of the passage that is no name.
-    written_out = {"王": "王小明", "李": "李小京", "北": "北京。"}
+    # 王 goes on to a name, 李 to what stands nowhere, 北 to a part of the passage that is no name; whatever else
+    # to the rest of a name that stands in the first passage only.
+    written_out = {c: f"{c}小明" for c in "小明在京大华"} | {"王": "王小明", "李": "李小京", "北": "北京。"}
+    own = ["小明", "李", ""]
 
     def next_log_probs(prefix, written):
         found = torch.full((len(written), written.shape[1] + 1, len(reader.vocabulary)), -30.0)
@@ -1316,14 +1318,21 @@ def test_what_follows_a_first_character_that_is_put_in(readers, monkeypatch):
         torch.tensor([likes[name] for name in script.candidates(q)]) for q in questions
     ]
     monkeypatch.setattr(reader, "next_log_probs", next_log_probs)
+    monkeypatch.setattr(reader, "answer", lambda *_, **__: [reading.Answer(text, 1.0) for text in own])
     monkeypatch.setattr(script, "by_name", by_name)
     found = script.after_first(reader, questions)
     # The first two questions: true 王 and 李, the other one is 北 both times; the third has no other name.
     assert found == {
+        "own_stray": 0.5,
         "forced_true_named": 0.5,
         "forced_true_inside": 0.5,
+        "forced_true_rest": 0.5,
         "forced_other_named": 0.0,
         "forced_other_inside": 1.0,
+        "forced_other_rest": 0.0,
+        "forced_stray_named": 0.0,
+        "forced_stray_inside": 0.0,
+        "forced_stray_rest": 0.5,
     }
 
 
