@@ -379,9 +379,10 @@ def after_first(
     """How the seq2seq head goes on after a first character that is put in.
 
     It is that of the true name; of another one, the likeliest of the passage that begins otherwise; or a
-    stray one, drawn from the letters of the passage that begin none of its names. Measured is the share of answers
-    that are a name of the passage, of those that stand in the passage, and of those that, but for the first
-    character, are the rest of a name; and how many of the head's own answers begin as no name does.
+    stray one, drawn from the letters of the passage that begin none of its names. Measured is the share of
+    answers that are a name of the passage, of those that stand in the passage, and of those that, but for
+    the first character, are the rest of a name; and how many of the head's own answers begin as no name
+    does.
     """
     passages, asked = [q.passage for q in questions], [q.question for q in questions]
     own = [a.text for a in reader.answer(passages, asked, False, batch_size=64)]
