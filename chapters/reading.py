@@ -92,7 +92,7 @@ display(
 #
 # :::{dropdown} When the rules of the verdicts were fixed
 # Each rule stands beside its verdict; those of claims 1, 3, 4, 6 and 7 also in the script's docstring. A difference counts only if its whole interval lies on the side that the rule names; where the interval holds the bound, the row is open.
-# Final runs were recorded twice. The rule of claim 1 was written while the first ones went on, those of claims 2 and 5 when their first numbers were known. Then a reader objected to the rules of claims 3, 4, 6 and 7, since they could hardly fail, or compared passages with few names to passages with many. They were replaced, and so were some measures, before the final runs began that the chapter shows. These are longer and keep the pretrained embedding.
+# Final runs were recorded twice. The rule of claim 1 was written while the first ones went on, those of claims 2 and 5 when their first numbers were known. Then a reader objected to the rules of claims 3, 4, 6 and 7, since they could hardly fail, or compared passages with few names to passages with many. They were replaced, and so were some measures, before the final runs began that the chapter shows. These are longer and keep the pretrained embedding. Last, when claim 3 was refuted by that rule, the stray character was added and given its place there before it was tried; the seq2seq readers were trained again for it, and came out the same to the bit.
 # :::
 
 # %% tags=["hide-input"]
@@ -803,7 +803,7 @@ verdict(
 # The article has 12 against 2 questions a second, a factor of 6. The claim is kept if we find that factor at eight tokens, the most that our readers write, one question at a time and greedily, with and without the cache; restricted if only without. With $n$ tokens the seq2seq reader runs $n+1$ times, so that without a cache the factor is nearly that; for the two or three characters that most of our answers have it is smaller. With a cache, later steps read one token each, and the MLM head has less to save.
 # (On a GPU short steps cost nearly as much as long ones, since what counts there is their number; nobody has measured that here.)
 #
-# ## After another name's first character, the writing head finishes a name
+# ## After another name's beginning the writing head finishes a name, after a stray one it does not
 #
 # Exposure bias: in training the seq2seq head always continues *true* beginnings, in use its own. Its errors, says the article, accumulate, and those of the MLM head do not. First, what is observed: how often each token of the free answers is wrong, where the true answer has three characters (place 4 is the end), overall, and where the first token was right, or wrong:
 
