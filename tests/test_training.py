@@ -1297,12 +1297,12 @@ def test_columns_are_written_and_read(tmp_path):
 
 def test_what_follows_a_first_character_that_is_put_in(readers, monkeypatch):
     script, reader = experiments("reading_comprehension"), readers["seq2seq"]
-    questions = [script.ClozeQuestion(p, q, a, "nr", names) for p, q, a, names in CLOZE]
+    questions = [script.ClozeQuestion(p, q, a, "nr", names) for p, q, a, names in (*CLOZE, CLOZE[0])]
     known = reader.vocabulary.encode
     # 王 goes on to a name, 李 to what stands nowhere, 北 to a part of the passage that is no name; whatever else
-    # to the rest of a name that stands in the first passage only.
+    # to the rest of the first question's answer. By itself, the reader begins right in the first two questions.
     written_out = {c: f"{c}小明" for c in "小明在京大华"} | {"王": "王小明", "李": "李小京", "北": "北京。"}
-    own = ["小明", "李", ""]
+    own = ["王小", "李", "明", "北京"]
 
     def next_log_probs(prefix, written):
         found = torch.full((len(written), written.shape[1] + 1, len(reader.vocabulary)), -30.0)
@@ -1320,20 +1320,25 @@ def test_what_follows_a_first_character_that_is_put_in(readers, monkeypatch):
     monkeypatch.setattr(reader, "next_log_probs", next_log_probs)
     monkeypatch.setattr(reader, "answer", lambda *_, **__: [reading.Answer(text, 1.0) for text in own])
     monkeypatch.setattr(script, "by_name", by_name)
-    found = script.after_first(reader, questions)
-    # The first two questions: true 王 and 李, the other one is 北 both times; the third has no other name.
+    found = script.after_first(reader, questions, torch.Generator().manual_seed(0))
+    as_own = {"later": pytest.approx(1 / 3), "wrong1": 0.5, "wrong2": 0.5, "wrong3": 0}
+    otherwise = {"later": pytest.approx(2 / 3), "wrong1": 1, "wrong2": 1, "wrong3": 0}
     assert found == {
-        "own_stray": 0.5,
-        "forced_true_named": 0.5,
-        "forced_true_inside": 0.5,
-        "forced_true_rest": 0.5,
-        "forced_other_named": 0.0,
-        "forced_other_inside": 1.0,
-        "forced_other_rest": 0.0,
-        "forced_stray_named": 0.0,
-        "forced_stray_inside": 0.0,
-        "forced_stray_rest": 0.5,
+        **{f"first_true_{k}": v for k, v in (as_own | {"named": 0.5, "inside": 0.5}).items()},
+        **{f"first_other_{k}": v for k, v in (otherwise | {"named": 0, "inside": 1}).items()},
+        **{f"first_stray_{k}": v for k, v in (as_own | {"named": 0, "inside": 0}).items()},
+        "own_wrong_stray": 0.5,  # 明 begins no name; 北京 does, though another than the answer
+        "corrupted": 2,
     }
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [("王小明", "0000"), ("王小", "0011"), ("", "1111"), ("李小明们", "1001"), ("小明", "1111")],
+)
+def test_tokens_are_wrong_at_their_place(said, wrong):
+    expected = [float(one) for one in wrong]
+    assert experiments("reading_comprehension").wrong_tokens(said, "王小明") == expected
 
 
 @pytest.mark.parametrize("head", ["mlm", "seq2seq"])
