@@ -635,7 +635,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "others0.5": {"others": 0.5},
 }
 # The second begins where the first found an edge: no noise, the highest rate, fewer other words. Each head's
-# best values, taken together, were tried, too (the MLM head's are "second-others0"), and other rates with them.
+# best values, taken together, were tried, too (the MLM head's are "second-others0"), and other rates.
 SECOND: dict[str, Any] = {"frozen_embedding": True, "noise": 0.0, "learning_rate": 2e-3, "others": 0.25}
 SECOND_TRIALS: dict[str, dict[str, Any]] = {
     **{f"{head}-second": {} for head in HEADS},
