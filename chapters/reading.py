@@ -847,7 +847,7 @@ assert (rest_wrong["seq2seq", 1, False] < rest_wrong["mlm", 1, False]).all()
 #
 # The claim is kept if more of the later tokens are wrong after either corruption than after the true character, and if, where both heads begin wrong, the seq2seq head's answers are less often names than those of the MLM head. It is restricted if the last is the other way round, refuted if one of the first two is.
 
-# %% mystnb={"figure": {"caption": "How many of the seq2seq head's tokens are wrong at each place after a first character that is put in (of every second test question those whose first token the head has right by itself, with another name that begins differently and a character that begins none; stray ones drawn anew for each seed; three seeds, 95 % intervals).", "name": "reading-corrupted"}, "image": {"alt": "Bars in three groups, the second, third and fourth token, each for the true first character, for that of another name and for a stray one."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "How many of the seq2seq head's tokens are wrong at each place after a first character that is put in (of every second test question those whose first token the head has right by itself, with another name that begins differently and a character that begins none; stray ones drawn anew for each seed; three seeds, 95 % intervals). The end counts as a token: at the third place it is right for every name of two characters.", "name": "reading-corrupted"}, "image": {"alt": "Bars in three groups, the second, third and fourth token, each for the true first character, for that of another name and for a stray one. The first is low everywhere, the other two are high, most of all at the second token."}} tags=["hide-input"]
 PUT_IN = {"true": "kept", "other": "of another name", "stray": "stray"}
 corrupted = {
     (which, what): of("seq2seq", f"first_{which}_{what}")
@@ -946,9 +946,6 @@ display(
 )
 
 # %% [markdown]
-# So another name's first character is finished no worse than the true one, mostly by a name: wrong as a whole, but consistent. (It begins the name that the head itself likes best among the others, while the true one may seem unlikely to it.) After a stray character the article is right: in training the head has only seen how names go on, and what it adds is seldom the rest of one. It begins some of its own answers so, but most of its wrong beginnings are those of names.
-# Over all, the MLM head's answers are the ones that fall apart after a wrong start, since each place has its own idea of the name.
-#
 # ## Longer answers cost the MLM head more in nats; in points it is open
 #
 # “The shorter the text, the better independence fits.” Exact match of free answers by the length of the true one. The claim is kept if the seq2seq head's lead in points grows with the length, by least squares over the questions; the nats beside it were looked at afterwards. By {eq}`reading-gap` the price of doubt between $k$ equally good names without a common character is $(n-1)\log k$. (Longer answers are also of other kinds, organisations and foreign names, which this does not separate.)
