@@ -381,48 +381,67 @@ def refined(reader: MLMReader, questions: Sequence[ClozeQuestion], passes: int) 
     }
 
 
+def first_characters(
+    reader: Seq2SeqReader, question: ClozeQuestion, scores: Tensor, random: torch.Generator
+) -> dict[str, str]:
+    """What is put in: the true first character, another name's, and a stray one; nothing if one is missing.
+
+    The other name is the likeliest of the passage that begins otherwise. A stray character is drawn from the
+    letters of the passage that begin none of its names. Both are in the vocabulary.
+    """
+
+    def known(character: str) -> bool:
+        return reader.vocabulary.unknown not in reader.vocabulary.encode(character)[0]
+
+    names, true = candidates(question), question.answer[0]
+    others = [name for name in names if name[0] != true and known(name[0])]
+    strays = sorted(c for c in set(question.passage) - {n[0] for n in names} if c.isalpha() and known(c))
+    drawn = int(torch.randint(max(1, len(strays)), (), generator=random))
+    if not others or not strays:
+        return {}
+    return {"true": true, "other": chosen_name(question, scores, others)[0], "stray": strays[drawn]}
+
+
+def continued(reader: Seq2SeqReader, questions: Sequence[ClozeQuestion], firsts: Sequence[str]) -> list[str]:
+    """Greedy free answers that begin with these characters."""
+    pieces, asked = reader._encode(
+        [q.passage for q in questions], [q.question for q in questions], windows=False
+    )
+    prefix = reader.prefix([one.ids for one in pieces], asked)
+    written = torch.tensor([reader.vocabulary.encode(c)[0] for c in firsts], device=reader.device)
+    for _ in range(LONGEST):
+        log_probs = reader._possible(reader.next_log_probs(prefix, written)[:, -1])
+        written = torch.cat((written, log_probs.argmax(1, keepdim=True)), 1)
+    end = reader.vocabulary.end
+    cut = [ids[: ids.index(end)] if end in ids else ids for ids in written.tolist()]
+    return [reader.vocabulary.decode(ids) for ids in cut]
+
+
 def after_first(
     reader: Seq2SeqReader, questions: Sequence[ClozeQuestion], random: torch.Generator, size: int = 128
 ) -> dict[str, float]:
     """One token is corrupted: how the seq2seq head goes on after a first character that is put in.
 
-    Of the questions whose first token the head has right by itself: what is put in is that token; or the
-    first character of another name, the likeliest of the passage that begins otherwise; or a stray one,
-    drawn from the letters of the passage that begin none of its names. Measured is which of the later
-    tokens are wrong (at each place, and their mean share, the end included), and whether the answer is a
-    name of the passage, or stands in it. And of the questions whose first token it has wrong, how many
-    answers begin as no name of the passage does.
+    Of the questions whose first token the head has right by itself, for each of `first_characters`: which of
+    the later tokens are wrong (at each place, and their mean share, the end included), and whether the answer
+    is a name of the passage, or stands in it. Of those whose first token it has wrong: how many answers begin
+    as no name of the passage does.
     """
     passages, asked = [q.passage for q in questions], [q.question for q in questions]
     own = [a.text for a in reader.answer(passages, asked, False, batch_size=64)]
-    known = lambda c: reader.vocabulary.unknown not in reader.vocabulary.encode(c)[0]  # noqa: E731
     chosen: list[tuple[ClozeQuestion, dict[str, str]]] = []
     found: dict[str, list[float]] = {}
     for q, scores, said in zip(questions, by_name(reader, questions), own, strict=True):
-        firsts = {name[0] for name in candidates(q)}
-        pool = [name for name in candidates(q) if name[0] != q.answer[0] and known(name[0])]
-        stray = sorted(c for c in set(q.passage) - firsts if c.isalpha() and known(c))
-        drawn = int(torch.randint(max(1, len(stray)), (), generator=random))
+        put_in = first_characters(reader, q, scores, random)
         if said[:1] != q.answer[0]:
-            found.setdefault("own_wrong_stray", []).append(said[:1] not in firsts)
-        elif pool and stray:
-            other = chosen_name(q, scores, pool)[0]
-            chosen.append((q, {"true": q.answer[0], "other": other, "stray": stray[drawn]}))
+            found.setdefault("own_wrong_stray", []).append(said[:1] not in {n[0] for n in candidates(q)})
+        elif put_in:
+            chosen.append((q, put_in))
     for begin in range(0, len(chosen), size):
-        part = chosen[begin : begin + size]
-        pieces, ids_asked = reader._encode(
-            [q.passage for q, _ in part], [q.question for q, _ in part], windows=False
-        )
-        prefix = reader.prefix([one.ids for one in pieces], ids_asked)
+        part = [q for q, _ in chosen[begin : begin + size]]
         for which in ("true", "other", "stray"):
-            firsts_in = [reader.vocabulary.encode(begun[which])[0] for _, begun in part]
-            written = torch.tensor(firsts_in, device=reader.device)
-            for _ in range(LONGEST):
-                log_probs = reader._possible(reader.next_log_probs(prefix, written)[:, -1])
-                written = torch.cat((written, log_probs.argmax(1, keepdim=True)), 1)
-            for ids, (q, _) in zip(written.tolist(), part, strict=True):
-                end = reader.vocabulary.end
-                text = reader.vocabulary.decode(ids[: ids.index(end)] if end in ids else ids)
+            firsts = [put_in[which] for _, put_in in chosen[begin : begin + size]]
+            for q, text in zip(part, continued(reader, part, firsts), strict=True):
                 wrong = wrong_tokens(text, q.answer)
                 what = {"later": float(np.mean(wrong[1:]))}
                 what |= {f"wrong{place}": wrong[place] for place in range(1, min(COMPARED, len(wrong)))}

@@ -734,12 +734,12 @@ def test_every_recorded_run_is_whole():
 
 
 @pytest.mark.parametrize("head", ["mlm", "seq2seq"])
-def test_the_readers_have_the_settings_that_were_best_in_tuning_between_a_lower_and_a_higher_rate(head):
+def test_the_readers_have_the_best_settings_tried_and_a_rate_between_others(head):
     trials = [Run(path.parent) for path in ROOT.glob(f"runs/reading_tuning/{head}-second*/config.json")]
     best = min(trials, key=lambda run: run.summary["valid_known_nats"])
-    others = {"seed": 0, "steps": 500, "every": 500, "keep_weights": False}
+    of_trials = {"seed": 0, "steps": 500, "every": 500, "keep_weights": False}
     for seed in (1, 2, 3):
-        assert {**Run(ROOT / f"runs/reading/{head}-seed{seed}").config, **others} == best.config
+        assert {**Run(ROOT / f"runs/reading/{head}-seed{seed}").config, **of_trials} == best.config
     alike = [
         run for run in trials if {**run.config, "learning_rate": 0} == {**best.config, "learning_rate": 0}
     ]
