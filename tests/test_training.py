@@ -1333,6 +1333,26 @@ def test_what_follows_a_first_character_that_is_put_in(readers, monkeypatch):
     }
 
 
+def test_first_characters_are_of_another_name_and_of_none(readers):
+    script, reader = experiments("reading_comprehension"), readers["seq2seq"]
+    draw = lambda passage, names, likes: [  # noqa: E731
+        script.first_characters(
+            reader,
+            script.ClozeQuestion(passage, "＿。", "王小明", "nr", names),
+            torch.tensor(likes),
+            torch.Generator().manual_seed(seed),
+        )
+        for seed in range(40)
+    ]
+    names = ("王小明", "王大华", "京", "李大华")
+    # The true name and another with its first character are liked best; 饕 is not in the vocabulary.
+    drawn = draw("王小明见王大华。京，李大华在饕。", names, [0.0, -1.0, -3.0, -2.0])
+    assert {(one["true"], one["other"]) for one in drawn} == {("王", "李")}
+    assert {one["stray"] for one in drawn} == {"小", "明", "见", "大", "华", "在"}
+    assert draw("王小明见王大华。", names[:2], [0.0, -1.0]) == [{}] * 40  # no other beginning
+    assert draw("王。京，李", names, [0.0, -1.0, -3.0, -2.0]) == [{}] * 40  # no stray one
+
+
 @pytest.mark.parametrize(
     ("said", "wrong"),
     [("王小明", "0000"), ("王小", "0011"), ("", "1111"), ("李小明们", "1001"), ("小明", "1111")],
