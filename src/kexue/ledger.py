@@ -16,23 +16,31 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, SupportsFloat, get_args
 
-Kind = Literal["definition", "identity", "bound", "limit", "algorithm", "claim"]
-Outcome = Literal["holds", "restricted", "refuted", "open"]
+# What the article defines or derives, what it says of the world, and what is ours, beyond the article.
+Kind = Literal["definition", "identity", "bound", "limit", "algorithm", "claim", "addition"]
+Outcome = Literal["holds", "restricted", "refuted", "open", "unreached"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # "17 hold, 4 restricted"
-OUTCOME_VERBS = {"holds": "hold", "restricted": "restricted", "refuted": "refuted", "open": "open"}
+OUTCOME_VERBS = {
+    "holds": "hold",
+    "restricted": "restricted",
+    "refuted": "refuted",
+    "open": "open",
+    "unreached": "unreached",
+}
 
 MIME_TYPE = "application/vnd.kexue.verdict+json"
 
-SYMBOLS: dict[Outcome, str] = {"holds": "✓", "restricted": "◐", "refuted": "✗", "open": "?"}
+SYMBOLS: dict[Outcome, str] = {"holds": "✓", "restricted": "◐", "refuted": "✗", "open": "?", "unreached": "–"}
 # Each has at least 4.5:1 contrast with white text.
 _COLOURS: dict[Outcome, str] = {
     "holds": "#1b6e4b",
     "restricted": "#8a5a00",
     "refuted": "#a8322d",
     "open": "#5a5f66",
+    "unreached": "#5b4a8a",
 }
 
 
@@ -124,7 +132,7 @@ def row(row_id: str) -> Row:
     raise ValueError(f"the ledger has no row {row_id!r}: add it to ledger/{row_id.partition('.')[0]}.toml")
 
 
-def outcome_of(holds: object, restricted: object = False) -> Outcome:
+def outcome_of(holds: object, restricted: object = False, reached: object = True) -> Outcome:
     """The outcome that the truth values stand for.
 
     Args:
@@ -132,7 +140,11 @@ def outcome_of(holds: object, restricted: object = False) -> Outcome:
             experiment could not decide.
         restricted: whether it holds under the restriction that the row states; only read where
             `holds` is False.
+        reached: whether the better of the compared models beats the trivial baseline. Where it does
+            not, the comparison says nothing of the claim, and the other values are not read.
     """
+    if not _truth("reached", reached):
+        return "unreached"
     if holds is None:
         return "open"
     if _truth("holds", holds):
@@ -145,6 +157,7 @@ def verdict(
     holds: object,
     *,
     restricted: object = False,
+    reached: object = True,
     measured: Mapping[str, SupportsFloat | str] | None = None,
 ) -> None:
     """Show what the code found about a row, and stop where the ledger expects something else.
@@ -154,15 +167,17 @@ def verdict(
         holds: computed; True if the statement holds as the article makes it, False if not, None if
             the experiment could not decide.
         restricted: computed; whether the statement holds under the restriction that the row states.
+        reached: computed; whether the better of the compared models beats the trivial baseline, without
+            which the comparison would say nothing of the claim.
         measured: the numbers behind it, by name; shown beside the verdict, not compared by tests.
 
     Raises:
         VerdictError: the outcome is not the one in the row.
         ValueError: no such row, or a measured value that is not finite.
-        TypeError: `holds` or `restricted` is not a truth value.
+        TypeError: `holds`, `restricted` or `reached` is not a truth value.
     """
     entry = row(row_id)
-    outcome = outcome_of(holds, restricted)
+    outcome = outcome_of(holds, restricted, reached)
     values = {name: _plain(name, value) for name, value in (measured or {}).items()}
     if outcome != entry.expected:
         raise VerdictError(_explain(entry, outcome, values))
