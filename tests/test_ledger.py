@@ -84,7 +84,7 @@ def small_book(tmp_path):
         cell = nbformat.v4.new_code_cell(execution_count=1)
         cell.outputs = [
             nbformat.v4.new_output(
-                "display_data", data={ledger.MIME_TYPE: {"id": i, "verdict": v, "measured": {"error": 0.5}}}
+                "display_data", data={ledger.MIME_TYPE: {"id": i, "verdict": v, "measured": [["error", 0.5]]}}
             )
             for i, v in verdicts.items()
         ]
@@ -119,7 +119,22 @@ def test_no_gap_when_all_is_there(small_book):
     assert "a\\|b" in pages["ledger.md"]
     assert "chapters/a.ipynb#a-section" in pages["ledger.md"]
     assert ":pyobject: test_eq1" in pages["evidence.md"]
-    assert json.loads(pages["ledger.json"])["articles"]["a"]["count"]["holds"] == 2
+    count = json.loads(pages["ledger.json"])["articles"]["a"]["count"]
+    assert [count[sort]["holds"] for sort in ("claim", "equation", "addition")] == [1, 1, 0]
+
+
+def test_the_errata_begin_with_what_is_refuted_and_keep_the_order_of_the_numbers(small_book):
+    rows = toml_row("eq1", expected="restricted", why="one") + toml_row("claim1", "claim", "refuted", "two")
+    rows += toml_row("ours", "addition", "refuted", "three")
+    root = small_book(rows, {"a.eq1": "restricted", "a.claim1": "refuted", "a.ours": "refuted"})
+    nb = nbformat.read(root / "chapters" / "a.ipynb", as_version=4)
+    nb.cells[1].outputs[0].data[ledger.MIME_TYPE]["measured"] = [["second", 2.0], ["first", 1.0]]
+    nbformat.write(nb, root / "chapters" / "a.ipynb")
+    page = ledger_page.pages(ledger_page.marked_tests(root), root)["ledger.md"]
+    errata = page.partition("## Errata")[2]
+    assert re.findall(r"\*\*(a\.\w+)\*\*", errata) == ["a.claim1", "a.eq1"]
+    assert "Measured: second = 2; first = 1." in errata
+    assert re.findall(r"\*\*(a\.\w+)\*\*", page.partition("## Errata")[0]) == ["a.claim1", "a.ours", "a.eq1"]
 
 
 @pytest.mark.parametrize(
@@ -296,6 +311,8 @@ def test_evidence_is_what_passed(tmp_path, workers):
 )
 def test_outcomes(holds, restricted, outcome):
     assert ledger.outcome_of(holds, restricted) == outcome
+    assert ledger.outcome_of(holds, restricted, reached=np.bool_(True)) == outcome
+    assert ledger.outcome_of(holds, restricted, reached=np.bool_(False)) == "unreached"
 
 
 @pytest.mark.parametrize("bad", [1, "yes", torch.tensor([True, False]), torch.tensor(1.0), [], 0.0])
@@ -304,6 +321,8 @@ def test_a_truth_value_is_demanded(bad):
         ledger.outcome_of(bad)
     with pytest.raises(TypeError, match="restricted must be a single truth value, got"):
         ledger.outcome_of(False, bad)
+    with pytest.raises(TypeError, match="reached must be a single truth value, got"):
+        ledger.outcome_of(True, reached=bad)
 
 
 def test_a_verdict_that_differs_from_its_row_stops_with_a_readable_message():
@@ -317,21 +336,29 @@ def test_a_verdict_that_differs_from_its_row_stops_with_a_readable_message():
 
 @pytest.mark.parametrize("expected", ledger.OUTCOMES)
 @pytest.mark.parametrize(
-    ("holds", "restricted", "outcome"),
-    [(True, False, "holds"), (False, True, "restricted"), (False, False, "refuted"), (None, False, "open")],
+    ("holds", "restricted", "reached", "outcome"),
+    [
+        (True, False, True, "holds"),
+        (False, True, True, "restricted"),
+        (False, False, True, "refuted"),
+        (None, False, True, "open"),
+        (True, False, False, "unreached"),
+    ],
 )
-def test_every_difference_stops_the_chapter(monkeypatch, capsys, expected, holds, restricted, outcome):
+def test_every_difference_stops_the_chapter(
+    monkeypatch, capsys, expected, holds, restricted, reached, outcome
+):
     monkeypatch.setattr(
         ledger, "row", lambda _: Row("a.eq1", "claim", "here", "it is so", expected, why="why")
     )
     if outcome == expected:
-        verdict("a.eq1", holds, restricted=restricted)
+        verdict("a.eq1", holds, restricted=restricted, reached=reached)
         assert capsys.readouterr().out.startswith(f"a.eq1: {outcome}")
     else:
         with pytest.raises(
             VerdictError, match=f"came out as '{outcome}', but its row in the ledger says '{expected}'"
         ):
-            verdict("a.eq1", holds, restricted=restricted)
+            verdict("a.eq1", holds, restricted=restricted, reached=reached)
 
 
 def test_unknown_rows_are_named():
@@ -373,7 +400,7 @@ def test_a_verdict_in_jupyter_carries_text_html_and_values(monkeypatch):
     assert data[ledger.MIME_TYPE] == {
         "id": "smoothing.eq2",
         "verdict": "holds",
-        "measured": {"error": 0.25, "n": 3, "who": "us"},
+        "measured": [["error", 0.25], ["n", 3], ["who", "us"]],
     }
     assert '<span class="measured">Measured: error = 0.25; n = 3; who = us</span>' in data["text/html"]
 

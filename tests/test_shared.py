@@ -26,7 +26,7 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from kexue import book, data, notebook, plotting
+from kexue import book, data, ledger, notebook, plotting
 from kexue.smoothing import smooth_max, soft_f1
 
 ROOT = Path(__file__).parents[1]
@@ -682,7 +682,14 @@ def test_setup_seeds_and_shows_the_head(shown, monkeypatch):
     assert torch.equal(b, torch.rand(4, generator=again))
     head = shown[0]
     assert "《函数光滑化杂谈:不可导函数的可导逼近》" in head
-    assert "22 equations, algorithms and claims: 17 hold, 4 restricted, 1 refuted" in head
+    (found,) = re.findall(r"\*\*Checked here\*\*: (.*)", head)
+    article = ledger.load("smoothing")
+    counts = {sort: article.count(sort) for sort in ledger.SORTS}
+    assert [int(number) for number in re.findall(r"(?:^|; )(\d+) ", found)] == [
+        total for count in counts.values() if (total := sum(count.values()))
+    ]
+    assert sum(map(int, re.findall(r"(\d+) hold", found))) == sum(c["holds"] for c in counts.values())
+    assert "**Edition**: the first" in head
     assert re.search(r"about \d+ minutes", head)
     assert "0.1 MB" in head
 
@@ -761,16 +768,25 @@ def test_plotly_renderer_loads_nothing_from_elsewhere():
 
 
 def test_substitutions_sum_over_the_articles():
-    counts = [{"holds": 3, "restricted": 0, "refuted": 1}, {"holds": 2, "restricted": 5, "refuted": 0}]
-    values = book.substitutions(
-        {"articles": {name: {"count": c} for name, c in zip("ab", counts, strict=True)}}
-    )
+    count = {
+        "a": {"claim": {"holds": 3, "refuted": 1}, "equation": {"holds": 7}, "addition": {"holds": 0}},
+        "b": {
+            "claim": {"restricted": 1},
+            "equation": {"holds": 2, "restricted": 5},
+            "addition": {"holds": 1},
+        },
+    }
+    values = book.substitutions({"articles": {name: {"count": count[name]} for name in "ab"}})
     assert values == {
-        "a_counts": "**3** hold, **1** refuted",
-        "b_counts": "**2** hold, **5** restricted",
-        "ledger_counts": "**5** hold, **5** restricted, **1** refuted",
-        "ledger_rows": "11",
+        "a_counts": "4 claims: **3** hold, **1** refuted",
+        "b_counts": "1 claim: **1** restricted",
         "ledger_articles": "2",
+        "ledger_claims": "5 claims",
+        "ledger_claims_found": "**3** hold, **1** restricted, **1** refuted",
+        "ledger_equations": "14 equations, definitions and algorithms",
+        "ledger_equations_found": "**9** hold, **5** restricted",
+        "ledger_additions": "1 addition of ours",
+        "ledger_additions_found": "**1** hold",
     }
 
 
@@ -785,8 +801,10 @@ def test_the_extension_in_a_small_sphinx_project(tmp_path):
         "myst_enable_extensions = ['substitution', 'dollarmath']\nnb_execution_mode = 'off'\nhtml_theme_options = {}\n"
     )
     (source / "pyproject.toml").write_text("[project.urls]\nRepository = 'https://github.com/a/book'\n")
-    (source / "ledger.json").write_text('{"articles": {"a": {"count": {"holds": 7}}}}')
-    (source / "index.md").write_text("# Title\n\n{{ ledger_counts }}\n\n```{toctree}\nplot\n```\n")
+    (source / "ledger.json").write_text(
+        '{"articles": {"a": {"count": {"claim": {"holds": 7}, "addition": {}, "equation": {}}}}}'
+    )
+    (source / "index.md").write_text("# Title\n\n{{ ledger_claims_found }}\n\n```{toctree}\nplot\n```\n")
     cell = new_code_cell("figure", execution_count=1)
     cell.outputs = [
         nbformat.v4.new_output("display_data", data={book.PLOTLY_MIME: json.loads(slider().to_json())})

@@ -78,6 +78,7 @@ def join(evidence: Evidence, root: Path = ROOT) -> dict[str, Any]:
                 {
                     "id": row.id,
                     "kind": row.kind,
+                    "sort": row.sort,
                     "place": row.place,
                     "statement": row.statement,
                     "expected": row.expected,
@@ -85,11 +86,17 @@ def join(evidence: Evidence, root: Path = ROOT) -> dict[str, Any]:
                     # a row without a verdict cell holds because its tests pass
                     "verdict": shown.get("verdict", "holds" if tests else "no evidence"),
                     "section": shown.get("section"),
-                    "measured": shown.get("measured", {}),
+                    "measured": shown.get("measured", []),
                     "tests": tests,
                 }
             )
-        count = {outcome: sum(r["verdict"] == outcome for r in rows) for outcome in ledger.OUTCOMES}
+        count = {
+            sort: {
+                outcome: sum(r["sort"] == sort and r["verdict"] == outcome for r in rows)
+                for outcome in ledger.OUTCOMES
+            }
+            for sort in ledger.SORTS
+        }
         articles[slug] = {
             "title": article.title,
             "title_zh": article.title_zh,
@@ -127,18 +134,16 @@ def ledger_page(joined: dict[str, Any]) -> str:
         "<!-- Written by `make ledger`; do not edit. -->",
         "# The ledger",
         "",
-        "Every numbered equation, algorithm and empirical claim of the articles, with what the code found.",
-        "A row **holds**, is **restricted** (true only under a condition that the article does not state),",
-        "is **refuted**, or stays **open** (tried, without a decision). Verdicts are computed: in the",
-        "chapter, by the cell that the section link leads to, and by the tests on {doc}`evidence`.",
-        "What is restricted or refuted stands again, with the reason, under [Errata](#errata).",
-        "",
-        "| article | " + " | ".join(ledger.OUTCOMES) + " | rows |",
-        "|---|" + "--:|" * (len(ledger.OUTCOMES) + 1),
+        "What each article says, and what the code found. A row **holds**, is **restricted** (true only",
+        "under a condition that the article does not state), is **refuted**, or stays **open** (tried,",
+        "and not decided). It is **unreached** where the better of the compared models does not beat the",
+        "trivial baseline, so that the comparison would say nothing. An experiment in the chapter decides",
+        "a *claim*, in the cell that the section link leads to; mathematics decides an *equation*, in the",
+        "tests on {doc}`evidence`. *Additions* are ours, and count for no article. What is restricted or",
+        "refuted stands again, with the reason, under [Errata](#errata).",
     ]
-    for slug, article in joined["articles"].items():
-        numbers = " | ".join(str(article["count"][outcome]) for outcome in ledger.OUTCOMES)
-        lines.append(f"| [{article['title']}](#{slug}) | {numbers} | {len(article['rows'])} |")
+    for sort in ledger.SORTS:
+        lines += ["", *_summary(joined, sort)]
     for slug, article in joined["articles"].items():
         lines += [
             "",
@@ -150,31 +155,51 @@ def ledger_page(joined: dict[str, Any]) -> str:
             ":::{div} ledger-table",
             "| row | what the article says, and the evidence | verdict |",
             "|---|---|---|",
-            *(_table_row(slug, row) for row in article["rows"]),
+            *(
+                _table_row(slug, row)
+                for sort in ledger.SORTS
+                for row in article["rows"]
+                if row["sort"] == sort
+            ),
             ":::",
         ]
-    errata = [
-        (slug, row)
-        for slug, article in joined["articles"].items()
-        for row in article["rows"]
-        if row["verdict"] in ("restricted", "refuted")
-    ]
     lines += [
         "",
         "(errata)=",
         "## Errata",
         "",
-        "Where an article is imprecise or wrong, and what was measured.",
+        "Where an article is imprecise or wrong, and what was measured: what is refuted first, then what",
+        "needs a condition. What we added ourselves is not among them.",
     ]
-    for slug, row in errata:
-        numbers = "; ".join(f"{name} = {_number(value)}" for name, value in row["measured"].items())
-        lines += [
-            "",
-            f"**{row['id']}** ({row['place']}): **{row['verdict']}**. {row['why']}",
-            f"{numbers and 'Measured: ' + numbers + '. '}"
-            f"See [{row['section']}](chapters/{slug}.ipynb#{anchor(row['section'])}).",
-        ]
+    for outcome in ("refuted", "restricted"):
+        for slug, article in joined["articles"].items():
+            for row in article["rows"]:
+                if row["verdict"] == outcome and row["sort"] != "addition":
+                    lines += ["", *_erratum(slug, row)]
     return "\n".join(lines) + "\n"
+
+
+def _summary(joined: dict[str, Any], sort: ledger.Sort) -> list[str]:
+    """The table of one sort of rows: how many of each article came out how."""
+    found = [o for o in ledger.OUTCOMES if any(a["count"][sort][o] for a in joined["articles"].values())]
+    lines = [
+        f"| {ledger.SORT_NAMES[sort][1]} | " + " | ".join([*found, "all"]) + " |",
+        "|---|" + "--:|" * (len(found) + 1),
+    ]
+    for slug, article in joined["articles"].items():
+        count = article["count"][sort]
+        numbers = [*(count[outcome] for outcome in found), sum(count.values())]
+        lines.append(f"| [{article['title']}](#{slug}) | " + " | ".join(map(str, numbers)) + " |")
+    return lines
+
+
+def _erratum(slug: str, row: dict[str, Any]) -> list[str]:
+    numbers = "; ".join(f"{name} = {_number(value)}" for name, value in row["measured"])
+    return [
+        f"**{row['id']}** ({row['place']}): **{row['verdict']}**. {row['why']}",
+        f"{numbers and 'Measured: ' + numbers + '. '}"
+        f"See [{row['section']}](chapters/{slug}.ipynb#{anchor(row['section'])}).",
+    ]
 
 
 def _table_row(slug: str, row: dict[str, Any]) -> str:

@@ -10,10 +10,12 @@ import html
 import json
 import shutil
 import tomllib
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kexue.ledger import OUTCOME_VERBS
+from kexue.ledger import OUTCOME_VERBS, OUTCOMES, SORTS, counted
 
 if TYPE_CHECKING:
     from docutils.nodes import Element
@@ -64,21 +66,29 @@ def repository(root: Path) -> str:
 
 
 def substitutions(ledger: dict[str, Any]) -> dict[str, str]:
-    """What pages can write as {{ name }}: the ledger's counts, in all and for each article."""
-    values = {}
-    totals: dict[str, int] = {}
-    for slug, article in ledger["articles"].items():
-        for outcome, count in article["count"].items():
-            totals[outcome] = totals.get(outcome, 0) + count
-        values[f"{slug}_counts"] = _counts(article["count"])
-    values["ledger_counts"] = _counts(totals)
-    values["ledger_rows"] = str(sum(totals.values()))
-    values["ledger_articles"] = str(len(ledger["articles"]))
+    """What pages can write as {{ name }}: the ledger's counts, each sort of row apart.
+
+    `<slug>_counts` are the claims of one article; `ledger_claims`, `ledger_equations` and
+    `ledger_additions` say how many there are in all ("7 claims"), `ledger_claims_found` and so on how
+    they came out.
+    """
+    articles = ledger["articles"]
+    values = {"ledger_articles": str(len(articles))}
+    for slug, article in articles.items():
+        claims = article["count"]["claim"]
+        values[f"{slug}_counts"] = f"{counted(sum(claims.values()), 'claim')}: {_found(claims)}"
+    for sort in SORTS:
+        total: Counter[str] = Counter()
+        for article in articles.values():
+            total.update(article["count"][sort])
+        values[f"ledger_{sort}s"] = counted(sum(total.values()), sort)
+        values[f"ledger_{sort}s_found"] = _found(total)
     return values
 
 
-def _counts(count: dict[str, int]) -> str:
-    return ", ".join(f"**{number}** {OUTCOME_VERBS[outcome]}" for outcome, number in count.items() if number)
+def _found(count: Mapping[str, int]) -> str:
+    found = ((outcome, count.get(outcome, 0)) for outcome in OUTCOMES)
+    return ", ".join(f"**{number}** {OUTCOME_VERBS[outcome]}" for outcome, number in found if number)
 
 
 def setup(app: "Sphinx") -> dict[str, bool]:

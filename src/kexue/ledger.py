@@ -21,6 +21,15 @@ Kind = Literal["definition", "identity", "bound", "limit", "algorithm", "claim",
 Outcome = Literal["holds", "restricted", "refuted", "open", "unreached"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 KINDS: tuple[Kind, ...] = get_args(Kind)
+# Never mixed in a count: what an article says of the world, which an experiment decides; what it defines
+# or derives, which mathematics decides; and what is ours, beyond the article.
+Sort = Literal["claim", "addition", "equation"]
+SORTS: tuple[Sort, ...] = get_args(Sort)
+SORT_NAMES: dict[Sort, tuple[str, str]] = {
+    "claim": ("claim", "claims"),
+    "equation": ("equation, definition or algorithm", "equations, definitions and algorithms"),
+    "addition": ("addition of ours", "additions of ours"),
+}
 
 # "17 hold, 4 restricted"
 OUTCOME_VERBS = {
@@ -67,6 +76,10 @@ class Row:
         if self.expected != "holds" and not self.why:
             raise ValueError(f"{self.id} is {self.expected}: its row must say why")
 
+    @property
+    def sort(self) -> Sort:
+        return self.kind if self.kind in ("claim", "addition") else "equation"
+
 
 @dataclass(frozen=True)
 class Article:
@@ -82,9 +95,10 @@ class Article:
     data: tuple[str, ...]
     rows: tuple[Row, ...]
 
-    def count(self) -> dict[Outcome, int]:
-        """How many rows are expected to end in each outcome."""
-        return {outcome: sum(row.expected == outcome for row in self.rows) for outcome in OUTCOMES}
+    def count(self, sort: Sort) -> dict[Outcome, int]:
+        """How many rows of a sort are expected to end in each outcome."""
+        found = [row.expected for row in self.rows if row.sort == sort]
+        return {outcome: found.count(outcome) for outcome in OUTCOMES}
 
 
 def ledger_folder() -> Path:
@@ -122,6 +136,11 @@ def _row(file: str, entry: dict[str, Any]) -> Row:
         return Row(**entry)
     except TypeError as error:
         raise ValueError(f"{file}, row {entry.get('id', '?')}: {error}") from error
+
+
+def counted(number: int, sort: Sort) -> str:
+    """For example "7 claims"."""
+    return f"{number} {SORT_NAMES[sort][number != 1]}"
 
 
 def row(row_id: str) -> Row:
@@ -231,7 +250,8 @@ def _show(entry: Row, outcome: Outcome, values: Mapping[str, Any]) -> None:
     data = {
         "text/plain": text,
         "text/html": box(entry, outcome, values),
-        MIME_TYPE: {"id": entry.id, "verdict": outcome, "measured": dict(values)},
+        # a list, since notebooks sort the keys of a mapping, and the numbers would lose their order
+        MIME_TYPE: {"id": entry.id, "verdict": outcome, "measured": [list(pair) for pair in values.items()]},
     }
     display(data, raw=True)
 

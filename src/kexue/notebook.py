@@ -98,20 +98,28 @@ def _chapter_file(slug: str) -> Path | None:
 
 
 def _head(article: ledger.Article) -> str:
-    counts = article.count()
-    found = ", ".join(f"{counts[o]} {ledger.OUTCOME_VERBS[o]}" for o in ledger.OUTCOMES if counts[o])
+    found = "; ".join(filter(None, (_found(article, sort) for sort in ledger.SORTS)))
     data = "; ".join(f"{SOURCES[name].title} ({SOURCES[name].size})" for name in article.data)
     minutes = f"about {reading_minutes(article.slug)} minutes; " if _chapter_file(article.slug) else ""
     return "\n".join(
         (
             f"- **Article**: 苏剑林, [《{article.title_zh}》]({article.url})"
             f" (*{article.gloss}*), {article.date}",
-            f"- **Checked here**: {len(article.rows)} equations, algorithms and claims: {found}",
-            f"- **Reading time**: {minutes}everything runs on a laptop's processor",
+            f"- **Checked here**: {found}",
+            f"- **Reading time**: {minutes}what this page trains, a laptop's processor trains while you wait",
             f"- **You should know**: {', '.join(article.prerequisites)}",
             f"- **Data**: {data}",
+            "- **Edition**: the first, which is being revised: shorter, with fewer and better experiments",
         )
     )
+
+
+def _found(article: ledger.Article, sort: ledger.Sort) -> str:
+    counts = article.count(sort)
+    if not (total := sum(counts.values())):
+        return ""
+    outcomes = ", ".join(f"{counts[o]} {ledger.OUTCOME_VERBS[o]}" for o in ledger.OUTCOMES if counts[o])
+    return f"{ledger.counted(total, sort)} ({outcomes})"
 
 
 def _without_long_docstrings(code: str) -> str:
