@@ -1038,8 +1038,13 @@ def paper_state_dict(width, sizes, chunk, prefix):
     return {name: torch.from_numpy(value) for name, value in found.items()}
 
 
-def published_forward(weights, x, sizes, chunk, prefix):
-    """The steps of the published implementation, in numpy: outputs and 1 − mean f̃ of each layer."""
+def published_forward(weights, x, sizes, chunk, prefix, dropconnect=0.0, dropped=None):
+    """The steps of the published implementation, in numpy: outputs and 1 − mean f̃ of each layer.
+
+    Its `LinearDropConnect` (github.com/yikangshen/Ordered-Neurons, ON_LSTM.py): in training the weight with
+    zeros where a Bernoulli(dropout) mask is 1, not made larger; in evaluation weight·(1 − dropout). The bias
+    is neither dropped nor scaled. `dropped` holds the masks of the layers, in training.
+    """
     sigma = lambda v: 1 / (1 + np.exp(-v))  # noqa: E731
 
     def cumsoftmax(v):
@@ -1052,6 +1057,7 @@ def published_forward(weights, x, sizes, chunk, prefix):
             weights[f"{prefix}cells.{layer}.{name}"].numpy()
             for name in ("ih.0.weight", "ih.0.bias", "hh.weight", "hh.bias")
         )
+        wh = wh * (1 - dropconnect) if dropped is None else np.where(dropped[layer], 0.0, wh)
         chunks = h // chunk
         hy, cy = np.zeros((x.shape[1], h)), np.zeros((x.shape[1], chunks, chunk))
         output, distance = [], []
@@ -1076,16 +1082,60 @@ def published_forward(weights, x, sizes, chunk, prefix):
 
 @pytest.mark.verifies("onlstm.eq10", "onlstm.eq11", "onlstm.eq15")
 @pytest.mark.parametrize("prefix", ["", "rnn.", "module.rnn."])
-def test_weights_in_the_paper_s_layout(prefix):
+@pytest.mark.parametrize("rate", [0.0, 0.45])
+def test_weights_in_the_paper_s_layout(prefix, rate):
     width, sizes, chunk = 4, (6, 8, 4), 2
     weights = paper_state_dict(width, sizes, chunk, prefix)
+    before = {name: value.clone() for name, value in weights.items()}
     stack = ONLSTM(width, hidden_sizes=sizes, chunk_size=chunk, master_input="complement").double()
-    stack.load_paper_weights(weights)
+    stack.load_paper_weights(weights, *([rate] if rate else []))  # by default 0
     x = randn(5, 3, width)
-    output, _, levels = stack(x)
-    right, distances = published_forward(weights, x.numpy(), sizes, chunk, prefix)
+    output, _, levels = stack.eval()(x)
+    right, distances = published_forward(weights, x.numpy(), sizes, chunk, prefix, rate)
     np.testing.assert_allclose(output.detach(), right, atol=1e-12)
     np.testing.assert_allclose(levels.detach(), distances, atol=1e-12)
+    assert all(torch.equal(weights[name], value) for name, value in before.items())
+
+
+def test_another_rate_of_dropconnect_is_not_the_paper_s_network():
+    """Weights that were trained with DropConnect, loaded as if without: not the published outputs."""
+    weights = paper_state_dict(4, (6, 4), 2, "rnn.")
+    x = randn(5, 3, 4)
+    right, distances = published_forward(weights, x.numpy(), (6, 4), 2, "rnn.", 0.45)
+    stack = ONLSTM(4, hidden_sizes=(6, 4), chunk_size=2, master_input="complement").double()
+    for rate, is_right in ((0.0, False), (0.55, False), (0.45, True)):
+        stack.load_paper_weights(weights, dropconnect=rate)
+        output, _, levels = stack(x)
+        assert np.allclose(output.detach(), right, atol=1e-12) == is_right
+        assert np.allclose(levels.detach(), distances, atol=1e-12) == is_right
+
+
+def test_the_paper_s_dropconnect_in_training(monkeypatch):
+    """What is left of U is as large as in the published forward, given the same masks."""
+    rate, sizes = 0.45, (6, 4)
+    weights = paper_state_dict(4, sizes, 2, "")
+    stack = ONLSTM(4, hidden_sizes=sizes, chunk_size=2, master_input="complement", recurrent_dropout=rate)
+    stack.double().train().load_paper_weights(weights, dropconnect=rate)
+    dropped = [
+        torch.rand(cell.hh.weight.shape, generator=gen(layer)) < rate
+        for layer, cell in enumerate(stack.layers)
+    ]
+    masks = iter(dropped)
+    monkeypatch.setattr(
+        onlstm, "drop", lambda weight, p, training: weight.masked_fill(next(masks), 0) / (1 - p)
+    )
+    x = randn(5, 3, 4)
+    output, _, levels = stack(x)
+    right, distances = published_forward(weights, x.numpy(), sizes, 2, "", rate, [m.numpy() for m in dropped])
+    np.testing.assert_allclose(output.detach(), right, atol=1e-12)
+    np.testing.assert_allclose(levels.detach(), distances, atol=1e-12)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 45, math.nan])
+def test_a_dropconnect_that_is_no_rate(rate):
+    stack = ONLSTM(4, hidden_sizes=(6, 4), chunk_size=2, master_input="complement")
+    with pytest.raises(ValueError, match=rf"^dropconnect must lie in \[0, 1\), got {rate}$"):
+        stack.load_paper_weights(paper_state_dict(4, (6, 4), 2, ""), dropconnect=rate)
 
 
 def test_weights_of_another_layout_are_named():
@@ -1871,6 +1921,10 @@ def hard_sigmoid(x):
 
 
 # The verifier, what is replaced in the module or in this file, and by what.
+def forgets_the_dropconnect(rnn, state_dict, dropconnect=0.0, load=ONLSTM.load_paper_weights):
+    load(rnn, state_dict)
+
+
 FAULTS = [
     (test_cumax_is_a_loop_over_the_softmax, onlstm, "cumax", without_itself),
     (test_the_paper_s_input_gate_is_the_article_s_shifted_by_one_level, onlstm, "reverse_cumax", one_minus),
@@ -1882,6 +1936,7 @@ FAULTS = [
     (lambda: compare_with_steps("cumsum"), onlstm, "linear", without_bias),
     (lambda: test_the_paper_s_last_level_stays_empty("loop"), onlstm, "_Recurrence", ForgetsTheVariant),
     (lambda: test_padding_is_as_if_each_sequence_were_alone("cumsum"), onlstm, "sequence_mask", one_too_long),
+    (lambda: test_weights_in_the_paper_s_layout("", 0.45), ONLSTM, "load_paper_weights", forgets_the_dropconnect),
     (lambda: test_recurrent_dropout_drops_the_same_weights_at_all_times("lstm"), onlstm, "drop", drops_nothing),
     (test_each_dropout_of_a_language_model_drops_what_it_should, onlstm, "locked_dropout", new_at_each_time),
     (lambda: test_trees_worked_by_hand([1, 5, 5, 1], ["a", ["b", ["c", "d"]]]), None, "tree_from_levels", last_maximum),

@@ -600,16 +600,27 @@ class ONLSTM(_Stack):
             levels = levels.masked_fill(~sequence_mask(lengths, len(x)).t().to(x.device), 0.0)
         return output, states, levels
 
-    def load_paper_weights(self, state_dict: Mapping[str, Tensor]) -> None:
+    def load_paper_weights(self, state_dict: Mapping[str, Tensor], dropconnect: float = 0.0) -> None:
         """Take weights in the layout of the paper's published implementation.
 
         `cells.{l}.ih.0.weight`, `cells.{l}.ih.0.bias`, `cells.{l}.hh.weight`, `cells.{l}.hh.bias`, with any
         prefix (`rnn.`) before; rows: master input, master forget, output, cell, input, forget. Other
         entries, those of the embedding and the decoder, are left alone.
 
-        Raises ValueError for missing entries, other shapes, more layers than there are here, or a network
-        with another master_input than theirs, "complement".
+        Their DropConnect drops entries of U (`hh.weight`) in training, without making the others larger, and
+        multiplies U by 1 − dropconnect in evaluation. Ours makes the others larger in training and leaves
+        evaluation alone. So U·(1 − dropconnect) is what is stored here: it gives their outputs in evaluation,
+        and in training with recurrent_dropout = dropconnect, given the same mask.
+
+        Args:
+            state_dict: the published weights.
+            dropconnect: the rate of DropConnect that they were trained with, p_wdrop; it is not among them.
+
+        Raises ValueError for missing entries, other shapes, more layers than there are here, a network with
+        another master_input than theirs, "complement", or dropconnect outside [0, 1).
         """
+        if not 0 <= dropconnect < 1:
+            raise ValueError(f"dropconnect must lie in [0, 1), got {dropconnect}")
         if not all(cell.complement for cell in self.layers):
             raise ValueError('master_input must be "complement" for published weights, got "cumsum"')
         prefixes = {key[: key.index("cells.")] for key in state_dict if "cells." in key}
@@ -629,7 +640,8 @@ class ONLSTM(_Stack):
             if state_dict[key].shape != value.shape:
                 shape = tuple(state_dict[key].shape)
                 raise ValueError(f"{key} must have shape {tuple(value.shape)}, got {shape}")
-            own[name] = state_dict[key]
+            scale = 1 - dropconnect if name.endswith(".hh.weight") else 1.0
+            own[name] = scale * state_dict[key]
         self.load_state_dict(own)
 
 
@@ -645,7 +657,7 @@ def _sizes(sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 class HGRN(nn.Module):
-    """Gated linear recurrences whose forget gates have lower bounds that rise with the layer (onlstm.beyond).
+    """Gated linear recurrences whose forget gates have lower bounds that rise with the layer.
 
     In each layer λ = γ + (1 − γ)∘σ(F x), h = λ∘h_prev + (1 − λ)∘silu(V x), then x + O(norm(h)∘σ(G x)), and a
     gated linear unit. γ of layer l is Σ_{1<j≤l} softmax over the layers: a cumax from layer to layer, 0 in
