@@ -118,12 +118,16 @@ def test_the_article_s_mean():
     x = torch.tensor([1.0, 0.0, 3.0, 4.0, 5.0, 0.0, 0.0, 0.0], dtype=F64)
     assert float(x[:5].mean()) == pytest.approx(2.6)
     assert float(x.mean()) == 1.625
-    assert float(masking.masked_mean(x, sequence_mask(torch.tensor(5), 8), 0)) == pytest.approx(2.6)
+    for more in range(9):
+        padded = torch.cat((x[:5], torch.zeros(more, dtype=F64)))
+        mask = sequence_mask(torch.tensor(5), 5 + more)
+        assert float((padded * mask).sum() / mask.sum()) == pytest.approx(2.6)
+        assert float(masking.masked_mean(padded, mask, 0)) == pytest.approx(2.6)
 
 
-@pytest.mark.verifies("masking.eq8", "masking.eq9", "masking.eq10")
+@pytest.mark.verifies("masking.eq8", "masking.eq9", "masking.eq10", "masking.replace")
 def test_the_maximum_of_negative_numbers():
-    x = torch.tensor([-1.0, -3.0, -2.0, -5.0, -4.0, 0.0, 0.0, 0.0])
+    x = torch.tensor([-1.0, -2.0, -3.0, -4.0, -5.0, 0.0, 0.0, 0.0])
     mask = sequence_mask(torch.tensor(5), 8)
     assert x[:5].max() == -1
     assert x.max() == 0
@@ -138,13 +142,17 @@ def test_the_maximum_of_negative_numbers():
         assert masking.masked_max(x.to(dtype), mask, 0) == -1
 
 
-@pytest.mark.verifies("masking.eq11")
+@pytest.mark.verifies("masking.eq11", "masking.replace")
 def test_the_article_s_softmax_and_its_row_of_padding():
     x = randn(6, 9, dtype=F64)
     lengths = torch.arange(1, 7)
     mask = sequence_mask(lengths, 9)
     article = torch.softmax(x - (~mask) * 1e10, -1)
     torch.testing.assert_close(masking.masked_softmax(x, mask), article, atol=1e-15, rtol=1e-12)
+    for row, length in zip(article, lengths.tolist(), strict=True):
+        alone = torch.softmax(x[length - 1, :length], -1)
+        torch.testing.assert_close(row[:length], alone, atol=1e-5, rtol=0)
+        assert row[length:].max() < 1e-15
     garbage = torch.tensor([1.0, 2.0, 3.0, 0.5])
     nothing = torch.zeros(4, dtype=torch.bool)
     assert torch.softmax(garbage - 1e10, -1).tolist() == [0.25] * 4
@@ -152,7 +160,7 @@ def test_the_article_s_softmax_and_its_row_of_padding():
     assert masking.masked_softmax(garbage, nothing).tolist() == [0] * 4
 
 
-@pytest.mark.verifies("masking.claim1")
+@pytest.mark.verifies("masking.claim1", "masking.replace")
 @pytest.mark.parametrize("name", OPERATIONS)
 @given(
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4),
@@ -178,10 +186,19 @@ def test_padding_changes_nothing(name, lengths, more, value, seed):
 def test_without_a_mask_padding_changes_the_result(name):
     operation, _ = OPERATIONS[name]
     x = randn(1, 5, 3) - 5
-    long = torch.cat((x, torch.zeros(1, 4, 3)), 1)
     short = operation(x, torch.ones(1, 5, dtype=torch.bool), 1)
-    out = operation(long, torch.ones(1, 9, dtype=torch.bool), 1)
+    out, longer = (
+        operation(torch.cat((x, torch.zeros(1, more, 3)), 1), torch.ones(1, 5 + more, dtype=torch.bool), 1)
+        for more in (4, 8)
+    )
     assert not torch.allclose(out[:, :5] if name == "softmax" else out, short, atol=0.1)
+    if name == "mean":
+        assert (longer > out + 0.1).all()  # with the amount
+    if name == "max":
+        assert short.max() < 0
+        assert not out.any()
+    if name == "softmax":
+        assert (out[:, 5:].sum(1) > 0.1).all()
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -348,13 +365,13 @@ def test_a_product_with_the_mask_is_enough_for_sums_only():
 
 
 @pytest.mark.verifies("masking.ids")
-def test_the_recipe_is_for_ids_and_not_for_values():
+def test_the_recipe_for_ids():
     ids = pad_sequence([torch.tensor([5, 2, 9]), torch.tensor([1])], batch_first=True)
     recipe = (ids > 0).unsqueeze(-1)
     assert recipe.shape == (2, 3, 1)
     assert torch.equal(recipe[..., 0], sequence_mask(torch.tensor([3, 1])))
     x = torch.tensor([1.0, 0.0, 3.0, 4.0, 5.0, 0.0, 0.0, 0.0])
-    assert masked_mean(x, x > 0, 0) == 3.25
+    assert masked_mean(x, x > 0, 0) == 3.25  # on values it takes a real 0 for padding
 
 
 # --- Reversal ----------------------------------------------------------------------------------
@@ -663,6 +680,24 @@ def test_a_layer_of_two_dense_layers_is_the_formula_and_has_four_weights():
     assert len(hidden.trainable_weights) == 2
     assert not unseen.trainable_weights
 
+    class Adopting(Unseen):
+        """The article's `reuse`, for today's Keras, which closes a layer's list of weights once it is built."""
+
+        def call(self, x):
+            out = super().call(x)
+            known = {id(weight) for weight in self.weights}
+            self._tracker.unlock()
+            for weight in hidden.weights:
+                if id(weight) not in known:
+                    self._track_variable(weight)
+            self._tracker.lock()
+            return out
+
+    adopting = Adopting()
+    for _ in range(2):  # once, however often it is called
+        torch.testing.assert_close(adopting(x), unseen(x))
+        assert [id(w) for w in adopting.trainable_weights] == [id(w) for w in hidden.trainable_weights]
+
 
 @pytest.mark.verifies("masking.claim3")
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
@@ -675,6 +710,11 @@ def test_keras_reverses_with_the_mask_and_not_without(cell):
     padded = filled(x, mask, 2.0)
     with torch.no_grad():
         masked, bare = both(padded, mask=mask), both(padded)
+        read, call = [], both.backward_layer.cell.call
+        both.backward_layer.cell.call = lambda v, *args, **kw: read.append(v) or call(v, *args, **kw)
+        assert torch.equal(both(padded, mask=mask), masked)
+        assert torch.equal(torch.stack(read[-7:], 1), padded.flip(1))  # to the letter, whole rows
+        both.backward_layer.cell.call = call
         alone = [both(x[i : i + 1, :n])[0] for i, n in enumerate((3, 5, 7))]
     for row, expected in enumerate(alone):
         torch.testing.assert_close(masked[row, : len(expected)], expected, atol=1e-6, rtol=0)
