@@ -11,7 +11,6 @@ import math
 import re
 import subprocess
 import sys
-import tempfile
 import threading
 import tomllib
 import zipfile
@@ -1020,59 +1019,3 @@ def test_install_says_what_is_wrong(installer, monkeypatch):
     monkeypatch.setattr(install.os, "makedirs", refuse)
     assert "OUT=$HOME/kexue" in install.main(str(folder))
     assert calls == []
-
-
-# --- Links -------------------------------------------------------------------------------------
-
-
-PAGE = "<!DOCTYPE html><html><head><title>t</title></head><body id='{}'><h1 id='here'>t</h1>{}</body></html>"
-
-
-@pytest.fixture
-def links():
-    """Writes pages, of which the first is the start, and returns what tools/links.py says of them."""
-    with tempfile.TemporaryDirectory() as folder:  # tmp_path is closed to nobody, who root becomes there
-        Path(folder).chmod(0o755)
-
-        def check(**pages: str):
-            for name, targets in pages.items():
-                path = Path(folder, name.replace("__", "/") + ".html")
-                path.parent.mkdir(mode=0o755, exist_ok=True)
-                links = "".join(f"<a href='{target}'>l</a>" for target in targets.split())
-                path.write_text(PAGE.format(path.stem, links))
-            command = [sys.executable, "tools/links.py", "--config", "tests/linkchecker.ini", "--no-status"]
-            start = Path(folder, f"{next(iter(pages))}.html")
-            return subprocess.run([*command, start], cwd=ROOT, capture_output=True, text=True)
-
-        yield check
-
-
-@pytest.mark.house
-@pytest.mark.parametrize(("anchor", "status"), [("here", 0), ("nowhere", 1)])
-def test_a_link_to_an_anchor_that_is_not_there_fails(links, anchor, status):
-    done = links(one=f"two.html#{anchor}", two="two.html#here")
-    assert done.returncode == status, done.stdout
-    assert ("Anchor `nowhere'" in done.stdout) == bool(status)
-
-
-@pytest.mark.house
-def test_links_and_anchors_are_found_on_every_page_though_each_is_read_once(links):
-    """Also where two pages are the same text: their links are not the same."""
-    done = links(
-        one="#one two.html#two two.html#one below/two.html#here two.html",
-        two="three.html#here three.html#no2 #no3",
-        three="one.html#no4 none5.html",
-        below__two="three.html#here three.html#no2 #no3",
-    )
-    assert done.returncode == 1
-    found = re.findall(r"^Real URL +file://\S+?/(below/)?(\w+\.html)(#\w+)?$", done.stdout, re.M)
-    assert sorted(map("".join, found)) == [
-        "below/three.html#here",
-        "below/three.html#no2",
-        "below/two.html#no3",
-        "none5.html",
-        "one.html#no4",
-        "three.html#no2",
-        "two.html#no3",
-        "two.html#one",
-    ]

@@ -1,57 +1,102 @@
-"""LinkChecker, as `python -m linkcheck`, except that it reads each page once.
+"""Check the links of the built book: `python tools/links.py _build/html`, which is `make links`.
 
-For each anchor that is linked to it asks for the page anew, parses it, makes the text of each of its
-elements, looks for all of its anchors, and once more for all of its links, which it has in its queue:
-minutes for this book, and with each chapter more for all the others.
+Every address on a page (links, pictures, scripts, styles) and in a stylesheet must name a file of the
+book, letter for letter, and the anchor that it names must be on that page. Other hosts are not asked;
+their addresses must be well-formed https.
 """
 
-import functools
-import runpy
-import threading
-from typing import Any
+import posixpath
+import re
+import sys
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from linkcheck import parser
-from linkcheck.htmlutil import htmlsoup, linkparse
-from linkcheck.plugins import anchorcheck
-
-lock = threading.RLock()  # its threads would do the same at the same time
-
-make_soup = functools.cache(htmlsoup.make_soup)
-anchors: dict[int, list[tuple[Any, ...]]] = {}
-"""Of each page that was parsed (they stay in the cache of `make_soup`), what `add_anchor` is given."""
-followed: set[str] = set()
-"""Files whose links are in the queue."""
+ATTRIBUTES = {"action", "cite", "data", "formaction", "href", "poster", "src", "xlink:href"}
+OF_NO_HOST = {"data", "javascript", "mailto"}  # schemes of addresses that name no file
 
 
-def parse_once(markup: bytes, from_encoding: str | None = None) -> Any:
-    with lock:
-        return make_soup(markup, from_encoding)
+@dataclass
+class Page(HTMLParser):
+    """The addresses of a page, and the anchors that a link can name."""
+
+    text: str
+    addresses: list[str] = field(default_factory=list)
+    anchors: set[str] = field(default_factory=lambda: {"", "top"})
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.feed(self.text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: (value or "").strip() for name, value in attrs}
+        self.anchors.update(
+            values[name] for name in ("id", "name") if name in values and (name == "id" or tag == "a")
+        )
+        self.addresses += [value for name, value in values.items() if name in ATTRIBUTES]
+        self.addresses += [part.split()[0] for part in values.get("srcset", "").split(",") if part.strip()]
+        if values.get("http-equiv", "").lower() == "refresh":  # sends the reader on
+            self.addresses.append(values["content"].partition("=")[2].strip())
 
 
-def check_anchor(self: anchorcheck.AnchorCheck, url_data: Any) -> None:
-    """AnchorCheck.check with a page's anchors from the first time."""
-    soup, check = url_data.get_soup(), anchorcheck.UrlAnchorCheck()
-    with lock:
-        if id(soup) not in anchors:
-            linkparse.find_links(soup, check.add_anchor, linkparse.AnchorTags)
-            anchors[id(soup)] = check.anchors
-    check.anchors = anchors[id(soup)]
-    check.check_anchor(url_data)
+def check(root: Path) -> list[str]:
+    """What is wrong in the book in `root`, as "page: 'address': fault", in the order of the pages."""
+    files = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+    # A theme and MathJax bring pages and demonstrations of their own, which no reader meets.
+    pages = {
+        name: Page(path.read_text("utf-8"))
+        for name, path in files.items()
+        if path.suffix == ".html" and not name.startswith("_static/")
+    }
+    addresses = {name: page.addresses for name, page in pages.items()}
+    for name, path in files.items():
+        if path.suffix == ".css":
+            found = re.findall(r"url\(\s*(\"[^\"]*\"|'[^']*'|[^)\"']*)\s*\)", path.read_text("utf-8"))
+            addresses[name] = [address.strip(" \"'") for address in found]
+
+    def fault(name: str, address: str) -> str | None:
+        if not address:
+            return "empty"
+        try:
+            parts = urlsplit(address)
+        except ValueError as error:
+            return str(error)
+        if parts.scheme in OF_NO_HOST:
+            return None
+        if parts.scheme or parts.netloc:
+            host = re.fullmatch(r"(?!-)[\w-]+(\.[\w-]+)+", parts.netloc)
+            well_formed = parts.scheme == "https" and host and not re.search(r"[\s<>\"]", address)
+            return None if well_formed else "not a well-formed https address"
+        target = name
+        if parts.path:
+            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path)))
+        if target.startswith(("..", "/")):
+            return "leads out of the book"
+        if target not in files:
+            return "no such file (capitals count)"
+        if target in pages and unquote(parts.fragment) not in pages[target].anchors:
+            return f"no such anchor on {target}"
+        return None
+
+    return [
+        f"{name}: {address!r}: {wrong}"
+        for name in sorted(addresses)
+        for address in dict.fromkeys(addresses[name])
+        if (wrong := fault(name, address))
+    ]
 
 
-def follow_once(url_data: Any) -> None:
-    with lock:
-        if url_data.is_file():
-            if (path := url_data.get_os_filename()) in followed:
-                return
-            followed.add(path)
-    follow(url_data)
+def main(folder: str) -> int:
+    root = Path(folder)
+    if not (root / "index.html").is_file():
+        print(f"no book in {root}: make html", file=sys.stderr)
+        return 2
+    faults = check(root)
+    print(*faults, f"{len(faults)} faulty links", sep="\n")
+    return 1 if faults else 0
 
-
-follow = parser.parse_html
-htmlsoup.make_soup = parse_once
-anchorcheck.AnchorCheck.check = check_anchor
-parser.parse_html = follow_once
 
 if __name__ == "__main__":
-    runpy.run_module("linkcheck", run_name="__main__", alter_sys=True)
+    sys.exit(main(*sys.argv[1:]))
