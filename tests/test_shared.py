@@ -549,8 +549,9 @@ def test_simplex_slider_places_groups_in_the_triangle():
     )
     assert figure.layout.sliders[0].active == 1
     edge, first, second, third = figure.frames[0].data
-    assert len(edge.x) == 4
-    assert (first.name, second.name, third.name) == ("a", "b", "c")
+    assert len(figure.data[0].x) == 4
+    assert edge.x is None  # the triangle stays where it is
+    assert [trace.name for trace in figure.data[1:]] == ["a", "b", "c"]
     assert (list(first.x), list(first.y)) == ([0], [0])
     assert (list(second.x), list(second.y)) == ([1], [0])
     assert list(third.x) == [0.5, 0.5]
@@ -604,6 +605,44 @@ def test_slider_figure_has_a_sensible_first_frame():
         list(step.args[0]) for step in control.steps
     ] == [["1"], ["2"], ["3"]]
     assert figure.layout.xaxis.visible is False
+
+
+def test_the_frames_of_a_slider_hold_what_changes_in_half_the_space():
+    fixed = {"type": "heatmap", "colorscale": "Greys", "text": ["a", "b"]}
+    frames = [(str(k), [fixed | {"z": np.full((2, 2), k / 3)}]) for k in range(3)]
+    figure = plotting.slider_figure(frames, start=0, prefix="", caption="c", alt="a", redraw=True)
+    assert figure.data[0].colorscale is not None
+    for k, frame in enumerate(figure.frames):
+        (trace,) = frame.data
+        assert trace.type == "heatmap"
+        assert (trace.colorscale, trace.text) == (None, None)
+        assert trace.z.dtype == np.float32
+        assert np.allclose(trace.z, k / 3)
+
+
+def test_figures_are_small_pictures_and_photographs_keep_their_colours():
+    from PIL import Image
+
+    def drawn(content):
+        figure, ax = plotting.panels()
+        content(ax)
+        picture = Image.open(io.BytesIO(plotting.png(figure)))
+        whole = io.BytesIO()
+        figure.savefig(whole, format="png", dpi=figure.dpi)
+        mpl.pyplot.close(figure)
+        reference = Image.open(whole).convert("RGB")
+        error = np.abs(np.asarray(picture.convert("RGB"), dtype=float) - np.asarray(reference))
+        return picture.mode, error.mean()
+
+    with mpl.rc_context():
+        plotting.use_style()
+        mode, error = drawn(lambda ax: [ax.plot([1, 3, 2], label="a"), ax.legend()])
+        assert mode == "P"
+        assert error < 0.1
+        noise = np.random.default_rng(0).random((64, 64, 3))
+        mode, error = drawn(lambda ax: ax.imshow(noise))
+        assert mode == "RGB"
+        assert error < 0.01  # the second drawing may shift by a rounding
 
 
 def test_views_of_the_same_data_change_what_is_seen():
@@ -1019,3 +1058,27 @@ def test_install_says_what_is_wrong(installer, monkeypatch):
     monkeypatch.setattr(install.os, "makedirs", refuse)
     assert "OUT=$HOME/kexue" in install.main(str(folder))
     assert calls == []
+
+
+# --- Licences ----------------------------------------------------------------------------------
+
+
+def test_the_origin_of_all_recorded_weights_is_named():
+    text = (ROOT / "runs" / "README.md").read_text("utf-8")
+    named = {
+        name.strip()
+        for line in text.splitlines()
+        if line.startswith("| ") and " | " in line
+        for name in line.strip("| ").split(" | ")[0].split(",")
+    }
+    with_weights = {path.parents[1].name for path in (ROOT / "runs").glob("*/*/*.safetensors")}
+    assert with_weights == named - {"runs with weights"}
+
+
+def test_the_licences_name_what_is_not_ours():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["license"] == "MIT AND OFL-1.1"
+    assert all((ROOT / file).is_file() for file in project["license-files"])
+    licence = (ROOT / "LICENSE").read_text("utf-8")
+    for part in ("runs/README.md", "OFL.txt", "kexue.data.SOURCES", "CC BY 2.0", "People's Daily"):
+        assert part in licence

