@@ -1149,7 +1149,7 @@ def test_no_optimiser_finds_a_better_independent_distribution(shape):
         torch.testing.assert_close(reading.product_of_marginals(joint), best, atol=1e-5, rtol=0)
 
 
-@pytest.mark.verifies("reading.gap", "reading.claim5")
+@pytest.mark.verifies("reading.gap", "reading.crf")
 def test_the_mixture_of_two_answers_costs_one_bit():
     assert float(reading.total_correlation(MIXTURE)) == pytest.approx(math.log(2), abs=1e-15)
     assert reading.product_of_marginals(MIXTURE).tolist() == [[0.25, 0.25], [0.25, 0.25]]
@@ -1238,20 +1238,20 @@ def agrees_with_enumeration(lengths, tags=3, seed=0):
         assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-12)
 
 
-@pytest.mark.verifies("reading.claim5")
+@pytest.mark.verifies("reading.crf")
 @pytest.mark.parametrize("lengths", [[4, 1, 3], [1], [5], [2, 2]])
 def test_the_crf_by_enumeration(lengths):
     agrees_with_enumeration(lengths)
 
 
-@pytest.mark.verifies("reading.claim5")
+@pytest.mark.verifies("reading.crf")
 @settings(max_examples=15)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(1, 3), st.integers(0, 99))
 def test_any_crf_by_enumeration(lengths, tags, seed):
     agrees_with_enumeration(lengths, tags, seed)
 
 
-@pytest.mark.verifies("reading.claim5")
+@pytest.mark.verifies("reading.crf")
 def test_gradients_of_the_crf():
     crf, mask = crf_of(3), mask_of([4, 2])
     emissions, tags = randn(2, 4, 3, seed=2).requires_grad_(), torch.tensor([[0, 2, 1, 1], [2, 2, 9, 9]])
@@ -1295,7 +1295,7 @@ def joint_of(crf, emissions):
     return crf(emissions.expand(len(paths), -1, -1), paths, mask).exp().detach().view([tags] * time)
 
 
-@pytest.mark.verifies("reading.claim5")
+@pytest.mark.verifies("reading.crf")
 def test_a_crf_is_not_an_independent_model():
     crf, emissions = reading.LinearChainCRF(2).to(F64), torch.zeros(2, 2, dtype=F64)
     with torch.no_grad():
@@ -1316,7 +1316,7 @@ def test_a_crf_is_not_an_independent_model():
         )
 
 
-@pytest.mark.verifies("reading.claim5")
+@pytest.mark.verifies("reading.crf")
 def test_a_crf_learns_the_mixture_and_an_independent_model_stays_one_bit_away():
     tags, mask = torch.tensor([[0, 0], [1, 1]]), torch.ones(2, 2, dtype=torch.bool)
     losses = {}

@@ -303,7 +303,7 @@ class Answer(NamedTuple):
 
     text: str
     score: float
-    """Mean of the probabilities of its steps, the end mark included, as in the article (reading.decode)."""
+    """Mean of the probabilities of its steps, the end mark included, as in the script (reading.decode)."""
 
 
 class _Spans:
@@ -469,7 +469,7 @@ class _Reader(nn.Module):
         Args:
             passages: one for each question.
             questions: as texts.
-            constrain: only spans of the passage are answers, as in the article (reading.decode).
+            constrain: only spans of the passage are answers, as in the article's script (reading.decode).
             batch_size: windows that are read together.
             options: of the head; see there.
 
@@ -987,7 +987,7 @@ def _check_distribution(joint: object) -> None:
 class LinearChainCRF(nn.Module):
     """A linear-chain CRF: p(y|x) = exp(Σ emission[t, y_t] + Σ transition[y_t, y_t₊₁]) / Z(x).
 
-    Tags that depend on each other: not an independent model, whatever its decoding (reading.claim5).
+    Tags that depend on each other: not an independent model, whatever its decoding (reading.crf).
 
     Args:
         tags: how many.
