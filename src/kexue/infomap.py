@@ -803,15 +803,12 @@ class _Network:
         apart = source != target
         # Each flow within a module is there from both ends, and adds up both ways: twice too much.
         inside = np.bincount(source[~apart], self.both[~apart], modules) / 2
-
-        def total(values: np.ndarray) -> np.ndarray:
-            return np.bincount(labels, values, modules)
-
+        totals = [
+            np.bincount(labels, of, modules) for of in (self.visit, self.teleport, self.size, self.out)
+        ]
         return _Network(
-            total(self.visit),
-            total(self.teleport),
-            total(self.size),
-            np.maximum(total(self.out) - inside, 0.0),
+            *totals[:3],
+            np.maximum(totals[3] - inside, 0.0),
             *_gathered(source[apart], target[apart], self.both[apart], modules),
             self.nodes,
         )
@@ -1257,16 +1254,15 @@ def _alternatives(network: _Network, labels: np.ndarray, node: int) -> tuple[np.
     """Modules that a node could be in, its neighbours', its own and an empty one, and L for each of them."""
     count = labels.max() + 2
     rest = np.arange(len(labels)) != node
-
-    def total(values: np.ndarray) -> np.ndarray:
-        return np.bincount(labels[rest], values[rest], count)
-
+    visit, teleport, size, out = (
+        np.bincount(labels[rest], of[rest], count)
+        for of in (network.visit, network.teleport, network.size, network.out)
+    )
     source, target = network.source, network.target
     inside = (labels[source] == labels[target]) & rest[source] & rest[target]
-    out = total(network.out) - np.bincount(labels[source[inside]], network.both[inside], count) / 2
+    out = out - np.bincount(labels[source[inside]], network.both[inside], count) / 2
     here = source == node
     towards = np.bincount(labels[target[here]], network.both[here], count)
-    visit, teleport, size = map(total, (network.visit, network.teleport, network.size))
     without = np.maximum(teleport * (1 - size / network.nodes) + out, 0.0)
     leaving = (teleport + network.teleport[node]) * (1 - (size + network.size[node]) / network.nodes)
     within = np.maximum(leaving + out + network.out[node] - towards, 0.0)
