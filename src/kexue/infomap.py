@@ -803,9 +803,7 @@ class _Network:
         apart = source != target
         # Each flow within a module is there from both ends, and adds up both ways: twice too much.
         inside = np.bincount(source[~apart], self.both[~apart], modules) / 2
-        totals = [
-            np.bincount(labels, of, modules) for of in (self.visit, self.teleport, self.size, self.out)
-        ]
+        totals = [np.bincount(labels, of, modules) for of in (self.visit, self.teleport, self.size, self.out)]
         return _Network(
             *totals[:3],
             np.maximum(totals[3] - inside, 0.0),
