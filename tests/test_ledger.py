@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import ledger_page
@@ -266,22 +264,14 @@ def test_needs_a_gpu(): import torch; assert torch.cuda.is_available()
 
 @pytest.mark.house
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_evidence_is_what_passed(tmp_path, workers):
+def test_evidence_is_what_passed(tmp_path, monkeypatch, workers):
     test = tmp_path / "test_recorded.py"
     test.write_text(RECORDED)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-c",
-        "pyproject.toml",
-        "--rootdir",
-        str(tmp_path),
-        "-p",
-        "conftest",
-    ]
-    command += ["-n", workers, "--evidence", str(tmp_path / "evidence.json"), str(test)]
-    subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    monkeypatch.chdir(ROOT)  # where the workers look for conftest.py
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # others would take longer than the tests
+    arguments = ["-c", "pyproject.toml", "--rootdir", str(tmp_path), "-p", "xdist", "-p", "conftest"]
+    arguments += ["-n", workers, "--evidence", str(tmp_path / "evidence.json"), str(test)]
+    assert pytest.main(arguments) == pytest.ExitCode.TESTS_FAILED
     evidence = json.loads((tmp_path / "evidence.json").read_text())
     names = {row: [name.rpartition("::")[2] for name in tests] for row, tests in evidence.items()}
     if torch.cuda.is_available():

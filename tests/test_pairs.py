@@ -2,8 +2,6 @@
 
 import ast
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import execute
@@ -193,25 +191,30 @@ display({"application/vnd.plotly.v1+json": {"data": [{"x": [1, 2]}], "layout": {
 """
 
 
-def nbval(path: Path) -> str:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "conftest",
-        "-p",
-        "no:cacheprovider",
-        "-c",
-        "pyproject.toml",
-    ]
-    command += ["--rootdir", ".", "--nbval", "--nbval-current-env", "-v", "--color=no"]
-    command += ["--nbval-sanitize-with", "tests/nbval_sanitize.cfg", str(path)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+class Outcomes:
+    """A plugin of pytest's: for each cell of a notebook, by number, if it passed, and what is said of it."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, str] = {}
+        self.said: dict[int, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        cell = int(report.nodeid.rpartition("::Cell ")[2])
+        if report.when == "call" or not report.passed:
+            self.of[cell], self.said[cell] = report.outcome, str(report.longrepr)
+
+
+def nbval(path: Path) -> Outcomes:
+    """What `make notebooks` finds, in this process."""
+    arguments = ["-p", "conftest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-n", "0"]
+    arguments += ["--nbval", "--nbval-current-env"]
+    arguments += ["--nbval-sanitize-with", str(ROOT / "tests" / "nbval_sanitize.cfg"), str(path)]
+    pytest.main(arguments, plugins=[outcomes := Outcomes()])
+    return outcomes
 
 
 @pytest.fixture(scope="module")
-def nbval_report(tmp_path_factory) -> str:
+def nbval_report(tmp_path_factory) -> Outcomes:
     """What nbval says of one notebook with a cell for each mechanism."""
     folder = tmp_path_factory.mktemp("nbval")
     sources = [
@@ -240,20 +243,14 @@ def nbval_report(tmp_path_factory) -> str:
     return nbval(path)
 
 
-def outcome(report: str, cell: int) -> str:
-    match = re.search(rf"::Cell {cell} (\w+)", report)
-    assert match is not None, report
-    return match[1]
-
-
 @pytest.mark.house
 @pytest.mark.parametrize(
     ("cell", "expected"),
-    [(0, "PASSED"), (1, "FAILED"), (2, "PASSED"), (3, "FAILED"), (4, "FAILED"), (5, "PASSED")],
+    [(0, "passed"), (1, "failed"), (2, "passed"), (3, "failed"), (4, "failed"), (5, "passed")],
     ids=["same", "changed output", "other values", "changed verdict", "new warning", "other coordinates"],
 )
 def test_nbval_compares(nbval_report, cell, expected):
-    assert outcome(nbval_report, cell) == expected
+    assert nbval_report.of[cell] == expected, nbval_report.said
 
 
 @pytest.mark.house
@@ -261,10 +258,10 @@ def test_a_gpu_cell_is_skipped_without_cuda_and_run_with_it(nbval_report):
     import torch
 
     if torch.cuda.is_available():
-        assert outcome(nbval_report, 6) == "FAILED"  # it ran, and raised
+        assert nbval_report.of[6] == "failed"  # it ran, and raised
     else:
-        assert outcome(nbval_report, 6) == "SKIPPED"
-        assert "needs a CUDA device" in nbval_report
+        assert nbval_report.of[6] == "skipped"
+        assert "needs a CUDA device" in nbval_report.said[6]
 
 
 def test_the_gpu_hook_follows_cuda(monkeypatch):
