@@ -1,6 +1,6 @@
 """Sequence to sequence from both ends: two decoders that listen to each other, and the search for both.
 
-Source: 苏剑林, 《seq2seq之双向解码》, https://kexue.fm/archives/6877; J. Zhou, J. Zhang and C. Zong,
+Source: 苏剑林, 《seq2seq之双向解码》, https://kexue.fm/archives/6877; L. Zhou, J. Zhang and C. Zong,
 Synchronous Bidirectional Neural Machine Translation, TACL 2019. The ids in brackets (decoding.eq2) are rows
 of the ledger.
 
