@@ -94,7 +94,7 @@ def as_picture(x):
     return ((x[0] + 1) / 2).permute(1, 2, 0)
 
 
-# %% mystnb={"figure": {"caption": "A held-out photograph of 128 \u00d7 128 pixels (Chelsea, by S. van der Walt), its 32 \u00d7 32 codes, each one of 512, and what the decoder makes of them. The colour of a code means nothing but its number."}, "image": {"alt": "Three pictures below each other: a cat's face; a square mosaic of 32 by 32 coloured cells in which the cat can be made out; and the reconstructed face, which is like the first but a little softer in the fur."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A held-out photograph of 128 \u00d7 128 pixels (Chelsea, by S. van der Walt), its 32 \u00d7 32 codes, each one of 512, and what the decoder makes of them. The colour of a code means nothing but its number."}, "image": {"alt": "Three pictures below each other: a cat's face; a square mosaic of 32 by 32 coloured cells; and the reconstructed face, which is like the first but a little softer in the fur."}} tags=["hide-input"]
 fig, axes = plotting.panels(3, height=3.0, width=3.2)
 axes[0].imshow(as_picture(whole["chelsea"]))
 axes[1].imshow(grids["chelsea"], cmap="nipy_spectral")
@@ -118,7 +118,7 @@ plt.show()
 # $$ (vqvae-eq1)
 #
 # A network that computes all factors at once, and in which factor $i$ does not see $x_i$ or what comes after, is therefore a
-# normalised distribution, whatever its weights: sum over $x_n$ first, and its factor gives 1; then over $x_{n-1}$, and so on. **PixelCNN** {cite:p}`vandenoord2016` does it with convolutions that see only what lies before, the article's author with attention that does (**PixelAtt**). Both are in the package. With three codes on a grid of $2\times2$ there are $3^4=81$ images, and we can ask for all of them:
+# normalised distribution, whatever its weights: sum over $x_n$ first, and its factor gives 1; then over $x_{n-1}$, and so on. **PixelCNN** {cite:p}`vandenoord2016pixel` does it with convolutions that see only what lies before, the article's author with attention that does (**PixelAtt**). Both are in the package, the convolutions in their gated form {cite:p}`vandenoord2016`. With three codes on a grid of $2\times2$ there are $3^4=81$ images, and we can ask for all of them:
 
 # %%
 every = torch.tensor(list(itertools.product(range(3), repeat=4)))
@@ -141,7 +141,7 @@ verdict(
 # %% [markdown]
 # Exact, but with two defects. One is time: a picture of $28\times28$ pixels takes 784 steps, each of which waits for the one before (we measure it below).
 # The other is the loss. PixelCNN treats the 256 grey levels as 256 unrelated classes, and the article objects that the
-# cross-entropy then punishes 99 for 100 as it punishes 0 for 100. So it does: the loss is $-\log p_{100}$, and what the rest of the probability is
+# cross-entropy may then punish 99 for 100 heavily, though the eye sees no difference. So it does, no less than 0 for 100: the loss is $-\log p_{100}$, and what the rest of the probability is
 # spent on makes no difference.
 
 # %%
@@ -352,28 +352,25 @@ verdict("vqvae.eq6", holds=right["eq6"])
 # \lVert x-\operatorname{decoder}(z_q)\rVert_2^2,
 # $$ (vqvae-eq8)
 #
-# and $z_q=e_k$ depends on the encoder through an argmin only, whose derivative is zero wherever it exists. A way out is to train with $z$ and to
-# pull $z_q$ close to it (its eq. 9):
+# and $z_q=e_k$ depends on the encoder through an argmin only, whose derivative is zero wherever it exists. A way out is to ask for both reconstructions (its eq. 9):
 #
 # $$
-# \lVert x-\operatorname{decoder}(z)\rVert_2^2+\beta\lVert z-z_q\rVert_2^2.
+# \lVert x-\operatorname{decoder}(z)\rVert_2^2+\lVert x-\operatorname{decoder}(z_q)\rVert_2^2.
 # $$ (vqvae-eq9)
 #
-# The article calls this "not ideal", since the reconstruction from $z_q$, which is what matters, is then only an afterthought. Which loss trains which part of the network can be asked of autograd:
+# The article finds this not good: the first term is not what we want, and adds a constraint. Which loss trains which part of the network can be asked of autograd:
 
 
 # %%
 def losses(model, x, which):
-    """Equations 7, 8, 9 (β = 1) and 13; squared norms as means."""
+    """Equations 7, 8, 9 and 13; squared norms as means."""
     z = model.encode(x)
     out = model.quantizer(z, rng)
     if which == "eq13":
         return mse_loss(model.decode(out.quantized), x) + out.loss
-    code = model.quantizer.codebook[out.indices]
-    if which == "eq8":
-        return mse_loss(model.decode(code), x)
-    pull = mse_loss(z, code) if which == "eq9" else 0.0
-    return mse_loss(model.decode(z), x) + pull
+    from_z = mse_loss(model.decode(z), x)
+    from_code = mse_loss(model.decode(model.quantizer.codebook[out.indices]), x)
+    return {"eq7": from_z, "eq8": from_code, "eq9": from_z + from_code}[which]
 
 
 def gradient_sizes(which):
@@ -395,6 +392,10 @@ trained = {
 for which, sizes in trained.items():
     got = sorted(part for part, size in sizes.items() if size > 0)
     print(f"{which}: {', '.join(got)}")
+assert math.isclose(trained["eq9"]["encoder"], trained["eq7"]["encoder"])
+
+# %% [markdown]
+# Under eq. (9) the encoder gets a gradient again, but only the one that it has under eq. (7): the second term trains the decoder and the codes.
 
 # %%
 verdict(
@@ -410,7 +411,7 @@ verdict(
 # %% [markdown]
 # ## Straight-through: the value of one thing, the gradient of another
 #
-# The remedy, due to {cite:t}`bengio2013`, is to pretend. Let $\operatorname{sg}[\cdot]$, *stop gradient*, be the identity forward and a constant backward. Then (the article's eq. 10)
+# The remedy, which {cite:t}`bengio2013` studied (they credit it to lectures by G. Hinton, 2012), is to pretend. Let $\operatorname{sg}[\cdot]$, *stop gradient*, be the identity forward and a constant backward. Then (the article's eq. 10)
 #
 # $$
 # \lVert x-\operatorname{decoder}(z+\operatorname{sg}[z_q-z])\rVert_2^2
@@ -433,7 +434,7 @@ verdict(
 )
 
 # %% [markdown]
-# Two sentences about eq. (10) do not survive being run. The first: forward, the argument *is* $z_q$. In exact arithmetic, yes. In floating point $z+(z_q-z)$ rounds twice, and
+# Two remarks on eq. (10). The first is ours, and about rounding. Forward, the argument is $z_q$ in exact arithmetic. In floating point $z+(z_q-z)$ rounds twice, and
 # comes out different from $z_q$ in about a third of all cases. Written in another order, $\operatorname{sg}[z_q]+(z-\operatorname{sg}[z])$, the bracket is exactly zero, and the value is right to the last bit.
 # That matters where the decoder later gets the codes from somewhere else, from a file or from a language model, and should draw the same picture.
 
@@ -449,14 +450,14 @@ print("ours never:", exact)
 assert 0.3 < rounded < 0.4
 
 # %% [markdown]
-# The second: backward it is "equivalent to $\operatorname{decoder}(z)$". Not quite. By the chain rule, with $J$ the decoder's Jacobian,
+# The second: backward, the article says, it is like $\operatorname{decoder}(z)$. That is so of the step from $z_q$ to $z$, not of the whole. By the chain rule, with $J$ the decoder's Jacobian,
 #
 # $$
 # \frac{\partial}{\partial z}\bigl\lVert x-\operatorname{decoder}(z+\operatorname{sg}[z_q-z])\bigr\rVert^2=-2\,J(z_q)^\top\bigl(x-\operatorname{decoder}(z_q)\bigr):
 # $$
 #
 # both the error and the Jacobian are taken at $z_q$, the point where the decoder really was. Only the *last* step, from $z_q$ to $z$, is replaced by the identity. For the decoder
-# $u\mapsto u^2$ with $x=0$, $z=1$ and $z_q=2$ the difference is that between $4z_q^3=32$ and $4z^3=4$.
+# $u\mapsto u^2$ with $x=0$, $z=1$ and $z_q=2$ the difference is that between $4z_q^3=32$ and $4z^3=4$. (The author puts it so himself in a [later article](https://kexue.fm/archives/9826) of 2023: the gradient at $z_q$ is given to $z$.)
 
 # %%
 z = torch.tensor(1.0, requires_grad=True)
@@ -486,7 +487,7 @@ same_value = torch.equal(
 )
 verdict(
     "vqvae.eq10",
-    holds=rounded == 0 and through == at_z,
+    holds=through == at_z,
     restricted=exact
     and same_value
     and torch.equal(for_z, for_code)
@@ -500,29 +501,31 @@ verdict(
 )
 
 # %% [markdown]
-# Is the estimate any good? Taken at its word, the derivative is zero. What comes in its place tends to the gradient of eq. (7) as $z$ comes near to $z_q$, and to bring them together is the rest of the loss. But first the comparison that the
-# article announces and does not show: the same autoencoder on 4,000 handwritten digits, trained with eq. (9) and with eq. (10).
-# Here a short training of each; then the recorded ones, 1,000 steps with three weights $\gamma$ of the term that pulls $z$ to $z_q$ (eq. 13 below) and three seeds. (All with the
-# codebook as a moving average, which comes below.)
+# Is the estimate any good? Taken at its word, the derivative is zero. What comes in its place tends to the gradient of eq. (7) as $z$ comes near to $z_q$, and to bring them together is the rest of the loss. But first a small comparison: the same autoencoder on 4,000 handwritten digits, trained with eq. (9) and with eq. (10), three short trainings of each. (Both with a
+# codebook as a moving average and a term that pulls $z$ to $z_q$, which come below.) As a baseline, something without a network: the patches of $4\times4$ pixels themselves, each replaced by the nearest of 32 that k-means found.
 
 # %%
-STEPS, BATCH = 250, 64
+STEPS, BATCH = 250, 32
 
 
 def train_live(objective, gamma=0.25, seed=0):
     torch.manual_seed(seed)
     vq = VectorQuantizer(32, 16, gamma=gamma, ema_decay=0.99)
-    model = VQVAE(1, 32, 32, 16, downsample=4, blocks=1, quantizer=vq)
+    model = VQVAE(1, 16, 32, 16, downsample=4, blocks=1, quantizer=vq)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
     for step in range(STEPS):
         now = training.Step(step, seed)
         x = x_train[now.batch(len(x_train), BATCH)]
         z = model.encode(x)
         out = vq(z, now.generator())
-        seen = out.quantized if objective == "eq. (10)" else z
-        loss = mse_loss(model.decode(seen), x) + out.loss
+        if objective == "eq. (9)":
+            codes = out.quantized.detach()
+            error = mse_loss(model.decode(z), x)
+            error = error + mse_loss(model.decode(codes), x)
+        else:
+            error = mse_loss(model.decode(out.quantized), x)
         optimizer.zero_grad()
-        loss.backward()
+        (error + out.loss).backward()
         optimizer.step()
     return model.eval()
 
@@ -535,22 +538,52 @@ def reconstruction_errors(model):
         return [float(mse_loss(model.decode(u), x_test)) for u in (z, codes)]
 
 
+def patches(x):
+    return x[:, 0].unfold(1, 4, 4).unfold(2, 4, 4).reshape(-1, 16).numpy()
+
+
 live = {
-    objective: reconstruction_errors(train_live(objective))
+    objective: np.array(
+        [reconstruction_errors(train_live(objective, seed=s)) for s in range(3)]
+    )
     for objective in ("eq. (9)", "eq. (10)")
 }
+of_patches = KMeans(32, n_init=1, random_state=0).fit(patches(x_train[:400]))
+nearest_patch = of_patches.cluster_centers_[of_patches.predict(patches(x_test))]
+k_means_error = float(np.square(patches(x_test) - nearest_patch).mean())
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 rows = "\n".join(
-    f"| {name} | {from_z:.3f} | {from_codes:.3f} |"
-    for name, (from_z, from_codes) in live.items()
+    f"| {name} | {listed(errors[:, 0], 3)} | {listed(errors[:, 1], 3)} |"
+    for name, errors in live.items()
 )
 display(
     Markdown(
-        f"Mean squared error on the test digits after {STEPS} steps:\n\n"
-        f"| trained with | decoded from $z$ | decoded from the codes |\n|---|---|---|\n{rows}"
+        f"Mean squared error on the test digits after {STEPS} steps, three seeds each, sorted:\n\n"
+        f"| trained with | decoded from $z$ | decoded from the codes |\n|---|---|---|\n{rows}\n"
+        f"| k-means of patches | | {k_means_error:.3f} |"
     )
 )
+
+# %%
+live_by9, live_by10 = (errors[:, 1] for errors in live.values())
+better = min(live_by9, live_by10, key=np.mean)
+gain, gain_low, gain_high = plotting.mean_interval(live_by9 - live_by10)
+verdict(
+    "vqvae.eq9",
+    holds=None if gain_low < 0 < gain_high else gain > 0,
+    reached=plotting.mean_interval(better)[2] < k_means_error,
+    measured={
+        "error from codes, eq. (9)": live_by9.mean(),
+        "error from codes, eq. (10)": live_by10.mean(),
+        "k-means of patches, 32 codes": k_means_error,
+        "eq. (9) − eq. (10)": f"{gain:+.3f} ({gain_low:+.3f} to {gain_high:+.3f})",
+    },
+)
+
+# %% [markdown]
+# Neither is as good as k-means yet, and so they say nothing of eq. (9). What longer trainings were recorded for is the other extreme, which is ours and not the article's: the decoder is trained on $z$ alone, with eq. (7), and sees a code only when the training is over. Against it eq. (10), 1,000 steps each, with three weights $\gamma$ of the
+# term that pulls $z$ to $z_q$ (eq. 13 below) and three seeds.
 
 # %%
 objectives = {}
@@ -567,12 +600,12 @@ best_of = {
     )
     for objective in ("from_z", "straight_through")
 }
-by9, by10 = (objectives[key][:, 1] for key in best_of.values())
+by7, by10 = (objectives[key][:, 1] for key in best_of.values())
 
 # %% mystnb={"figure": {"caption": "Error on the test digits, decoded from the codes, of the recorded trainings (dots: three seeds), against the weight of the pull of z to its code."}, "image": {"alt": "Two lines over three values of gamma, one for each equation, with three dots at each value."}} tags=["hide-input"]
 fig, ax = plotting.panels()
 for objective, name in (
-    ("from_z", "eq. (9)"),
+    ("from_z", "eq. (7)"),
     ("straight_through", "eq. (10)"),
 ):
     gammas = sorted(g for o, g in objectives if o == objective)
@@ -588,23 +621,21 @@ plt.show()
 
 # %%
 verdict(
-    "vqvae.eq9",
-    holds=by9.min() > by10.max(),
-    restricted=by9.mean() > by10.mean(),
+    "vqvae.from_z",
+    holds=by7.min() > by10.max(),
+    reached=plotting.mean_interval(by10)[2] < k_means_error,
     measured={
-        "error from codes, eq. (9), best γ": by9.mean(),
+        "error from codes, eq. (7), best γ": by7.mean(),
         "error from codes, eq. (10), best γ": by10.mean(),
-        "live, eq. (9): from z": live["eq. (9)"][0],
-        "live, eq. (9): from the codes": live["eq. (9)"][1],
     },
 )
 
 # %% [markdown]
-# As the article says. The decoder of eq. (9) is excellent at what it was trained for, to decode $z$, and has never seen a code.
+# The decoder that was trained on $z$ is good at that, and has never seen a code.
 #
 # ## Who pulls whom
 #
-# Codes and vectors must come together, and the loss for that is (the article's eq. 11)
+# Codes and vectors must come together, and the loss for that is (the second term of the article's eq. 11; the first is eq. 10)
 #
 # $$
 # \lVert z-z_q\rVert_2^2.
@@ -616,7 +647,7 @@ verdict(
 # \lVert\operatorname{sg}[z]-z_q\rVert_2^2+\lVert z-\operatorname{sg}[z_q]\rVert_2^2.
 # $$ (vqvae-eq12)
 #
-# The first only moves the code, the second only the vector. The gradients are those of eq. (11); the value, forward, is twice as large, which is worth knowing
+# The first only moves the code, the second only the vector. The gradients are those of the term above; the value, forward, is twice as large, which is worth knowing
 # when losses of two programs are compared. With a weight on each, the loss of VQ-VAE is (its eq. 13)
 #
 # $$
@@ -641,7 +672,7 @@ verdict(
     "vqvae.eq12",
     holds=all(map(torch.allclose, of_whole, of_split))
     and math.isclose(float(split.detach()), 2 * float(whole_loss.detach())),
-    measured={"value over that of eq. (11)": (split / whole_loss).detach()},
+    measured={"value over that of one term": (split / whole_loss).detach()},
 )
 
 # %% [markdown]
@@ -705,8 +736,8 @@ assert moved["Adam"] < 1e-3 < 0.05 < moved["gradient descent"]
 # %% [markdown]
 # ## A codebook is k-means with a memory
 #
-# For fixed vectors, with the choices fixed as well, the codes that minimise $\sum\lVert z-e_{k(z)}\rVert^2$ are the means of the vectors that chose them. To choose and to average, in turn, is Lloyd's algorithm for *k-means*. The article ends its section
-# on the codebook with the paper's alternative to the loss, a moving average with a decay $\rho$. If $n_j$ vectors with the mean $m_j$ choose code $j$ in a batch,
+# For fixed vectors, with the choices fixed as well, the codes that minimise $\sum\lVert z-e_{k(z)}\rVert^2$ are the means of the vectors that chose them. To choose and to average, in turn, is Lloyd's algorithm for *k-means*. The article's section
+# on the codebook ends with a note that the paper has an alternative to the loss, a moving average (with a decay $\rho$). If $n_j$ vectors with the mean $m_j$ choose code $j$ in a batch,
 #
 # $$
 # N_j\leftarrow\rho N_j+(1-\rho)\,n_j,\qquad M_j\leftarrow\rho M_j+(1-\rho)\,n_jm_j,\qquad e_j=\frac{M_j}{N_j}.
@@ -779,12 +810,12 @@ verdict(
 )
 
 # %% [markdown]
-# ## Nine bits for sixteen pixels: easy to recognise, far from lossless
+# ## Nine bits for sixteen pixels: easy to recognise, worse than JPEG
 #
-# The article trains on faces of $128\times128$ pixels, with codes on a grid of $32\times32$, and finds the reconstruction close to lossless. We have no faces; we have eleven colour photographs
+# The article trains on faces of $128\times128$ pixels (CelebA), with codes on a grid of $32\times32$, and finds in its experiment almost no visible distortion, but for a slight blur. We have no faces; we have eleven colour photographs
 # that come with scikit-image, scikit-learn and matplotlib. Seven were used for training (random crops of random size; the two pictures of the
-# stereo pair count as one scene), *coffee* for choosing settings, and *chelsea*, *flower* and *hopper* only for what follows. Before anything was trained we fixed what
-# "close to lossless" should mean: a PSNR of at least 35 dB, where errors are hard to see. And as an easier goal, to be better than JPEG with as many bits. (PSNR, the *peak signal-to-noise ratio*, is $-10\log_{10}$ of the mean squared error, for pixels between 0 and 1; SSIM, *structural similarity*, compares means, variances and covariances in small windows, and is 1 for equal images.) Three seeds were recorded; here the first one is evaluated again.
+# stereo pair {cite:p}`scharstein2014` count as one scene), *coffee* for choosing settings, and *chelsea*, *flower* and *hopper* only for what follows. Before anything was trained we fixed what
+# "almost without distortion" should mean: a PSNR of at least 35 dB, where errors are hard to see. And as an easier goal, without which the rest says nothing, to be better than JPEG with as many bits. (PSNR, the *peak signal-to-noise ratio*, is $-10\log_{10}$ of the mean squared error, for pixels between 0 and 1; SSIM, *structural similarity*, compares means, variances and covariances in small windows, and is 1 for equal images.) Three seeds were recorded; here the first one is evaluated again.
 #
 # The model is not the article's script to the letter: 512 codes of 64 numbers instead of 64 of 128, as a moving average; no batch norm and no tanh. Half of the training crops had their colour channels interchanged, since seven photographs do not have all colours. That
 # and its absence were tried in short trainings at $64\times64$; on the validation photograph the PSNR was higher with it, and the SSIM lower. We went by the PSNR. The other runs of this chapter have the colours as they are.
@@ -873,14 +904,14 @@ mean_psnr = np.mean([m[0] for m in measured.values()])
 mean_ssim = np.mean([m[1] for m in measured.values()])
 jpeg_psnr = np.mean([j[0] for j in by_jpeg.values()])
 jpeg_ssim = np.mean([j[1] for j in by_jpeg.values()])
+average_psnr, psnr_low, psnr_high = plotting.mean_interval(seeds)
 verdict(
     "vqvae.claim2",
-    holds=min(seeds) >= 35,
-    restricted=min(seeds) > jpeg_psnr
-    and mean_psnr > jpeg_psnr
-    and mean_ssim > jpeg_ssim,
+    holds=None if psnr_low < 35 < psnr_high else average_psnr > 35,
+    reached=psnr_low > jpeg_psnr and mean_ssim > jpeg_ssim,
     measured={
-        "PSNR, mean of three seeds, dB": np.mean(seeds),
+        "PSNR, mean of three seeds, dB": average_psnr,
+        "95 % interval": f"{psnr_low:.2f} to {psnr_high:.2f}",
         "standard deviation over seeds": np.std(seeds, ddof=1),
         "SSIM": mean_ssim,
         "JPEG with as many bits, dB": jpeg_psnr,
@@ -916,7 +947,7 @@ display(
 
 # %% [markdown]
 # Scale helps, and so do other codes: {cite:t}`zavadski2025` report 27 dB for earlier quantised autoencoders that were trained on large sets (with losses that care more for looks than for decibels), and 37 dB for their own, whose codes are products of several small ones. The article's faces are
-# all alike, there are thousands of them, and its judgement is by the eye. By the numbers, on photographs of anything, thirty-two by thirty-two codes are not close to lossless. Nor is it needed for what follows.
+# all alike, there are thousands of them, and its judgement is by the eye. Of them our photographs say nothing. Nor is so much needed for what follows.
 #
 # How much does a bit buy? Another set of runs, smaller and with one seed each, at $64\times64$: the number of codes $K$ on a grid of $16\times16$ (a factor of $f=4$), and $K=512$ codes on
 # grids of $16\times16$, $8\times8$, $4\times4$ and one single code ($f=4$, 8, 16, 64).
@@ -973,43 +1004,43 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# ## Sharpness comes from the grid, decibels from the codes
+# ## With as many codes, a larger grid is sharper
 #
 # Why are the pictures of VQ-VAE sharp, and those of ordinary variational autoencoders blurred? Not because the code is discrete, says the article, but because it is large: $32\times32$ integers keep the place
 # of every edge. What is an edge is in the gradient $\nabla$, the differences of neighbouring pixels. As a measure of sharpness we take how much of the photograph's gradient is there again, $\langle\nabla x,\nabla\hat x\rangle/\lVert\nabla x\rVert^2$: 1 for the photograph itself, 0 for an
-# even grey, and nothing is gained by edges that are not in the photograph.
+# even grey. As a second one, the cosine $\langle\nabla x,\nabla\hat x\rangle/(\lVert\nabla x\rVert\lVert\nabla\hat x\rVert)$, which asks for the direction of the gradient alone: a reconstruction with more contrast has more of the first, and no more of the second.
 #
 # A larger grid has more bits, though. So there is a second comparison: five codes on a grid, $\log_25=2.3$ bits each, have slightly more bits than 512 codes (9 bits) on the grid with half the height and width.
 
 
 # %%
 def sharpness(x, y):
-    """How much of x's gradient y has."""
-    found, there = (
-        sum((x.diff(dim=d) * v.diff(dim=d)).sum() for d in (2, 3))
-        for v in (y, x)
+    """How much of x's gradient y has, and the cosine between the two."""
+    found, in_x, in_y = (
+        float(sum((u.diff(dim=d) * v.diff(dim=d)).sum() for d in (2, 3)))
+        for u, v in ((x, y), (x, x), (y, y))
     )
-    return float(found / there)
+    return found / in_x, found / math.sqrt(in_x * in_y)
 
 
-sharp = {}
+sharp, aligned = {}, {}
 for key, run in sweep.items():
     if run.config["keep_weights"]:
         model = load_photo_model(run)
         with torch.no_grad():
-            sharp[key] = np.mean(
-                [sharpness(x, model(x)[0]) for x in small_views.values()]
+            sharp[key], aligned[key] = np.mean(
+                [sharpness(x, model(x)[0]) for x in small_views.values()], 0
             )
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 rows = "\n".join(
     f"| {64 // f} × {64 // f} | {k} | {bits_per_pixel(f, k) * 64**2:.0f} | {psnr_of[f, k]:.1f} dB "
-    f"| {sweep[f, k].summary['test_ssim']:.3f} | {f'{sharp[f, k]:.2f}' if (f, k) in sharp else ''} |"
+    f"| {sweep[f, k].summary['test_ssim']:.3f} | {f'{sharp[f, k]:.2f} | {aligned[f, k]:.3f}' if (f, k) in sharp else '|'} |"
     for f, k in sorted(sweep, key=lambda key: -bits_per_pixel(*key))
 )
 display(
     Markdown(
-        f"| grid | codes | bits | PSNR | SSIM | sharpness |\n|---|---|---|---|---|---|\n{rows}"
+        f"| grid | codes | bits | PSNR | SSIM | sharpness | cosine |\n|---|---|---|---|---|---|---|\n{rows}"
     )
 )
 
@@ -1028,23 +1059,33 @@ for ax, (title, x) in zip(axes.flat, pictures.items()):
 plt.show()
 
 # %%
-grids_512 = [sharp[f, 512] for f in (4, 8, 16, 64)]
-rising = all(a > b for a, b in itertools.pairwise(grids_512))
+measures = {"sharpness": sharp, "cosine": aligned}
+rising = all(
+    of[fine, 512] > of[coarse, 512]
+    for of in measures.values()
+    for fine, coarse in itertools.pairwise((4, 8, 16, 64))
+)
 equal_bits = {
-    "16 × 16 of 5 against 8 × 8 of 512": (sharp[4, 5], sharp[8, 512]),
-    "8 × 8 of 5 against 4 × 4 of 512": (sharp[8, 5], sharp[16, 512]),
+    "16 × 16 of 5 against 8 × 8 of 512": ((4, 5), (8, 512)),
+    "8 × 8 of 5 against 4 × 4 of 512": ((8, 5), (16, 512)),
 }
-finer_wins = [fine > coarse for fine, coarse in equal_bits.values()]
+finer_wins = {
+    of[fine] > of[coarse]
+    for of in measures.values()
+    for fine, coarse in equal_bits.values()
+}
 verdict(
     "vqvae.claim3",
-    holds=rising and all(finer_wins),
+    # Measures that contradict each other decide nothing.
+    holds=None if len(finer_wins) > 1 else rising and finer_wins == {True},
     restricted=rising,
     measured={
-        f"sharpness, {n} × {n} of 512": value
-        for n, value in zip((16, 8, 4, 1), grids_512)
+        f"sharpness, {64 // f} × {64 // f} of 512": sharp[f, 512]
+        for f in (4, 8, 16, 64)
     }
     | {
-        name: f"{fine:.2f} : {coarse:.2f}"
+        f"{measure}, {name}": f"{of[fine]:.3f} : {of[coarse]:.3f}"
+        for measure, of in measures.items()
         for name, (fine, coarse) in equal_bits.items()
     },
 )
@@ -1054,13 +1095,13 @@ assert psnr_of[4, 5] < psnr_of[8, 512] - 2
 assert psnr_of[8, 5] < psnr_of[16, 512] - 1
 
 # %% [markdown]
-# With about the same number of bits, the fine grid of five codes has more of the photograph's edges and less of its colours: it loses more than two decibels. So the article is right about sharpness, and there is a price.
+# With as many codes, a larger grid is sharper by both measures. With about the same number of bits, the fine grid of five codes has more of the photograph's gradient, but the finer of the two has a cosine no better than the $8\times8$ codes, and it loses more than two decibels. The answer turns with the measure, and each setting is one seed: open.
 #
 # ## Nine codes in ten die, unless they are brought back
 #
 # A code that is never the nearest gets no gradient and is not moved: it is *dead*, until the encoder happens to send a vector its way. How many live (and how evenly are they used, which *perplexity* says: $e$ to the power of their entropy), and does it matter how they are trained? Six ways, three seeds each, on
 # photographs of $64\times64$ with $8\times8$ codes of 512: by the loss or as a moving average; from small random numbers or from the vectors of the first batch; with or without *restarts*, which put a code that was not used
-# for 100 steps on a random vector of the batch. (The learning rate of each of the two was chosen among four, with restarts.)
+# for 100 steps on a random vector of the batch (the restarts of Jukebox {cite:p}`dhariwal2020`). (The learning rate of each of the two was chosen among four, with restarts.)
 
 # %%
 health = {}
@@ -1140,7 +1181,7 @@ display(
 # The start from data lasts for one step. Adam's first step moves every weight of the encoder by the full learning rate, all vectors move together, and the codes are left behind. Only restarts bring them back, again and again. With them, the moving average is better than
 # the loss, in every seed.
 #
-# ## The vectors must be pulled to their codes; how hard, hardly matters
+# ## The vectors must be pulled to their codes; how hard, three seeds cannot tell
 #
 # The article sets $\gamma$ below $\beta$ (the paper $\gamma=0.25$), since the codes should come to the vectors more than the reverse: the vectors have a second duty, to the decoder. With Adam, $\beta$ has no effect, as we
 # saw, so that the comparison with $\beta$ loses its meaning, and what remains is the strength of $\gamma$. The same model, the codebook trained by the loss, with restarts (the learning rate was tuned at $\gamma=0.25$):
@@ -1168,9 +1209,10 @@ beta_apart = plotting.mean_interval(with_beta4 - by_gamma[0.25])
 over = {
     g: plotting.mean_interval(by_gamma[0.25] - by_gamma[g]) for g in (1.0, 4.0)
 }
+undecided = any(low < 0 < high for _, low, high in over.values())
 verdict(
     "vqvae.claim4",
-    holds=all(low > 0 for _, low, _ in over.values()),
+    holds=None if undecided else all(low > 0 for _, low, _ in over.values()),
     restricted=any(low > 0 for _, low, _ in over.values()),
     measured={
         **{f"PSNR, γ = {g:g}, dB": v.mean() for g, v in by_gamma.items()},
@@ -1195,7 +1237,7 @@ assert ends("gamma0", "loss").min() > 1000 > 1 > ends("gamma4", "loss").max()
 assert without.max() < 15 < 21 < min(v.min() for v in with_pull)
 
 # %% [markdown]
-# Without any pull of the vectors to the codes ($\gamma=0$) nothing works: the vectors run away, and the gradient, taken at a code that is far off, has nothing to say about them. From $\gamma=0.25$ to 4 the differences are within the scatter of the seeds, and not in favour of the small value.
+# Without any pull of the vectors to the codes ($\gamma=0$) nothing works: the vectors run away, and the gradient, taken at a code that is far off, has nothing to say about them. From $\gamma=0.25$ to 4 the differences are within the scatter of the seeds. (The paper {cite:p}`vandenoord2017` says the same: results did not vary for weights from 0.1 to 2.)
 # The article's intuition, that the codes should move fast, is better served by the moving average above, where they do.
 #
 # ## A language model for codes draws digits
@@ -1365,10 +1407,9 @@ generates = (
 )
 verdict(
     "vqvae.claim5",
-    holds=bits_of["raster"].max() < cnn_at_its_best
-    and generates
-    and bits_of["cnn"].max() < independent_bits,
-    restricted=generates and bits_of["cnn"].max() < independent_bits,
+    holds=bits_of["raster"].max() < cnn_at_its_best and generates,
+    restricted=generates,
+    reached=plotting.mean_interval(bits_of["raster"])[2] < independent_bits,
     measured={
         "bits a code, PixelAtt": bits_of["raster"].mean(),
         "bits a code, PixelCNN": bits_of["cnn"].mean(),
@@ -1446,11 +1487,12 @@ display(
     )
 )
 assert all(ratio > 5 for ratio, *_ in cost.values())
+assert all(a > b for a, b in zip(cost["PixelAtt"][1:], cost["PixelCNN"][1:]))
 
 # %% [markdown]
-# ## The order of generation matters: from the centre outwards is worse
+# ## In this network, from the centre outwards is the worse order
 #
-# Eq. (1) is true in every order; a network of limited size may find one order easier than another. The article expects that the order matters. The same PixelAtt with the same settings, three seeds
+# Eq. (1) is true in every order; a network of limited size may find one order easier than another. Of pixels the article says that the order matters greatly; of codes it says nothing, and pixels are not tried here. The same PixelAtt with the same settings, three seeds
 # each, for three orders (the settings were tuned for the first): row by row, the same from the end, and from the centre outwards.
 
 # %% mystnb={"figure": {"caption": "Three orders in which the 7 \u00d7 7 codes are generated: dark first."}, "image": {"alt": "Three grids of seven by seven cells with the numbers 1 to 49: rows from the top; rows from the bottom right; and rings from the centre outwards."}} tags=["hide-input"]
@@ -1504,8 +1546,24 @@ assert centre > max(bits_of["raster"].max(), bits_of["reversed"].max())
 assert pairs["raster", "reversed"][1] < 0 < pairs["raster", "reversed"][2]
 
 # %% [markdown]
-# It does, though not between a row order and its reverse, which these seeds do not tell apart. From the centre outwards is worse: the next place is often on the other side of the ring, far from the code that was drawn last, and most neighbours of a place are not known yet.
-#
+# For these settings it does, though not between a row order and its reverse, which these seeds do not tell apart. It is not that from the centre outwards less is known of a place: each of the 84 pairs of neighbours is known once in any order, and as many places have two, one or none of their neighbours before them.
+# But our network adds the position of the code that it predicts to the code before. Row by row, the step from one to the other is always one of two; from the centre outwards it is one of 22, which the network has to tell apart, at settings that were tuned for rows. The order itself may be innocent.
+
+# %%
+for order in ORDERS:
+    places = generation_order(order, 7, 7)
+    when = places.argsort().view(7, 7)
+    across, down = when[:, 1:] < when[:, :-1], when[1:] < when[:-1]
+    known = torch.zeros(7, 7, dtype=torch.long)
+    known[:, :-1] += across
+    known[:, 1:] += ~across
+    known[:-1] += down
+    known[1:] += ~down
+    assert known.flatten().bincount().tolist() == [1, 12, 36]
+    steps_taken = torch.stack([places // 7, places % 7]).diff().unique(dim=1)
+    assert steps_taken.shape[1] == (22 if order == "centre_out" else 2)
+
+# %% [markdown]
 # ## Edit a code, and see what it draws
 #
 # A code is a word, and its neighbours are its context. Here a test digit is encoded, one code of its 49 is replaced by each of the 64 in turn, and the picture is decoded. The
@@ -1553,7 +1611,7 @@ plotting.slider_figure(
     prefix="code: ",
     redraw=True,
     caption=f"A digit and its 7 × 7 codes; the code in row {PLACE[0] + 1}, column {PLACE[1] + 1} (from the top left) is replaced by the one that the slider chooses.",
-    alt="A handwritten three above a grid of 49 integers. Moving the slider changes one integer and, in the picture, a patch of about a quarter of the height around the same place: strokes appear, end or join there.",
+    alt="A handwritten three above a grid of 49 integers. Moving the slider changes one integer and, in the picture, a patch of up to half the height around the same place: strokes appear, end or join there.",
     height=620,
     xaxis=hidden,
     yaxis={**hidden, "scaleanchor": "x", "domain": [0.46, 1]},
@@ -1573,11 +1631,11 @@ print("changed by more than 0.1: rows and columns", *patch)
 assert 4 <= max(patch) <= 16
 
 # %% [markdown]
-# A code owns $4\times4$ pixels, and reaches a little further, since the decoder's convolutions overlap. That is what makes codes good words: each says what happens in one place, and the decoder joins them.
+# A code owns $4\times4$ pixels, and reaches several pixels further, since the decoder's convolutions overlap. That is what makes codes good words: each says what happens in one place, and the decoder joins them.
 #
 # ## Where the article is imprecise, and what the field does now
 #
-# Eq. (10) is not $z_q$ to the last bit, and its gradient is not that of $\operatorname{decoder}(z)$; eq. (12) has twice the value of eq. (11); $\beta$ does nothing under Adam; and what is said about the quality of reconstructions is far from what we find on photographs. The ledger has all verdicts.
+# The gradient of eq. (10) is not that of $\operatorname{decoder}(z)$ but the one at $z_q$. Worth knowing besides: written in the article's order it is $z_q$ only up to rounding; eq. (12) has twice the value of the term that it splits; and $\beta$ does nothing under Adam. What the article says of faces, of eq. (9) and of the weights we could not decide. The ledger has all verdicts.
 #
 # Since then:
 #
@@ -1706,7 +1764,7 @@ rotate_onto(torch.tensor([0.0, 2.0]), z).backward(torch.tensor([0.0, 1.0]))
 print([round(v, 6) + 0.0 for v in z.grad.tolist()])
 
 # %% [markdown]
-# **4.** With $K=512$ codes on $32\times32$ places there are $512^{1024}$ grids of codes, but far fewer pictures. How many of the nine bits of a code does the entropy of single codes save, for the photograph at the head of this chapter?
+# **4.** With $K=512$ codes on $32\times32$ places there are $512^{1024}$ grids of codes, but far fewer pictures. How many of the nine bits of a code would the entropy of single codes save, for the photograph at the head of this chapter, if the table of its own frequencies came for nothing?
 
 # %% tags=["hide-cell", "nbval-ignore-output"]
 counts = grids["chelsea"].flatten().bincount().double()
@@ -1724,13 +1782,13 @@ recorded_seconds = [
 card(
     "vqvae",
     {
-        "Sizes": f"live: 2 × {STEPS} steps of {BATCH} digits; recorded: 3 runs of {headline['0'].summary['steps']:,} steps on photographs of 128 × 128, "
+        "Sizes": f"live: 6 × {STEPS} steps of {BATCH} digits; recorded: 3 runs of {headline['0'].summary['steps']:,} steps on photographs of 128 × 128, "
         f"{len(sweep)} of 1,500 and {sum(map(len, health.values())) + sum(map(len, today.values())) - 6 + len(training.recorded('vqvae_photos_tuning'))} of 1,000 or 600 on 64 × 64; "
         f"{1 + sum(map(len, objectives.values()))} on digits, {sum(map(len, priors.values())) + len(training.recorded('vqvae_prior_tuning'))} of priors",
         "Photographs": "; ".join(
             f"{name} ({p.part}): {p.credit}" for name, p in photographs.items()
         ),
-        "Seeds": "recorded: 0 to 2, sweeps and tuning: 0; live: 0, and the two generators that the first cell seeds",
+        "Seeds": "recorded: 0 to 2, sweeps and tuning: 0; live: 0 to 2, and the two generators that the first cell seeds",
         "Recorded on": f"{headline['0'].environment['processor']}, {max(recorded_seconds) / 60:.0f} min for the longest",
     },
 )
