@@ -161,7 +161,7 @@ plt.show()
 # %% [markdown]
 # ## With K = 1 the maximum may be off by log n, whatever the scale
 #
-# The article goes on: the network that produces $x$ can learn its scale, so absorb $K$ into it (its eq. 3),
+# The article goes on: the network that produces $x$ can learn its scale, so $K$ can often be built into it (its eq. 3),
 #
 # $$
 # \max(x_1,\dots,x_n)\approx\log\sum_{i=1}^n e^{x_i}=\operatorname{logsumexp}(x_1,\dots,x_n).
@@ -209,12 +209,11 @@ absorbed = (smooth_max(30 * x) - 30 * first).abs().amax() <= np.log(
 # %%
 verdict(
     "smoothing.eq3",
-    holds=error[1].amax() < 0.1,
-    restricted=symbolic
+    holds=symbolic
     and exact_gradient
     and bounded_by_gap
     and all_equal
-    and bool(absorbed),
+    and bool(absorbed & (error[1000].median() < 0.01)),
     measured={
         f"median error at scale {s}": e.median() for s, e in error.items()
     }
@@ -395,8 +394,9 @@ symmetric = torch.isclose(1 + soft_argmax(bump), torch.tensor(3.0).double())
 # %%
 verdict(
     "smoothing.claim5",
-    holds=(first - 4).abs() < 0.1 and abs(second[0] - 1) < 0.1,
-    restricted=all(bounded) and bool(symmetric),
+    holds=all(bounded)
+    and bool(symmetric & ((first - 4).abs() > 0.1))
+    and 1.5 < second[0] < 4.5,
     measured={
         "[2,1,4,5,3]": first,
         "[5,0,0,0,4.99]": second[0],
@@ -552,8 +552,8 @@ verdict(
 #
 # For two classes with labels $t\in\{0,1\}$ and probabilities $p\in[0,1]$ of the positive class,
 # $\sum tp$ counts the true positives, $\sum t$ the positives, and $\sum p$ the predicted positives. The
-# article mentions recall and precision without a formula; they are $\sum tp/\sum t$ and
-# $\sum tp/\sum p$. Their harmonic mean is F1 (its eq. 14),
+# article mentions recall, without a formula; recall and precision are $\sum tp/\sum t$ and
+# $\sum tp/\sum p$. Their harmonic mean is F1 (its eq. 14; {cite:t}`jansche2005` trained classifiers on this form),
 #
 # $$
 # F_1\approx\frac{2\sum_s t_s p_s}{\sum_s(t_s+p_s)}.
@@ -677,8 +677,7 @@ gaps = (sharpened - at_half).abs()
 # %%
 verdict(
     "smoothing.claim6",
-    holds=(hard_f1 - full_f1).abs().max() < 0.02,
-    restricted=(gaps[-1] < 0.01) & (gaps[-1] < gaps[0] / 5),
+    holds=(gaps[0] > 0.02) & (gaps[-1] < 0.01) & (gaps[-1] < gaps[0] / 5),
     measured={
         "smooth F1": full_f1,
         "F1 at threshold 1/2": at_half,
@@ -713,7 +712,7 @@ plt.show()
 # The smooth F1 punishes every bit of probability that a classifier leaves on the wrong side, and a calibrated
 # classifier leaves some. How much depends on the classifier: with a hundredth of the ridge penalty the
 # probabilities are more extreme and the gap is smaller (in the box). So the two numbers answer different questions: compare smooth F1 with smooth F1
-# only, and report the F1 of decisions at a threshold that was chosen on data of its own.
+# only, and report the F1 of decisions at a threshold that was chosen on data of its own. (For calibrated probabilities the best threshold is half of the best F1 {cite:p}`zhao2013,lipton2014`.)
 #
 # ## Small minibatches bias the smooth F1: first by lacking positives, then by curvature
 #
@@ -804,8 +803,8 @@ assert lacking[0] > 0.5 > lacking[3]  # what the heading says
 display(
     Markdown(
         f"With 8 samples, {100 * no_positive[0]:.0f} % of the minibatches hold no positive at all; "
-        f"the mean is {-bias[0]:.2f} below the value on the full set, and these account for nearly "
-        f"all of it. With 64 samples {100 * no_positive[3]:.1f} % hold none, which explains "
+        f"the mean is {-bias[0]:.2f} below the value on the full set, and by themselves these would take away "
+        f"{no_positive[0] * full_f1:.2f}. With 64 samples {100 * no_positive[3]:.1f} % hold none, which explains "
         f"{100 * lacking[3]:.0f} % of a bias of {bias[3]:.3f}; the rest is curvature, for which the formula "
         f"says {predicted_bias[3]:.3f}. With 256 the bias is {bias[5]:.3f}. A single value scatters by far "
         f"more than its bias: at 64 the standard deviation is {batch_f1[3].std():.2f}."
@@ -1028,9 +1027,10 @@ verdict(
 )
 
 # %% [markdown]
-# So the warning is justified: from scratch, $-F_1$ is worse on average even at its best rate, and at large
-# rates it goes astray altogether, where the two-stage arm seldom does. The advice is sound in that sense. But
-# the second stage adds little to what cross-entropy had reached, as the table says.
+# So the warning is justified: from scratch, $-F_1$ is worse on average even at its best rate, and at the
+# largest rate most of its networks go astray, where the two-stage arm seldom does. The advice is sound in that sense.
+# The second stage adds little to what cross-entropy had reached, as the table says; but on these digits it cannot add much, since
+# the training F1 is nearly 1 when it begins. What it adds where the classes overlap was not tried.
 #
 # Why does the smooth F1 go astray? Look at its gradient with respect to a *logit* $z_s$, where $p_s=\sigma(z_s)$:
 #
@@ -1092,7 +1092,7 @@ for scale in (1, 10, 100):
 # %% [markdown]
 # Both should be 1. The first step takes the maximum; in the second, $y_1=(1-p_1)x_1\approx0$, and the minimum, which
 # was shifted to 0, is at $y_2=0$ as well: they tie. To see how far this goes, scale the scores up, $x=s\,u$ with
-# $u_1>u_2>\dots>u_n=0$ and $s\to\infty$. We prove three statements that the article does not have.
+# $u_1>u_2>\dots>u_n=0$ and $s\to\infty$. We prove three statements that the article does not have. (Its author writes in 2024 {cite:p}`su2024topk` that he cannot prove what one would like: that entries stay between 0 and 1 and keep the order.)
 #
 # **1. For $k<n$ and distinct scores the limit is right**: $p\to(1,\dots,1,0,\dots,0)$ with $k$ ones.
 #
@@ -1328,9 +1328,9 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# ## The obvious repair ties by construction
+# ## A logarithm in the next step ties, unless the softmax is sharpened
 #
-# If a taken entry must not re-enter at $y=0$, why not send it to $-\infty$: $y=x+\log(1-p)$? Try it:
+# If a taken entry must not re-enter at $y=0$, why not send it to $-\infty$: $y=x+\log(1-p)$, with the total $p$ so far? Try it:
 
 
 # %%
@@ -1354,10 +1354,10 @@ print("k = 3:", obvious_repair(x, 3).tolist())
 # The logarithm takes away from the winner precisely what the softmax had left to the others: with $q_1\approx1-\varepsilon$ and
 # $q_2\approx\varepsilon$, both weights are $\varepsilon$. At *every* scale the winner keeps at least as much as the
 # runner-up, because $q_1(1-q_1)-q_2(1-q_2)=(q_1-q_2)(1-q_1-q_2)\ge0$. So the limit is $(1.5,0.5,0,\dots)$ for any
-# distinct scores. With an entry above 1, the third step takes the logarithm of a negative number. Making the softmax
-# sharper than the logarithm, $y=K\,(x+\log(1-p))$ with $K>1$, mends the second step, since the weights become
-# $q_i(1-q_i)^K$ and the winner's $\varepsilon^K$ loses against the runner-up's $\varepsilon$. But entries still pass 1, and then
-# the third step fails again; the last line below shows it.
+# distinct scores. With an entry above 1, the third step takes the logarithm of a negative number.
+#
+# {cite:t}`plotz2018` and {cite:t}`xie2019` do it better, in two respects: the logarithm of each *single* step $r$ is added to the scores, $x\leftarrow x+\log(1-r)$, so that nothing becomes negative; and each step is a sharpened softmax, $r=\operatorname{softmax}(x/\tau)$. For $\tau=1$ the second step is the one above, and ties. With $K=1/\tau>1$ the weights become
+# $q_i(1-q_i)^K$, and the winner's $\varepsilon^K$ loses against the runner-up's $\varepsilon$; the last line below shows it.
 
 # %%
 x = 3 * torch.randn(1000, 6, generator=rng, dtype=torch.float64)
@@ -1372,20 +1372,31 @@ print(
     bool((largest[:, 0] >= largest[:, 1]).all()),
 )
 
+
 # %%
-x, p = (
-    5 * torch.tensor([4.0, 3, 1, 0], dtype=torch.float64),
-    torch.zeros(4).double(),
+def step_by_step(x, k, tau):
+    """The sum of k soft choices, each of which is taken from the scores."""
+    p = torch.zeros_like(x)
+    for _ in range(k):
+        r = torch.softmax(x / tau, -1)
+        x, p = x + torch.log(1 - r), p + r
+    return p
+
+
+x = 5 * torch.tensor([4.0, 3, 2, 1, 0], dtype=torch.float64)
+by_tau = {tau: step_by_step(x, 3, tau) for tau in (1.0, 0.1)}
+for tau, p in by_tau.items():
+    print(f"step by step, τ = {tau}:", [round(v, 2) for v in p.tolist()])
+assert by_tau[1.0].max() > 1.4
+assert torch.allclose(
+    by_tau[0.1], torch.tensor([1.0, 1, 1, 0, 0]).double(), atol=0.01
 )
-for _ in range(2):
-    p = p + torch.softmax(3 * (x + torch.log(1 - p)), -1)
-print("sharper, K = 3, after two steps: an entry above 1:", bool((p > 1).any()))
 
 # %% [markdown]
 # ## One shared threshold repairs the selection
 #
-# Both attempts take the $k$ best one after the other. Take them at once instead: give every score the same
-# smooth step, and move the step until the total is $k$,
+# All of these take the $k$ best one after the other. Take them at once instead: give every score the same
+# smooth step, and move the step until the total is $k$ (this is the limited multi-label projection of {cite:t}`amos2019`, with its gradient, and the threshold form of {cite:t}`su2024topk`),
 #
 # $$p_i=\sigma\bigl(K(x_i-\lambda)\bigr),\qquad\lambda\text{ such that }\sum_ip_i=k.$$
 #
@@ -1435,7 +1446,9 @@ assert repaired
 two = soft_k_max(torch.tensor([40.0, 0]), 2)
 verdict(
     "smoothing.claim4",
-    holds=bool((lost == 0).all() & (above == 0).all()),
+    holds=bool((lost > 0).any() & (above[:-1] > 0).any())
+    and torch.allclose(two, torch.tensor([1.5, 0.5]), atol=1e-3)
+    and repaired,
     measured={
         "x = 40·(1, 0), k = 2": ", ".join(f"{v:.2f}" for v in two),
         "largest share of lost top-k sets (n = 20)": lost.max(),
@@ -1490,8 +1503,7 @@ plt.show()
 # - **Mellowmax** {cite:p}`asadi2017` is $\frac1K\log\frac1n\sum e^{Kx_i}$: the smooth maximum minus $\frac{\log n}K$. It approaches
 #   the maximum from below and is exact when all scores are equal, where {eq}`smoothing-eq3` is worst.
 # - **Sparsemax** {cite:p}`martins2016` and **entmax** {cite:p}`peters2019` replace softmax by maps that reach 0 and 1 exactly at a finite gap.
-# - **Top-k.** The article's author came back to the question in 2024 {cite:p}`su2024topk`, with a threshold
-#   determined by the sum, as in `soft_top_k`. Other steps than $\sigma$ can be moved in the same way:
+# - **Top-k.** The threshold that is determined by the sum {cite:p}`amos2019`, to which the article's author came in 2024 {cite:p}`su2024topk`, is `soft_top_k`. Other steps than $\sigma$ can be moved in the same way:
 #   $\min(1,e^{x-\lambda})$, or the clipped line of the projection on the capped simplex, which is sparse.
 
 # %% mystnb={"figure": {"caption": "Successors. Above: smooth versions of $\\max(t,0)$. Middle: weight of the first of the scores $(t,0,0)$. Below: selection of the first of $(t,1,0,-1)$ for $k=2$ with three steps under one threshold."}, "image": {"alt": "Three panels against t from -4 to 4. Smooth maximum above, mellowmax below the hinge. Softmax never reaches 0 or 1, entmax and sparsemax do, sparsemax soonest. For top-2, the sigmoid is smooth, the exponential reaches one, the clipped line reaches both 0 and 1."}} tags=["hide-input"]

@@ -297,6 +297,9 @@ def soft_top_k(
 ) -> Float[Tensor, "..."]:
     """Smooth indicator of the k largest, pᵢ = σ(K·(xᵢ − λ)) with λ such that Σᵢ pᵢ = k (smoothing.claim4).
 
+    The limited multi-label projection of Amos, Koltun and Kolter (2019), with its gradient; the article's
+    author comes to the same threshold in 2024 (kexue.fm/archives/10373).
+
     K is the sharpness. Entries lie in (0, 1) (all are 1 for k = n), sum to k, keep the order of x,
     and tend to the indicator of the k largest as K → ∞ where the k-th and the (k+1)-th differ. λ is
     solved for to machine precision; the gradient is that of the implicit function,
