@@ -176,6 +176,9 @@ class Reader(nn.Module):
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     set_seed(config.seed, deterministic=True)
+    if torch.cuda.is_available():
+        # Some versions of PyTorch refuse every cumulated sum on CUDA, though only long vectors' differ.
+        torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
     train, valid, test = pairs(config.pairs)
     first, second, label = tensors(train)

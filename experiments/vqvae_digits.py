@@ -4,7 +4,7 @@
     python experiments/vqvae_digits.py --record '*'                 all runs of the book that are not there
     python experiments/vqvae_digits.py --scale gpu                  on the whole of MNIST
 
-The chapter `vqvae` (vqvae.eq9, vqvae.claim5, vqvae.claim6) reads what it records in runs/.
+The chapter `vqvae` (vqvae.from_z, vqvae.claim5, vqvae.claim6) reads what it records in runs/.
 """
 
 import math
@@ -25,7 +25,7 @@ class Config:
     """The settings of one run."""
 
     objective: Literal["straight_through", "from_z"] = "straight_through"
-    """What the decoder is given in training: the codes (vqvae.eq10), or the vectors (vqvae.eq9)."""
+    """What the decoder is given in training: the codes (vqvae.eq10), or the vectors (vqvae.from_z)."""
     num_codes: int = 64
     dim: int = 32
     downsample: int = 4
@@ -69,6 +69,9 @@ OBJECTIVES = {
 }
 
 RECORDINGS = {"vqvae_digits/0": Config(keep_weights=True), **OBJECTIVES}
+# What `make gpu` records, if it is missing: the lower its priority, the sooner. Minutes of one large GPU, by
+# estimate; read without importing this script, so literal.
+GPU_RECORDINGS = {"vqvae_digits_mnist/seed0": {"priority": 5, "minutes": 6, "settings": {"seed": 0}}}
 
 
 class FromVectors(VQVAE):

@@ -159,6 +159,19 @@ def test_a_run_that_stopped_goes_on_to_the_same_end(tmp_path, stop):
     assert not list((tmp_path / "parts").glob("checkpoint-*"))
 
 
+def test_a_run_whose_time_is_up_after_every_step_comes_to_the_same_end(tmp_path, monkeypatch):
+    """Between rows, too: the checkpoint has the metrics of the steps since the last one."""
+    options = {"steps": 27, "every": 12, "keep_weights": True}
+    fit(tmp_path / "whole", **options)
+    monkeypatch.setattr(training, "stop_at", 0.0)
+    for step in range(1, 27):
+        assert fit(tmp_path / "parts", **options)[1] == {"stopped after step": step}
+        assert [p.name for p in (tmp_path / "parts").glob("checkpoint-*")] == [f"checkpoint-{step:09d}"]
+    fit(tmp_path / "parts", **options)
+    for name in ("metrics.csv", "summary.json", "config.json", "weights.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
+
+
 def test_a_checkpoint_that_was_cut_off_is_not_used(tmp_path):
     fit(tmp_path / "whole")
     fit(tmp_path / "parts", stop_after=30)
@@ -506,11 +519,30 @@ def start(*arguments: str | Path, script: Path = SCRIPT) -> subprocess.Popen:
     )
 
 
+def start_in_turn(runs: list, folder: Path, *launcher: str) -> subprocess.Popen:
+    """All runs after each other in one Python, or in each that a launcher starts; what they say is in `log`."""
+    folder.mkdir()
+    (folder / "runs.json").write_text(json.dumps(runs))
+    command = [
+        sys.executable,
+        *launcher,
+        str(ROOT / "tests" / "experiments_in_turn.py"),
+        str(folder / "runs.json"),
+    ]
+    with (folder / "log").open("w") as log:
+        return subprocess.Popen(command, env=environment(), stdout=log, stderr=log)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda path: path.stem)
+def test_every_experiment_has_the_same_command_line(path):
+    """So that experiments_in_turn.py, which calls it without starting a Python, does what a user does."""
+    call = f'training.command_line("{path.stem}", SCALES, RECORDINGS, run)'
+    assert path.read_text("utf-8").endswith(f'\n\nif __name__ == "__main__":\n    {call}\n')
+
+
 @pytest.mark.house
 def test_a_run_that_was_killed_ends_in_the_same_summary(tmp_path):
     options = [*SMALL, "--steps", "200", "--every", "10"]
-    whole = start(*options, "--folder", tmp_path / "whole")
-    assert whole.wait() == 0, whole.stderr.read()
     killed = start(*options, "--folder", tmp_path / "killed")
     deadline = time.monotonic() + 120
     while not list((tmp_path / "killed").glob("checkpoint-*[0-9]")) and time.monotonic() < deadline:
@@ -518,12 +550,16 @@ def test_a_run_that_was_killed_ends_in_the_same_summary(tmp_path):
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / "summary.json").exists()
-    again = start(*options, "--folder", tmp_path / "killed")
-    out, err = again.communicate()
-    assert again.returncode == 0, err
+    # The other half first, so that it begins in a new process; then the whole, in the same.
+    runs = [
+        ["gumbel_vae", [*options, "--folder", str(tmp_path / name)], None] for name in ("killed", "whole")
+    ]
+    both = start_in_turn(runs, tmp_path / "both")
+    said = tmp_path / "both" / "log"
+    assert both.wait() == 0, said.read_text()
     for name in ("summary.json", "metrics.csv"):
         assert (tmp_path / "whole" / name).read_text() == (tmp_path / "killed" / name).read_text()
-    assert json.loads(out) == json.loads((tmp_path / "whole" / "summary.json").read_text())
+    assert said.read_text().count((tmp_path / "whole" / "summary.json").read_text()) == 2
 
 
 # A codebook with restarts, whose averages and choices are over the vectors of all processes.
@@ -572,7 +608,7 @@ WORDS = [
 ]
 
 
-# Few words, no dropout. Evaluation takes a second, so that it comes every 20 steps; until then each is recorded.
+# Few words, no dropout. Evaluation takes a second, so that it comes every 30 steps; the first 20 are recorded.
 PREDICTED = [
     "--hidden-sizes",
     "16",
@@ -623,65 +659,90 @@ NAMED = [*TINY, "--task", "names", "--no-pretrained", "--batch-size", "16"]
 TAGGED = [*TINY, "--crf", "--no-pretrained", "--batch-size", "16"]
 
 
+@dataclass(frozen=True)
+class Compared:
+    """An experiment in small: how often it is recorded, and how near two processes come to one."""
+
+    script: str
+    options: list[str]
+    every: int = 1
+    tolerance: float = 2e-5
+
+    def run(self, folder: Path, *more: str, stop_after: int | None = None):
+        """As experiments_in_turn.py reads it."""
+        options = [*self.options, "--steps", "60", "--every", str(self.every), "--folder", str(folder), *more]
+        return [self.script, options, stop_after]
+
+
+COMPARED = {
+    "gumbel": Compared("gumbel_vae", [*SMALL, "--estimator", "gumbel", "--learning-rate", "1e-2"]),
+    "rloo": Compared("gumbel_vae", [*SMALL, "--estimator", "rloo", "--learning-rate", "1e-2"]),
+    "vqvae": Compared("vqvae_digits", QUANTISED),
+    "masking": Compared("masking_reviews", CLASSIFIED, 30),
+    "infomap": Compared("infomap_words", WORDS),
+    # In bfloat16, whose digits are three: gradients of halves are rounded before they are added.
+    "onlstm": Compared("onlstm_language_model", PREDICTED, 30, 2e-3),
+    "logic": Compared("onlstm_logic", INFERRED, 30, 1e-2),
+    "both": Compared("decoding_seq2seq", ["--model", "both", *WRITTEN], 30, 1e-2),
+    "apart": Compared("decoding_seq2seq", ["--model", "apart", *WRITTEN], 30, 1e-2),
+    "pretraining": Compared("reading_pretraining", PRETRAINED, 30, 2e-3),
+    "mlm": Compared("reading_comprehension", [*NAMED, "--head", "mlm"], 30, 1e-2),
+    "seq2seq": Compared("reading_comprehension", [*NAMED, "--head", "seq2seq"], 30, 1e-2),
+    "segmentation": Compared("reading_segmentation", TAGGED, 30, 1e-2),
+}
+
+
 @pytest.mark.house
-@pytest.mark.parametrize(
-    ("script", "options", "every", "tolerance"),
-    [
-        ("gumbel_vae", [*SMALL, "--estimator", "gumbel", "--learning-rate", "1e-2"], 1, 2e-5),
-        ("gumbel_vae", [*SMALL, "--estimator", "rloo", "--learning-rate", "1e-2"], 1, 2e-5),
-        ("vqvae_digits", QUANTISED, 1, 2e-5),
-        ("masking_reviews", CLASSIFIED, 1, 2e-5),
-        ("infomap_words", WORDS, 1, 2e-5),
-        # In bfloat16, whose digits are three: gradients of halves are rounded before they are added.
-        ("onlstm_language_model", PREDICTED, 20, 2e-3),
-        ("onlstm_logic", INFERRED, 20, 1e-2),
-        ("decoding_seq2seq", ["--model", "both", *WRITTEN], 20, 1e-2),
-        ("decoding_seq2seq", ["--model", "apart", *WRITTEN], 20, 1e-2),
-        ("reading_pretraining", PRETRAINED, 20, 2e-3),
-        ("reading_comprehension", [*NAMED, "--head", "mlm"], 20, 1e-2),
-        ("reading_comprehension", [*NAMED, "--head", "seq2seq"], 20, 1e-2),
-        ("reading_segmentation", TAGGED, 20, 1e-2),
-    ],
-    ids=[
-        *("gumbel", "rloo", "vqvae", "masking", "infomap", "onlstm", "logic", "both", "apart"),
-        *("pretraining", "mlm", "seq2seq", "segmentation"),
-    ],
-)
-def test_two_processes_follow_the_curve_of_one(tmp_path, script, options, every, tolerance):
-    options = [*options, "--steps", "60", "--every", str(every)]
-    script = ROOT / "experiments" / f"{script}.py"
-    one = start(*options, "--folder", tmp_path / "one", script=script)
+def test_two_processes_follow_the_curve_of_one(tmp_path, subtests):
+    """One Python has all experiments alone, two have all of them together."""
+    alone = [case.run(tmp_path / name / "one") for name, case in COMPARED.items()]
+    alone += [
+        case.run(tmp_path / name / "other", "--seed", "1", stop_after=training.FIRST)
+        for name, case in COMPARED.items()
+    ]
+    together = [case.run(tmp_path / name / "two") for name, case in COMPARED.items()]
     # Not `accelerate launch --cpu --num_processes 2`: accelerate 1.15 starts one process for it, and says nothing.
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [sys.executable, *launch, str(script), *options, "--folder", str(tmp_path / "two")]
-    two = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    assert two.returncode == 0, two.stderr
-    assert one.wait() == 0, one.stderr.read()
-    runs = [Run(tmp_path / name) for name in ("one", "two")]
-    assert [run.environment["processes"] for run in runs] == [1, 2]
-    curves = [run.curve("loss")[1] for run in runs]
-    assert len(curves[0]) == len(curves[1]) >= 40 / every
-    first = [run.metrics["loss"][run.metrics["step"] <= 60] for run in runs]
-    np.testing.assert_allclose(*first, rtol=tolerance)
-    assert first[0][-max(1, 10 // every) :].mean() < 0.9 * first[0][:10].mean()
-    # The curve is not trivially the same: another seed gives another.
-    other = start(*options, "--seed", "1", "--folder", tmp_path / "other", script=script)
-    assert other.wait() == 0
-    assert not np.allclose(Run(tmp_path / "other").metrics["loss"], first[0], rtol=5 * max(tolerance, 2e-4))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    started = [
+        start_in_turn(alone, tmp_path / "alone"),
+        start_in_turn(together, tmp_path / "together", *launcher),
+    ]
+    for name, process in zip(("alone", "together"), started, strict=True):
+        assert process.wait() == 0, (tmp_path / name / "log").read_text()
+    for name, case in COMPARED.items():
+        with subtests.test(name):
+            runs = [Run(tmp_path / name / processes) for processes in ("one", "two")]
+            assert [run.environment["processes"] for run in runs] == [1, 2]
+            curves = [run.curve("loss")[1] for run in runs]
+            assert len(curves[0]) == len(curves[1]) >= 40 / case.every
+            first = [run.metrics["loss"][run.metrics["step"] <= 60] for run in runs]
+            np.testing.assert_allclose(*first, rtol=case.tolerance)
+            assert first[0][-max(1, 10 // case.every) :].mean() < 0.9 * first[0][:10].mean()
+            # The curve is not trivially the same: another seed gives another, of which the first steps show it.
+            one, other = (
+                replay.first_steps(Run(tmp_path / name / seed).metrics, "loss") for seed in ("one", "other")
+            )
+            assert len(one) == len(other) == training.FIRST
+            assert not np.allclose(other, one, rtol=5 * max(case.tolerance, 2e-4))
 
 
 @pytest.mark.house
-def test_the_command_line_explains_itself():
-    for arguments, code, text in (
-        (["--help"], 0, "--learning-rate"),
-        (["--estimator", "magic"], 2, "magic"),
-        (["--record", "x", "--seed", "3"], 2, "--record goes alone"),
-        (["--scale", "huge"], 2, "invalid choice"),
+def test_the_command_line_explains_itself(monkeypatch, capsys):
+    process = start("--help")
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "--learning-rate" in out
+    script = replay.experiment(SCRIPT)
+    for arguments, text in (
+        (["--estimator", "magic"], "magic"),
+        (["--record", "x", "--seed", "3"], "--record goes alone"),
+        (["--scale", "huge"], "invalid choice"),
     ):
-        process = start(*arguments)
-        out, err = process.communicate()
-        assert process.returncode == code
-        assert text in out + err
+        monkeypatch.setattr(sys, "argv", [SCRIPT.name, *arguments])
+        with pytest.raises(SystemExit) as left:
+            training.command_line("gumbel_vae", script.SCALES, script.RECORDINGS, script.run)
+        assert left.value.code == 2
+        assert text in "".join(capsys.readouterr())
 
 
 def test_the_command_line_chooses_runs_and_folders(monkeypatch, tmp_path, capsys):
@@ -745,77 +806,6 @@ def test_the_readers_have_the_best_settings_tried_and_a_rate_between_others(head
     ]
     rates = [run.config["learning_rate"] for run in alike]
     assert min(rates) < best.config["learning_rate"] < max(rates)
-
-
-NAME = "gumbel_vae_sweep/gumbel-lr0.003-tau0.2"
-
-
-@pytest.fixture(scope="module")
-def first_steps(tmp_path_factory):
-    """The first steps of a recorded run, run again once."""
-    folder = tmp_path_factory.mktemp("first_steps")
-    script, config = replay.declared()[NAME]
-    script.run(config, folder, stop_after=replay.FIRST)
-    return folder
-
-
-@pytest.fixture
-def again(first_steps, monkeypatch):
-    """Whoever runs them gets these, as they are always the same."""
-    script, declared = replay.declared()[NAME]
-
-    def run(config, folder, stop_after):
-        assert (config, stop_after) == (declared, replay.FIRST)
-        shutil.copytree(first_steps, folder, dirs_exist_ok=True)
-
-    monkeypatch.setattr(script, "run", run)
-
-
-@pytest.fixture
-def copied(tmp_path, again):
-    """A copy of a recorded run, and what `replay` says of it."""
-    folder = tmp_path / NAME
-    shutil.copytree(ROOT / "runs" / NAME, folder)
-    return folder, lambda: replay.problems(folder, *replay.declared()[NAME])
-
-
-@pytest.mark.house
-@pytest.mark.parametrize(
-    "name",
-    [NAME, "gumbel_vae_sweep/rloo-lr0.001-encoder0.1", "gumbel_vae_score_baseline/1", "gumbel_vae_score/0"],
-)
-def test_an_untouched_run_replays(name):
-    assert replay.problems(ROOT / "runs" / name, *replay.declared()[name]) == []
-
-
-@pytest.mark.slow
-def test_replaying_everything_says_what_is_wrong(tmp_path, again, monkeypatch, capsys):
-    shutil.copytree(ROOT / "runs" / NAME, tmp_path / "runs" / NAME)
-    monkeypatch.setattr(replay, "ROOT", tmp_path)
-    declared = replay.declared(ROOT)
-    monkeypatch.setattr(replay, "declared", lambda: {NAME: declared[NAME]})
-    monkeypatch.setattr(sys, "argv", ["replay.py", "--jobs", "1"])
-    assert replay.main() == 0
-    assert "1 recorded runs replayed: the same." in capsys.readouterr().out
-    shutil.copytree(ROOT / "runs" / NAME, tmp_path / "runs" / "another" / "0")
-    assert replay.main() == 1
-    assert "another/0: no script declares this run" in capsys.readouterr().out
-    shutil.rmtree(tmp_path / "runs" / "another")
-    edit(tmp_path / "runs" / NAME / "metrics.csv", lambda lines: lines[:-1])
-    assert replay.main() == 1
-    assert "metrics.csv is not the file that was recorded" in capsys.readouterr().out
-
-
-def test_a_run_whose_data_cannot_be_had_is_named_and_is_no_failure(monkeypatch, capsys):
-    def absent(*_):
-        raise FileNotFoundError("brown.zip (3 MB) could not be downloaded")
-
-    monkeypatch.setattr(replay, "problems", absent)
-    monkeypatch.setattr(sys, "argv", ["replay.py", "gumbel_vae_score/0", "--jobs", "1"])
-    assert replay.main() == 0
-    out = capsys.readouterr().out
-    assert "gumbel_vae_score/0: not replayed, since its data cannot be had: brown.zip" in out
-    assert "0 recorded runs replayed" in out
 
 
 @pytest.mark.house
@@ -1490,64 +1480,3 @@ def test_photographs_of_a_folder_are_split_by_their_names(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="images must hold photographs for train, valid, test too, got"):
         script.photographs(str(tmp_path / "empty"))
-
-
-def edit(path: Path, change) -> None:
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(change(lines)))
-
-
-def another_digit(line: str) -> str:
-    values = line.split(",")
-    values[2] = f"{1.01 * float(values[2]):.7g}"
-    return ",".join(values)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda lines: [*lines[:5], another_digit(lines[5]), *lines[6:]],
-        lambda lines: [*lines[:-2], another_digit(lines[-2]), lines[-1]],
-        lambda lines: [*lines[:-1], another_digit(lines[-1])],
-        lambda lines: lines[:-1],
-    ],
-    ids=["a first step", "a later row", "the last row", "a row less"],
-)
-def test_an_edited_metrics_csv_is_noticed(copied, change):
-    folder, found = copied
-    edit(folder / "metrics.csv", change)
-    assert any("metrics.csv is not the file that was recorded" in problem for problem in found())
-
-
-def test_an_edit_of_the_first_steps_is_noticed_even_with_a_new_hash(copied):
-    folder, found = copied
-    edit(folder / "metrics.csv", lambda lines: [*lines[:5], another_digit(lines[5]), *lines[6:]])
-    path = folder / "environment.json"
-    path.write_text(
-        json.dumps(
-            Run(folder).environment
-            | {"sha256": {"metrics.csv": training.sha256((folder / "metrics.csv").read_bytes())}}
-        )
-    )
-    assert any("loss at step 5 is recorded as" in problem for problem in found())
-
-
-@pytest.mark.parametrize(
-    "change", [{"loss": 1.0}, {"test_elbo": -1.0}, {"steps": 4000}, {"diverged after step": 3}]
-)
-def test_an_edited_summary_is_noticed(copied, change):
-    folder, found = copied
-    path = folder / "summary.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    assert any("summary.json is not the file that was recorded" in problem for problem in found())
-
-
-def test_other_edits_are_noticed(copied):
-    folder, found = copied
-    path = folder / "environment.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "sha256": {}}))
-    assert sum("is not the file that was recorded" in problem for problem in found()) == 3
-    edit(folder / "config.json", lambda lines: [line.replace("3000", "3001") for line in lines])
-    assert any("config.json is not what the script declares" in problem for problem in found())
-    (folder / "metrics.csv").unlink()
-    assert any("no metrics.csv" in problem for problem in found())

@@ -37,7 +37,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+# What CUDA needs to be deterministic; read when it is first used.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 FIRST = 20  # that many steps are recorded one by one: what `replay` runs again
+
+stop_at: float | None = None
+"""A time, of time.monotonic(), at which `train` writes a checkpoint and leaves; in one process only."""
 
 Metrics = Mapping[str, float]
 
@@ -158,13 +164,14 @@ def train(
             written; the first 20 steps are recorded one by one besides.
         evaluate: metrics of the model, on data held out for choosing settings.
         finish: metrics of the trained model, for the summary. What it writes into the folder besides, as
-            CSV files, belongs to the run.
+            CSV and PNG files, belongs to the run.
         schedule: factor of the learning rate at each step, from 0.
         max_norm: gradients are scaled down to this norm.
         bf16: compute the loss under autocast to bfloat16.
         keep_weights: write the weights in half precision, those of frozen parameters excepted.
         stop_after: leave after this step, unfinished, with the metrics so far and the last checkpoint:
-            for `replay` and tests.
+            for `replay` and tests. At the time `stop_at` of this module it leaves, too, with a checkpoint of
+            the last step.
 
     Returns:
         The content of summary.json, which is steps, the last metrics and those of `finish`. If the loss
@@ -195,7 +202,7 @@ def train(
     rates = [group["lr"] for group in optimizer.param_groups]
     done = record.resume()
     began, spent = time.perf_counter(), record.seconds
-    window: dict[str, list[float]] = defaultdict(list)
+    window = record.window
     quiet = not (accelerator.is_main_process and sys.stderr.isatty())
     bar = tqdm(initial=done, total=steps, desc=str(folder), leave=False, disable=quiet)
     model.train()
@@ -232,6 +239,13 @@ def train(
             window.clear()
             record.seconds = spent + time.perf_counter() - began
             record.checkpoint(index + 1)
+        if _time_is_up(accelerator) and index + 1 < steps:
+            if window:  # else the checkpoint has just been written
+                record.seconds = spent + time.perf_counter() - began
+                record.checkpoint(index + 1)
+            bar.close()
+            record.write_metrics()
+            return {"stopped after step": index + 1}
     bar.close()
     if stop_after is not None and stop_after < steps:
         record.write_metrics()
@@ -239,6 +253,11 @@ def train(
     last = {name: value for name, value in record.rows[-1].items() if name not in ("step", "span")}
     summary = {"steps": steps, **last, **_evaluated(finish, bare, accelerator)}
     return record.finish(summary, bare if keep_weights else None)
+
+
+def _time_is_up(accelerator: Any) -> bool:
+    # Several processes might decide differently, and then wait for each other.
+    return stop_at is not None and accelerator.num_processes == 1 and time.monotonic() >= stop_at
 
 
 def _checked(result: Any) -> tuple[Tensor, dict[str, Any]]:
@@ -310,6 +329,8 @@ class _Record:
             raise TypeError(f"config must be a dataclass with an int seed, got {config!r}")
         self.folder, self.accelerator, self.length = folder, accelerator, [steps, every]
         self.rows: list[dict[str, float]] = []
+        self.window: dict[str, list[float]] = defaultdict(list)
+        """Metrics of the steps since the last row with `every`."""
         self.seconds = 0.0
         path = folder / "config.json"
         if path.is_file() and (different := different_settings(json.loads(path.read_text("utf-8")), config)):
@@ -344,6 +365,7 @@ class _Record:
                 f"folder {self.folder} holds steps, every = {progress['length']}, got {self.length}"
             )
         self.rows, self.seconds = progress["rows"], progress["seconds"]
+        self.window.update(progress.get("window", {}))
         return progress["step"]
 
     def checkpoint(self, step: int) -> None:
@@ -358,7 +380,13 @@ class _Record:
         if self.accelerator.is_main_process:
             _write_json(
                 partial / "progress.json",
-                {"step": step, "length": self.length, "seconds": self.seconds, "rows": self.rows},
+                {
+                    "step": step,
+                    "length": self.length,
+                    "seconds": self.seconds,
+                    "rows": self.rows,
+                    "window": self.window,
+                },
             )
             partial.rename(self.folder / f"checkpoint-{step:09d}")
             for folder in older:
@@ -378,7 +406,8 @@ class _Record:
         self.summary = {name: _rounded(name, value) for name, value in summary.items()}
         self.write_metrics()
         if self.accelerator.is_main_process:
-            files = ["config.json", *sorted(path.name for path in self.folder.glob("*.csv"))]
+            written = (path.name for kind in ("*.csv", "*.png") for path in self.folder.glob(kind))
+            files = ["config.json", *sorted(written)]
             if model is not None:
                 _save_weights(model, self.folder / "weights.safetensors")
                 files.append("weights.safetensors")
