@@ -26,7 +26,7 @@ endif
 
 .NOTPARALLEL: # all of them write to _build
 .DEFAULT_GOAL := help
-.PHONY: help venv book html test test-hard unit notebooks browser links check format lab run sync ledger bench mutants replay clean writable
+.PHONY: help venv book html test test-hard unit notebooks browser links check format lab run sync ledger bench mutants gpu replay clean writable
 
 help: ## show this list
 	@echo "Executable Scientific Spaces"
@@ -112,6 +112,10 @@ mutants: venv ## mutation tests of src/kexue, or of one module: make mutants SLU
 
 replay: venv ## run the first steps of every recorded run again and compare
 	@$(PY) tools/replay.py
+
+gpu: ## on a machine with CUDA: tests, GPU cells, benchmarks, recordings, in MINUTES=8 (PYTHON holds PyTorch)
+	@$(PYTHON) tools/gpu.py run --minutes $(if $(filter file undefined,$(origin MINUTES)),8,$(MINUTES)) \
+	  --out "$(BUILD)/gpu" $(if $(PACK),--pack "$(PACK)")
 
 clean: ## remove what was built (not .venv)
 	rm -rf "$(BUILD)" mutants .coverage .mypy_cache .ruff_cache .hypothesis .benchmarks
