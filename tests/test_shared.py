@@ -17,7 +17,6 @@ import zipfile
 from pathlib import Path
 
 import execute
-import install
 import matplotlib as mpl
 import nbformat
 import numpy as np
@@ -974,90 +973,6 @@ def test_run_writes_outputs_back_and_keeps_ids(workshop, tmp_path, capsys, monke
     script.write_text("# %%\nimport time\ntime.sleep(60)\n")
     assert execute.run("one") == 1
     assert "timed out" in capsys.readouterr().err
-
-
-@pytest.fixture
-def installer(tmp_path, monkeypatch):
-    """tools/install.py without pip: records the commands; `answers` gives their exit codes."""
-    calls, answers = [], {}
-
-    def call(command, **_):
-        calls.append(" ".join(command))
-        return next((code for part, code in answers.items() if part in calls[-1]), 0)
-
-    monkeypatch.setattr(install.subprocess, "call", call)
-    monkeypatch.setattr(install.subprocess, "check_output", lambda *_, **__: b"3.11\n")
-    monkeypatch.setattr(install.sys, "version_info", (3, 11, 4))
-    monkeypatch.delenv("ASKED_PYTHON", raising=False)
-    return tmp_path / "venv", calls, answers
-
-
-def test_install_only_when_something_changed(installer, monkeypatch):
-    folder, calls, _ = installer
-    assert install.main(str(folder)) == 0
-    assert any("pip install" in call and "--constraint constraints.txt" in call for call in calls)
-    calls.clear()
-    monkeypatch.setattr(install.sys, "version_info", (3, 9, 1))  # what is installed does not care
-    assert install.main(str(folder)) == 0
-    assert calls == []
-    monkeypatch.setenv("ASKED_PYTHON", "python3.9")
-    assert "holds Python 3.11. To change it, remove the folder" in install.main(str(folder))
-    monkeypatch.delenv("ASKED_PYTHON")
-    monkeypatch.setattr(install.sys, "version_info", (3, 11, 4))
-    monkeypatch.setattr(install, "fingerprint", lambda version: version + " other")
-    assert install.main(str(folder)) == 0
-    assert any("pip install" in call for call in calls)
-
-
-def test_install_depends_on_place_and_versions(monkeypatch, tmp_path):
-    (tmp_path / "pyproject.toml").write_text("a")
-    (tmp_path / "constraints.txt").write_text("b")
-    seen = {install.fingerprint("3.11"), install.fingerprint("3.12")}
-    monkeypatch.setattr(install, "ROOT", str(tmp_path))
-    seen.add(install.fingerprint("3.11"))
-    for name in ("pyproject.toml", "constraints.txt"):
-        (tmp_path / name).write_text("c")
-        seen.add(install.fingerprint("3.11"))
-    assert len(seen) == 5
-
-
-def test_install_without_a_network(installer):
-    folder, _, answers = installer
-    answers.update({"pip install": 1, "import kexue": 0})
-    assert install.main(str(folder)) == 0  # goes on with what is there
-    answers["import kexue"] = 1
-    assert "Without a network, nothing can" in install.main(str(folder))
-    assert not (folder / install.STAMP).exists()  # the next call tries again
-
-
-def test_install_repairs_a_half_made_environment(installer):
-    folder, calls, answers = installer
-    python = Path(install.python_of(str(folder)))
-    python.parent.mkdir(parents=True)
-    python.write_text("")
-    answers["pip --version"] = 1
-    assert install.main(str(folder)) == 0
-    assert any("venv --clear" in call for call in calls)
-    answers["venv --clear"] = 1
-    (folder / install.STAMP).unlink()
-    assert "python3-venv" in install.main(str(folder))
-
-
-def test_install_says_what_is_wrong(installer, monkeypatch):
-    folder, calls, _ = installer
-    assert install.supported() == ((3, 11), (3, 14))
-    monkeypatch.setattr(install.sys, "version_info", (3, 9, 1))
-    assert "needs Python 3.11 to 3.13" in install.main(str(folder))
-    monkeypatch.setattr(install.sys, "version_info", (3, 14, 0))
-    assert "needs Python 3.11 to 3.13" in install.main(str(folder))
-    monkeypatch.setattr(install.sys, "version_info", (3, 12, 1))
-
-    def refuse(*_, **__):
-        raise PermissionError("read-only")
-
-    monkeypatch.setattr(install.os, "makedirs", refuse)
-    assert "OUT=$HOME/kexue" in install.main(str(folder))
-    assert calls == []
 
 
 # --- Licences ----------------------------------------------------------------------------------
