@@ -1,24 +1,41 @@
 """Recorded runs, looked at again: their files, their configuration, and their first steps.
 
-python tools/replay.py              every run in runs/ and every run that a script declares
+python tools/replay.py              within two minutes: the files of all runs, the first steps of some
+python tools/replay.py --minutes 9  as many as fit into nine minutes
+python tools/replay.py --all        all of them; writes runs/replayed.json
 python tools/replay.py gumbel_vae*  those whose name matches
+
+Files are cheap, so that those of every run are compared with their hashes, its configuration with what the
+script declares, its summary with the end of its metrics. The first steps are run again for as many runs as
+fit: first those whose code or data is not what it was when they were last replayed (runs/replayed.json
+says with what), then others, drawn at random. The last line says how many there were, and how many are left
+whose code changed: those are no failure, but nothing is known of them.
+
+runs/replayed.json is committed. --all writes it, --write as well; otherwise it stays as it is, so that
+looking at some runs leaves no trace in the working tree.
 """
 
 import argparse
-import contextlib
+import datetime
 import fnmatch
 import importlib.util
+import json
+import math
 import multiprocessing
 import os
+import random
 import sys
 import tempfile
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import imports
 import numpy as np
 
 from kexue.training import FIRST, Run, different_settings, sha256
@@ -64,11 +81,11 @@ def first_steps(metrics: dict[str, np.ndarray], name: str) -> np.ndarray:
     return metrics[name][alone][first]
 
 
-def problems(folder: Path, module: ModuleType, config: Any) -> list[str]:
-    """What is wrong with a recorded run; nothing, if it can be believed.
+def wrong_files(folder: Path, config: Any) -> list[str]:
+    """What is wrong with the files of a recorded run, without running anything.
 
-    Its files must be those that were hashed, its configuration the declared one, its summary the
-    end of its metrics, and its first steps, run again, must give the recorded numbers.
+    They must be those that were hashed, the configuration the declared one, the summary the end of the
+    metrics.
     """
     run = Run(folder)
     names = ["config.json", "environment.json", "metrics.csv", "summary.json"]
@@ -87,6 +104,12 @@ def problems(folder: Path, module: ModuleType, config: Any) -> list[str]:
         run.metrics["loss"][-1], run.summary["loss"], rtol=1e-6
     ):
         found.append(f"{run.name}: summary.json is not the end of metrics.csv")
+    return found
+
+
+def wrong_steps(folder: Path, module: ModuleType, config: Any) -> list[str]:
+    """In what the first steps of a run, run again, differ from the recorded ones; nothing, if they do not."""
+    run, found = Run(folder), []
     with tempfile.TemporaryDirectory() as temporary:
         module.run(config, Path(temporary), stop_after=FIRST)
         again = Run(Path(temporary)).metrics
@@ -103,22 +126,135 @@ def problems(folder: Path, module: ModuleType, config: Any) -> list[str]:
     return found
 
 
+# --- Which ones --------------------------------------------------------------------------------
+
+
+def fingerprints(runs: Mapping[str, Path]) -> dict[str, str]:
+    """For each run, given with its script, the hash of what its first steps depend on.
+
+    That is the code of the script and of all that it imports from experiments/ and src/kexue, which holds
+    the hashes of downloaded data as well; the locked versions of the packages that these import or name,
+    with the data that ship with them; the recorded configuration and metrics; and the weights of recorded
+    runs that the script names, since it may start from them.
+    """
+
+    def digest(parts: Iterable[str]) -> str:
+        return sha256("\n".join(parts).encode())
+
+    def file(path: Path) -> str:
+        return sha256(path.read_bytes()) if path.is_file() else "none"
+
+    weights = sorted(ROOT.glob("runs/*/*/weights.safetensors"))
+    of_script = {}
+    for script in set(runs.values()):
+        paths = imports.imported(script, [ROOT / "src", ROOT / "experiments"])
+        named = imports.strings(paths)
+        read = [p for p in weights if named & {p.parts[-3], "/".join(p.parts[-3:-1])}]
+        of_script[script] = digest(
+            [
+                *(f"{p.relative_to(ROOT).as_posix()}\n{imports.code(p.read_text('utf-8'))}" for p in paths),
+                *imports.locked(paths, ROOT / "constraints.txt"),
+                *(f"{p.relative_to(ROOT).as_posix()} {file(p)}" for p in read),
+            ]
+        )
+    return {
+        name: digest(
+            [of_script[script], *(file(ROOT / "runs" / name / f) for f in ("config.json", "metrics.csv"))]
+        )
+        for name, script in runs.items()
+    }
+
+
+def in_order(runs: Mapping[str, Path], changed: Set[str], seed: int) -> list[str]:
+    """Those whose code or data changed first, then the others; each script's in turn, as the seed shuffles."""
+    shuffled = sorted(runs)
+    random.Random(seed).shuffle(shuffled)
+    earlier = Counter[tuple[bool, Path]]()
+    place = {}
+    for name in shuffled:
+        group = (name not in changed, runs[name])
+        place[name] = (group[0], earlier[group])
+        earlier[group] += 1
+    return sorted(shuffled, key=lambda name: place[name])
+
+
+def expected_seconds(name: str) -> float:
+    """How long a run's first steps will take, from the time that all its steps took; rather too much."""
+    run = Run(ROOT / "runs" / name)
+    steps = run.summary.get("steps") or run.summary["diverged after step"]
+    return LOADING + TWICE * run.environment["seconds"] / steps * min(FIRST, steps)
+
+
+# Data are read and models built first, which the recorded times do not hold; and on a machine with a slower
+# processor steps take longer.
+LOADING, TWICE = 10.0, 2.0
+
+
+# --- Replaying ---------------------------------------------------------------------------------
+
 MISSING = "not replayed, since its data cannot be had"
 
 
-def problems_of(name: str) -> list[str]:
-    """`problems` of a declared run, or that its data, which must be downloaded, cannot be had."""
+def steps_of(name: str, script: Path) -> list[str]:
+    """`wrong_steps` of a run that a script declares, that it stopped, or that its data cannot be had."""
     try:
-        return problems(ROOT / "runs" / name, *declared()[name])
-    except FileNotFoundError as error:
-        return [f"{name}: {MISSING}: {error}"]
+        module = experiment(script)
+        return wrong_steps(ROOT / "runs" / name, module, module.RECORDINGS[name])
+    except Exception as error:
+        # `data.fetch` names the folder; a recorded file that is missing is a failure
+        if isinstance(error, FileNotFoundError) and "KEXUE_DATA" in str(error):
+            return [f"{name}: {MISSING}: {error}"]
+        return [f"{name}: stopped with {type(error).__name__}: {error}"]
+
+
+def replayed(
+    runs: Mapping[str, Path], seconds: Callable[[str], float], until: float, jobs: int
+) -> Iterator[tuple[str, list[str]]]:
+    """Each run, given with its script, and what is wrong in its first steps; in the order in which they end.
+
+    They begin in the given order. One that would not end before `until`, a time of time.monotonic, is left
+    out; a shorter one after it may still fit.
+    """
+    waiting = list(runs)
+
+    def following() -> str | None:
+        for name in waiting:
+            if time.monotonic() + seconds(name) <= until:
+                waiting.remove(name)
+                return name
+        return None
+
+    if jobs == 1:
+        while name := following():
+            yield name, steps_of(name, runs[name])
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes side by side, not threads
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        running: dict[Future[list[str]], str] = {}
+        while True:
+            while len(running) < jobs and (name := following()):
+                running[pool.submit(steps_of, name, runs[name])] = name
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
 
 
 def main() -> int:
+    began = time.monotonic()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("pattern", nargs="?", default="*")
+    parser.add_argument("--minutes", type=float, default=2.0, help="no run begins that would end later")
+    parser.add_argument("--all", action="store_true", help="all runs, however long it takes; implies --write")
+    parser.add_argument("--write", action="store_true", help="write runs/replayed.json")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=datetime.date.today().toordinal(),
+        help="of the order; the day if not given",
+    )
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count(), help="processes; one for each processor if not given"
     )
@@ -129,19 +265,44 @@ def main() -> int:
     recorded = {f"{p.parent.parent.name}/{p.parent.name}" for p in ROOT.glob("runs/*/*/config.json")}
     found = [f"{name}: no script declares this run" for name in sorted(recorded - set(runs))]
     chosen = [name for name in runs if fnmatch.fnmatch(name, options.pattern)]
-    with contextlib.ExitStack() as stack:
-        replayed: Iterable[list[str]] = map(problems_of, chosen)
-        if options.jobs > 1:
-            os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes side by side, not threads
-            context = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(options.jobs, context))
-            replayed = pool.map(problems_of, chosen)
-        for result in tqdm(replayed, total=len(chosen), leave=False, disable=not sys.stderr.isatty()):
-            found += result
-    wrong = [problem for problem in found if MISSING not in problem]
-    done = len(chosen) - (len(found) - len(wrong))
-    print("\n".join(found + ([] if wrong else [f"{done} recorded runs replayed: the same."])))
-    return bool(wrong)
+    whole = []
+    for name in chosen:
+        wrong = wrong_files(ROOT / "runs" / name, runs[name][1])
+        found += wrong
+        if not wrong:
+            whole.append(name)
+    print(
+        f"{len(whole)} of {len(chosen)} runs whole: files as recorded, configuration as declared.", flush=True
+    )
+
+    path = ROOT / "runs" / "replayed.json"
+    known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    scripts = {name: Path(str(module.__file__)) for name, (module, _) in runs.items()}
+    now = fingerprints(scripts)
+    changed = {name for name in chosen if known.get(name) != now[name]}
+    order = in_order({name: scripts[name] for name in whole}, changed, options.seed)
+    until = math.inf if options.all else began + 60 * options.minutes
+    results = replayed({name: scripts[name] for name in order}, expected_seconds, until, options.jobs)
+    tried, untried = set[str](), list[str]()
+    for name, wrong in tqdm(results, total=len(order), leave=False, disable=not sys.stderr.isatty()):
+        if any(MISSING in problem for problem in wrong):
+            untried += wrong
+            continue
+        tried.add(name)
+        found += wrong
+        if wrong:
+            known.pop(name, None)
+        else:
+            known[name] = now[name]
+    if options.all or options.write:
+        lines = [f"{json.dumps(name)}: {json.dumps(known[name])}" for name in sorted(set(known) & set(runs))]
+        path.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+    print("\n".join([*found, *untried]), end="\n" if found or untried else "")
+    print(
+        f"{len(tried)} of {len(chosen)} replayed, {len(changed - tried)} changed and not yet replayed "
+        f"(seed {options.seed}): {f'{len(found)} differences' if found else 'no difference'}."
+    )
+    return bool(found)
 
 
 if __name__ == "__main__":
