@@ -15,6 +15,7 @@ PY = "$(VENV)/bin/python"
 SPHINX = $(PY) -c "from jupyter_book.cli.main import main; main()" build -W -n --keep-going
 ABSOLUTE_PY = "$$(cd "$(VENV)/bin" && pwd)/python"
 NBVAL = -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with tests/nbval_sanitize.cfg
+STAGES = venv unit notebooks html links browser
 # Two cores: chapters side by side beat one chapter on two threads.
 WORKERS ?= auto
 
@@ -48,20 +49,22 @@ html: writable venv ## build the book from the committed outputs, in seconds
 	@test -f "$(HTML)/index.html"
 	@echo "The book: open $$(cd "$(HTML)" && pwd)/index.html"
 
-test: ## prove it: unit tests, pairs, ledger, notebooks, strict build, browser, links
-	@$(MAKE) --no-print-directory unit
-	@$(MAKE) --no-print-directory notebooks
-	@$(MAKE) --no-print-directory html
-	@$(MAKE) --no-print-directory links
-	@$(MAKE) --no-print-directory browser
-	@echo "All tests passed."
+test: ## prove it: unit tests, pairs, ledger, notebooks, strict build, links, browser; how long each takes
+	@table=; total=0; for stage in $(STAGES); do \
+	  began=$$(date +%s); $(MAKE) --no-print-directory $$stage && failed= || failed=" failed"; \
+	  took=$$(($$(date +%s) - began)); total=$$((total + took)); \
+	  table="$$table$$(printf '%-10s %5d s' $$stage $$took)$$failed\n"; test -z "$$failed" || break; \
+	done; printf '%b%-10s %5d s\n' "$$table" total $$total; \
+	test -z "$$failed" && echo "All tests passed." || { echo "Failed: $$stage"; exit 1; }
 
 unit: writable venv
-	@$(PY) -m pytest tests --ignore tests/test_book.py -q -n $(WORKERS) --dist loadscope --cov --cov-report=term --evidence "$(BUILD)/evidence.json"
+	@COVERAGE_CORE=$$($(PY) -c "import sys; print('sysmon' if sys.version_info >= (3, 12) else 'ctrace')") \
+	  $(PY) -m pytest tests --ignore tests/test_book.py -q -n $(WORKERS) --dist worksteal --cov --cov-report=term --evidence "$(BUILD)/evidence.json"
 	@$(PY) tools/ledger_page.py check --evidence "$(BUILD)/evidence.json"
 
+# The largest first, so that no worker is idle for long in the end.
 notebooks: venv
-	@$(PY) -m pytest $(patsubst %.py,%.ipynb,$(wildcard chapters/*.py)) $(NBVAL) -q -n $(WORKERS) --dist loadscope
+	@$(PY) -m pytest $(patsubst %.py,%.ipynb,$(shell ls -S chapters/*.py)) $(NBVAL) -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 browser: venv # the page must be there: make html
 	@$(PY) -m pytest tests/test_book.py -q -rs -n $(WORKERS) --html-dir "$(HTML)"
@@ -110,8 +113,8 @@ mutants: venv ## mutation tests of src/kexue, or of one module: make mutants SLU
 	@OMP_NUM_THREADS=1 $(PY) -m mutmut run $(if $(SLUG),"kexue.$(SLUG)*")
 	@$(PY) -m mutmut results
 
-replay: venv ## run the first steps of every recorded run again and compare
-	@$(PY) tools/replay.py
+replay: venv ## recorded runs: all files, then as many first steps as fit into MINUTES=2; ALL=1: all of them
+	@$(PY) tools/replay.py $(if $(ALL),--all) $(if $(filter-out file undefined,$(origin MINUTES)),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 gpu: ## on a machine with CUDA: tests, GPU cells, benchmarks, recordings, in MINUTES=8 (PYTHON holds PyTorch)
 	@$(PYTHON) tools/gpu.py run --minutes $(if $(filter file undefined,$(origin MINUTES)),8,$(MINUTES)) \
