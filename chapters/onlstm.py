@@ -62,13 +62,12 @@ F64 = torch.float64
 # text. An LSTM may learn that by itself, but nobody can say which of its neurons does what: their order means nothing.
 #
 # The idea of this chapter {cite:p}`su2019onlstm,shen2019onlstm` is to *give* the order a meaning. Low neurons are for what is short, high ones for what lasts. At each word the network decides two things only: down to which level the past has a claim to the memory,
-# and up to which level the new word has one. Below, by hand: seven words, six levels, and for every level and every word, who wrote what is remembered there. (Where both have a claim, here the new word wins.)
+# and up to which level the new word has one. Below, by hand: seven words, six levels, and for every level and every word, who wrote what is remembered there. (Here the two claims meet in one level, where the new word wins; the highest level keeps what stood there before the sentence.)
 
 # %% tags=["hide-input"]
 WORDS = ["the₁", "old", "cat", "sat", "on", "the₂", "mat"]
 # By hand: the past has a claim to this level and those above, the word to this level and those below.
-D_F = [2, 1, 0, 4, 3, 2, 0]
-D_I = [5, 1, 0, 4, 3, 2, 0]
+LEVELS = [2, 1, 0, 4, 3, 2, 0]
 
 
 def draw_tree(ax, tree, fontsize=11):
@@ -95,25 +94,38 @@ def draw_tree(ax, tree, fontsize=11):
     ax.axis("off")
 
 
-# %% mystnb={"figure": {"caption": "Above: the memory after each word, a column. A cell shows the word that wrote it, each word in its colour. High levels keep their content for long, low ones change with every word. Below: the tree that the levels imply, since a word that takes the memory over up to a high level begins something new.", "name": "onlstm-idea"}, "image": {"alt": "A grid of six levels and seven words. The top row holds the first word throughout; the row below changes at sat; lower rows change more and more often. Below it a binary tree over the old cat sat on the mat, which splits before sat first."}} tags=["hide-input"]
-def memory_by_hand(d_f, d_i, n):
-    """Which word wrote each level, after each word: (n, T)."""
+# %% mystnb={"figure": {"caption": "Above: the memory after each word, a column. A cell shows the word that wrote it, each word in its colour; a dot is what was there before the sentence. High levels keep their content for long, low ones change with every word. Below: the tree that the levels imply: the word that writes up to the highest level begins something new.", "name": "onlstm-idea"}, "image": {"alt": "A grid of six levels and seven words. The top row keeps what was there before; the row below changes at sat only; lower rows change more often. Below it a binary tree over the old cat sat on the mat, which splits before sat first."}} tags=["hide-input"]
+def memory_by_hand(levels, n):
+    """Which word wrote each level, after each word, 0 for none: (n, T)."""
     c, columns = torch.zeros(n, dtype=F64), []
-    for t, (f, i) in enumerate(zip(d_f, d_i)):
+    for t, level in enumerate(levels):
         new = torch.full((n,), t + 1.0, dtype=F64)
         forget, take = torch.zeros_like(c), torch.ones_like(c)
         # Where both claim a level, here the new word wins: f = 0, i = 1.
-        c = segmented_update(c, new, forget, take, f, i)
+        c = segmented_update(c, new, forget, take, level, level)
         columns.append(c)
     return torch.stack(columns, 1).long()
 
 
-wrote = memory_by_hand(D_F, D_I, 6)
-tree = tree_from_levels(WORDS, D_F)
+wrote = memory_by_hand(LEVELS, 6).numpy()
+tree = tree_from_levels(WORDS, LEVELS)
+# The levels that one sees: how high each word writes. The tree is theirs.
+shown = [int(np.flatnonzero(wrote[:, t] == t + 1).max()) for t in range(7)]
+assert shown == LEVELS
+assert tree_from_levels(WORDS, shown) == tree
+assert tree == [["the₁", ["old", "cat"]], ["sat", ["on", ["the₂", "mat"]]]]
 fig, (ax, below) = plotting.panels(2, height=2.4)
-ax.imshow(wrote, cmap="Set3", origin="lower", aspect="auto", vmin=1, vmax=12)
-for (level, t), who in np.ndenumerate(wrote.numpy()):
-    ax.text(t, level, WORDS[who - 1], ha="center", va="center", fontsize=9)
+ax.imshow(
+    np.ma.masked_equal(wrote, 0),
+    cmap="Set3",
+    origin="lower",
+    aspect="auto",
+    vmin=1,
+    vmax=12,
+)
+for (level, t), who in np.ndenumerate(wrote):
+    name = WORDS[who - 1] if who else "·"
+    ax.text(t, level, name, ha="center", va="center", fontsize=9)
 ax.set(
     ylabel="level",
     xticks=range(7),
@@ -420,8 +432,8 @@ verdict(
 )
 
 # %% [markdown]
-# The article explains its formula in words: that $\tilde f_t-\omega_t$ is 1 *from* $\max(d_f,d_i)$ on and $\tilde i_t-\omega_t$ is 1 from 0 *to* $\min(d_f,d_i)$, while the braces under the formula say *greater than* $\max$ and *less than* $\min$. Each of the two readings
-# is right in one case and wrong in the other:
+# The article explains its formula in words. What only one side claims is its range less the intersection, it says, which is so. In other words, $\tilde f_t-\omega_t$ is 1 *from* $\max(d_f,d_i)$ on and $\tilde i_t-\omega_t$ is 1 from 0 *to* $\min(d_f,d_i)$; the braces under the formula say *greater than* $\max$ and *less than* $\min$. Each of these two
+# is right in one case and off by one place in the other:
 
 
 # %%
@@ -448,16 +460,13 @@ print("in the text ", {case: ok[0] for case, ok in found.items()})
 print("in the brace", {case: ok[1] for case, ok in found.items()})
 
 # %% [markdown]
-# A slip, and a harmless one, since code follows the formula. The article makes a second one where it repeats master gates for several neurons: its example is $[0.1,0.9]$. A master forget gate is a cumulative sum of probabilities, so its last entry is always 1; a master input
-# gate begins with 1. No logits give $[0.1,0.9]$.
+# A slip of one phrase, and a harmless one, since code follows the formula.
 
 # %%
-drawn = cumax(torch.randn(1000, 2, generator=rng, dtype=F64))
-no_such_gate = bool(((drawn[:, 1] - 1).abs() < 1e-12).all())
 verdict(
     "onlstm.segments",
     holds=found["overlap"][0] and found["gap"][0],
-    restricted=found["gap"][0] and not found["overlap"][0] and no_such_gate,
+    restricted=found["gap"][0] and found["overlap"][1],
 )
 
 # %% [markdown]
@@ -527,7 +536,7 @@ plotting.slider_figure(
 
 # %% [markdown]
 # Is that a good way to soften? Two answers. With larger and larger logits the soft update tends to the hard one, for every pair of levels. And for *any* logits, if $d_f$ and $d_i$ are drawn independently from their two distributions, the soft update is exactly the *expected* hard update: (6) is linear in $\omega$, $\tilde f$ and $\tilde i$, and
-# $\mathbb E[\tilde f\circ\tilde i]=\mathbb E[\tilde f]\circ\mathbb E[\tilde i]$. (The article does not say so; it is the best reason for this formula.) Both by enumeration:
+# $\mathbb E[\tilde f\circ\tilde i]=\mathbb E[\tilde f]\circ\mathbb E[\tilde i]$. (The paper introduces its gates as such expectations; that their product is one as well takes the independence.) Both by enumeration:
 
 
 # %%
@@ -652,7 +661,7 @@ verdict("onlstm.eq10", holds=bool(difference.max() < 1e-12) and gradients)
 # \tilde i_t=1-\mathrm{cumax}(W_{\tilde i}x_t+U_{\tilde i}h_{t-1}+b_{\tilde i}),
 # $$ (onlstm-eq11)
 #
-# that this falls as well, and that it generally makes no difference; the article's own is more symmetric. Let us see how large the difference is. With $p=\mathrm{softmax}(\cdot)$,
+# that this falls likewise and usually makes little difference; by symmetry it prefers its own. Let us see how large the difference is. With $p=\mathrm{softmax}(\cdot)$,
 #
 # $$
 # 1-\sum_{j\le k}p_j=\sum_{j>k}p_j=\sum_{j\ge k+1}p_j,
@@ -667,11 +676,19 @@ shifted = torch.allclose(paper[:, :-1], article[:, 1:])
 total = (article - paper).abs().sum(-1)
 always_one = torch.allclose(total, torch.ones_like(total))
 both_fall = bool((paper.diff() <= 1e-12).all())
+apart_with = {}
+for levels in (4, 16, 115):
+    z = 4 * torch.randn(1000, levels, generator=rng, dtype=F64)
+    gap = (reverse_cumax(z) - 1 + cumax(z)).abs()
+    apart_with[levels] = gap.mean().item()
 verdict(
     "onlstm.eq11",
-    holds=bool((total < 1e-6).all()),
-    restricted=both_fall and shifted and always_one,
-    measured={"sum of the differences": round(total.mean().item(), 6)},
+    # "Little", where levels are as many as in the paper.
+    holds=both_fall and shifted and always_one and apart_with[115] < 0.01,
+    measured={
+        f"mean difference with {n} levels": round(value, 4)
+        for n, value in apart_with.items()
+    },
 )
 
 # %% [markdown]
@@ -696,7 +713,7 @@ verdict(
 )
 
 # %% [markdown]
-# That is why the package has both: `master_input="cumsum"`, the article's, and `"complement"`, which takes published weights (`ONLSTM.load_paper_weights`; no such file is at hand here, so this was tested with the layout only).
+# That is why the package has both: `master_input="cumsum"`, the article's, and `"complement"`, which takes published weights (`ONLSTM.load_paper_weights`; no such file is at hand here, so this was tested with random weights, against the published forward written out from its source; in evaluation that multiplies $U$ by 1 − the rate of its DropConnect, which is the argument `dropconnect`).
 #
 # ## A level is a group of neurons
 #
@@ -856,7 +873,7 @@ verdict(
 # [\,x_{<k},\;[\,x_k,\;x_{>k}\,]\,],
 # $$ (onlstm-alg1)
 #
-# then do the same with $x_{<k}$ and with $x_{>k}$, until single words are left; where $x_{<k}$ or $x_{>k}$ is empty, so is its bracket. Where the past is forgotten, something new begins.
+# then do the same with $x_{<k}$ and with $x_{>k}$, until single words are left; where $x_{<k}$ or $x_{>k}$ is empty, so is its bracket. Where the past is forgotten, something new begins, and so the nesting comes out step by step.
 
 # %%
 source(tree_from_levels)
@@ -866,7 +883,7 @@ print(tree_from_levels("abcde", [0.1, 0.3, 0.2, 0.9, 0.4]))
 print(tree_from_levels("abc", [0.5, 0.5, 0.5]))  # ties: the first
 
 # %% [markdown]
-# The algorithm is not as innocent as it looks. The word $x_k$ stands alone in front of its part: no bracket begins with it but $[x_k,x_{>k}]$ itself. Compare a rule that only splits, into $x_{<k}$ and $x_{\ge k}$. It reaches every binary tree; the article's does not. Count:
+# The algorithm is not as innocent as it looks. {cite:t}`dyer2019` show that it is incomplete, since it can give only a fraction of all trees, and that it is biased to the right. Both can be seen by counting. The word $x_k$ stands alone in front of its part: no bracket begins with it but $[x_k,x_{>k}]$ itself. Compare a rule that only splits, into $x_{<k}$ and $x_{\ge k}$. It reaches every binary tree; the article's does not:
 
 # %%
 Catalan = [math.comb(2 * n, n) // (n + 1) for n in range(9)]
@@ -939,11 +956,11 @@ assert lean["article's rule"]["right"] > 1.3 * lean["article's rule"]["left"]
 
 # %%
 verdict(
-    "onlstm.alg1",
-    holds=all(a == c for a, _, c in counts.values()),
-    restricted=all(b == c for _, b, c in counts.values())
+    "onlstm.trees",
+    holds=all(b == c for _, b, c in counts.values())
     and counts[4][0] == Catalan[3]
-    and counts[5][0] < Catalan[4],
+    and all(counts[n][0] < Catalan[n - 1] for n in (5, 6, 7))
+    and share[40] < 0.01,
     measured={
         f"{n} words": f"{a} of {c} trees" for n, (a, _, c) in counts.items()
     },
@@ -1245,8 +1262,11 @@ over = sum(value > max(chance.values()) for value in singles)
 display(
     Markdown(
         f"Of the {len(singles)} readings from $d_f$ (six networks, two layers) {over} score higher than every baseline, "
-        f"from {min(singles):.0f} to {max(singles):.0f} where the best baseline, {best}, gets {chance[best]:.0f}. Which layer and which gate carry the tree depends on the seed."
+        f"from {min(singles):.0f} to {max(singles):.0f} where the best baseline, {best}, gets {chance[best]:.0f}. Which layer and which gate carry the tree depends on the seed, with one exception: $d_i$ of the second layer is below random levels in all six networks."
     )
+)
+assert all(
+    on_grammar[key, "d_i", 1] < chance["random levels"] for key in trained
 )
 
 # %% [markdown]
@@ -1257,9 +1277,9 @@ display(
 # ## On English, the trees depend on the seed
 #
 # Now real language, in recorded runs (`experiments/onlstm_language_model.py`). The language model reads a million words: the Brown corpus and the raw text of the 3,914 sentences of the Wall Street Journal whose trees linguists have drawn, the sample of the Penn Treebank that NLTK distributes. It sees no tree. Three layers of 200, 200 and
-# 128 neurons. It is a model of laptop size: the paper's has 1,150 neurons a layer, and trains for hundreds of epochs. There are four attempts: the paper's input gate with two seeds, the article's with one, and a long run with the paper's gate and more dropout. (Three seeds of the first were planned. When the second gave other trees than the first, one long run took the place of the third, and the rule for the verdict was rewritten, before the long run; the script says so.)
+# 128 neurons. It is a model of laptop size: the paper's has 1,150 neurons a layer, and trains for hundreds of epochs. There are four attempts: the paper's input gate with two seeds, the article's with one, and a long run with the paper's gate and more dropout. (Three seeds of the first were planned. When the second gave other trees than the first, one long run took the place of the third, and the rule for the verdict was rewritten, before the long run; the script says so. The verdict below does not follow that rule, by which the claim was *restricted*: no attempt passes right branching by the paper's reading, so that nothing can be said of the claim. Only this one setting was tried, with variants, and not the three different attempts that the verdict *unreached* asks for.)
 #
-# The protocol is the paper's. Punctuation is removed, \$ and # with it, and empty elements; a bracket around a bracket counts once; a sentence is read from a zero state between two marks of its end; F1 is taken for each sentence and averaged, over all sentences and over those of at most ten words (555 of them; WSJ10 is the whole treebank's). A sentence whose gold tree has no bracket left has recall 1, one without predicted brackets precision 1. First the baselines:
+# The article reports of the paper that the levels of the middle of three layers agree rather well with annotated trees. The protocol is the paper's. Punctuation is removed, \$ and # with it, and empty elements; a bracket around a bracket counts once; a sentence is read from a zero state between two marks of its end; F1 is taken for each sentence and averaged, over all sentences and over those of at most ten words (555 of them; WSJ10 is the whole treebank's). A sentence whose gold tree has no bracket left has recall 1, one without predicted brackets precision 1. First the baselines:
 
 # %% tags=["hide-input"]
 ENGLISH = {
@@ -1295,8 +1315,8 @@ assert abs(one["f1_short_right"] - 58.6) < 0.05
 # %% [markdown]
 # English branches to the right, so right branching is a strong baseline for something that knows nothing. The last two lines are ceilings: many annotated brackets have three parts and more, so binary trees cannot get 100 on average, and the article's rule loses a little more. (The last column takes all brackets of the corpus together, in which long sentences count for more.)
 #
-# **A number that changed between copies of the paper.** In first copies right branching gets 16.5 on the treebank's test part, in later ones about 40; a reader had asked {cite:p}`orderedneurons2019issue`, and the answer was that the value had been taken over from earlier work, which keeps the punctuation. Both values can be had from the sample's trees. With punctuation a right-branching tree
-# puts the full stop into every bracket, so that hardly any is right. If in addition gold trees are made binary and the root counts, as we understand the earlier work, a value near the first one comes out, though not the same; this explanation was found afterwards, by trying:
+# **A number that changed between copies of the paper.** In first copies right branching gets 16.5 on the treebank's test part, in later ones about 40; a reader had asked {cite:p}`orderedneurons2019issue`, and the answer was that the value had been taken over from a previous paper. Its author, asked by the same reader {cite:p}`prpnanalysis2019issue`, thinks of the punctuation, which was kept there, and names the script that computed it (we have not run that). From the sample's trees come a value near the second and one not far from the first. With punctuation a right-branching tree
+# puts the full stop into every bracket, so that hardly any is right. If in addition gold trees are made binary and the root counts, a value not far from the first comes out; this was found afterwards, by trying:
 
 # %%
 protocols = {
@@ -1312,8 +1332,7 @@ near_later = abs(protocols["no punctuation (the protocol)"] - later_copies) < 5
 explains = abs(protocols["with punctuation, binary, root"] - first_copy) < 5
 verdict(
     "onlstm.claim8",
-    holds=near_first,
-    restricted=not near_first and not (near_later and explains),
+    holds=near_later and not near_first and explains,
     measured={name: round(value, 1) for name, value in protocols.items()},
 )
 
@@ -1409,17 +1428,14 @@ first_best = max(
 )
 second_seed = scores["paper's gate, another seed", *first_best[1:]]
 above_right = [key for key in scores if scores[key] > one["f1_short_right"]]
+own_mean, own_low, own_high = plotting.mean_interval(own)
 verdict(
     "onlstm.claim2",
-    holds=passes_on_grammar
-    and all(len(names) == len(NAMES) for names in beaten.values()),
-    # More than chance: the paper's reading beats random levels in most runs.
-    restricted=passes_on_grammar
-    and sum(value > one["f1_short_random_levels"] for value in own) >= 3,
+    holds=all(len(names) == len(NAMES) for names in beaten.values()),
+    # The reading that the paper takes, against the best trivial tree.
+    reached=own_low > one["f1_short_right"],
     measured={
-        "long run, d_f of layer 2": round(
-            scores["paper's gate, long", "d_f", 2], 1
-        ),
+        "d_f of layer 2, four runs, F1 of short sentences": f"{own_mean:.1f} ({own_low:.1f} to {own_high:.1f})",
         "right branching": round(one["f1_short_right"], 1),
         "best of all 24": f"{scores[top]:.1f} ({top[1]} of layer {top[2]}, {top[0]})",
     },
@@ -1440,10 +1456,10 @@ display(
 #
 # Whoever looks at six readings of a network and takes the best has used the trees to choose, in this chapter and elsewhere {cite:p}`shi2020`. A score for unsupervised trees needs a reading that is fixed beforehand, and seeds.
 #
-# ## Trees come from either gate
+# ## Do trees come from one gate only?
 #
 # The level of the input can be read off in the same way: the mean of $\tilde i_t$ over the levels, which is large where the input claims much. Why should trees come from $d_f$ only? The article: $d_f$ says how much history is still needed, so a large $d_f$ means that something new begins, while $d_i$ says something about the input alone. That is a good reason to expect trees from $d_f$. It is no reason why $d_i$ should not know them. A word that begins a large phrase has more to write than one that only continues.
-# Which of the two gates shows it, training decides:
+# Which of the two gates shows it, training decides. (An earlier rule asked for $d_f$ to be ahead in every layer of every run. It was replaced when the results were known: the claim is open if the interval of the mean difference holds 0.)
 
 # %%
 ahead = {
@@ -1456,18 +1472,33 @@ ahead = {
 }
 for name, layers in ahead.items():
     print(f"{name}: d_f is ahead in {len(layers)} of 3 layers")
-share = sum(map(len, ahead.values())) / (3 * len(ahead))
+lead = [
+    np.mean(
+        [scores[name, "d_f", n] - scores[name, "d_i", n] for n in (1, 2, 3)]
+    )
+    for name in ENGLISH
+]
+lead_mean, lead_low, lead_high = plotting.mean_interval(lead)
 verdict(
     "onlstm.claim4",
-    holds=share == 1 and top[1] == "d_f",
-    restricted=share > 0.5 and top[1] == "d_f",
-    measured={"share of layers in which d_f is ahead": round(share, 2)},
+    holds=None if lead_low < 0 < lead_high else lead_mean > 0,
+    measured={
+        "d_f − d_i, mean of three layers, F1, four runs": f"{lead_mean:.1f} ({lead_low:.1f} to {lead_high:.1f})",
+        "right branching": round(one["f1_short_right"], 1),
+    },
+)
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+display(
+    Markdown(
+        f"The interval of the difference holds 0, and most of these trees are worse than right branching; so this decides nothing. On the grammar, where the trees are good, $d_i$ of the first layer gives trees as well as $d_f$ does (F1 {mean_of(on_grammar, 'd_i', 0):.0f} and {mean_of(on_grammar, 'd_f', 0):.0f}, where the best baseline has {chance[best]:.0f}), and $d_i$ of the second gives none ({mean_of(on_grammar, 'd_i', 1):.0f})."
+    )
 )
 
 # %% [markdown]
-# ## With equal parameters and equal effort, ON-LSTM and LSTM predict Chinese equally well
+# ## Trained briefly, ON-LSTM and LSTM predict Chinese equally well, and worse than counts do
 #
-# The paper reports a better language model: perplexity 56.17 on the Penn Treebank's test part against 57.3 of a well-tuned LSTM. Here the comparison is on the corpus that this book has, a month of the People's Daily (segmented Chinese, as in the article's own experiment): two layers, the same number of parameters, the same four learning rates tried for each in short runs, three seeds for the best. A third model, HGRN, comes below.
+# The article reports of the paper that in its experiments ON-LSTM was generally better than an LSTM, as a language model among others: perplexity 56.17 on the Penn Treebank's test part against 57.3 of the well-tuned LSTM of {cite:t}`merity2018`. Here the comparison is on the corpus that this book has, a month of the People's Daily (segmented Chinese, as in the article's own experiment): two layers, the same number of parameters, the same four learning rates tried for each in short runs, three seeds for the best. A third model, HGRN, comes below.
 
 # %% tags=["hide-input"]
 CHINESE = training.recorded("onlstm_chinese")
@@ -1506,6 +1537,82 @@ ax.set(xlabel="training step", ylabel="perplexity", yscale="log")
 ax.legend()
 plt.show()
 
+# %% [markdown]
+# What must a language model beat before it is compared? Counts: how often each word followed the four before it, smoothed by the counts of shorter contexts (modified Kneser-Ney {cite:p}`chen1999`), on the same text, with the same vocabulary, in a second. (This condition was added when the results were known.)
+
+
+# %% tags=["hide-input"]
+def parts_of_people_daily():
+    """As the experiment divides it: training, settings, test."""
+    texts = data.people_daily().word
+    block = [i // 50 % 20 for i in range(len(texts))]
+    held = {"valid": {0}, "test": {10}}
+    found = {
+        name: [t for t, b in zip(texts, block) if b in blocks]
+        for name, blocks in held.items()
+    }
+    found["train"] = [t for t, b in zip(texts, block) if b not in (0, 10)]
+    return {
+        name: [(*text, "<eos>") for text in part]
+        for name, part in found.items()
+    }
+
+
+NEWS = parts_of_people_daily()
+recorded_run = CHINESE["onlstm-seed1"]
+vocabulary = data.Vocabulary(NEWS["train"], recorded_run.config["at_least"])
+
+
+def look_up(keys, values, wanted):
+    """values[k] where keys[k] is what is wanted, 0 where there is none."""
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[place] == wanted, values[place], 0)
+
+
+def kneser_ney(text, held_out, symbols, order=5):
+    """Probabilities of held-out words, from n-grams with modified Kneser-Ney smoothing."""
+
+    def runs_of(ids, n):  # n successive ids as one number
+        parts = [ids[k : len(ids) - n + 1 + k] for k in range(n)]
+        return sum(p * symbols ** (n - 1 - k) for k, p in enumerate(parts))
+
+    grams, counts = {}, {}
+    grams[order], counts[order] = np.unique(
+        runs_of(text, order), return_counts=True
+    )
+    for n in range(order - 1, 0, -1):  # after how many words, not how often
+        shorter = grams[n + 1] % symbols**n
+        grams[n], counts[n] = np.unique(shorter, return_counts=True)
+    probability = 1 / symbols
+    for n in range(1, order + 1):
+        once = [int((counts[n] == k).sum()) for k in range(1, 5)]
+        y = once[0] / (once[0] + 2 * once[1])
+        taken = [k - (k + 1) * y * once[k] / once[k - 1] for k in (1, 2, 3)]
+        less = np.array([0, *taken])[np.minimum(counts[n], 3)]
+        context, group = np.unique(grams[n] // symbols, return_inverse=True)
+        total = np.bincount(group, counts[n])
+        spare = np.bincount(group, less) / total
+        wanted = runs_of(held_out[order - n :], n)
+        seen = look_up(context, total, wanted // symbols)
+        kept = look_up(grams[n], counts[n] - less, wanted)
+        rest = np.where(seen > 0, look_up(context, spare, wanted // symbols), 1)
+        probability = kept / np.maximum(seen, 1) + rest * probability
+    return probability
+
+
+streams = {
+    name: vocabulary.ids([word for text in NEWS[name] for word in text]).numpy()
+    for name in ("train", "test")
+}
+of_words = kneser_ney(streams["train"], streams["test"], len(vocabulary))
+by_counts = math.exp(-np.log(of_words).mean())
+# A distribution: after the first four words the chances of all words sum to 1.
+ids = np.arange(len(vocabulary))
+runs = np.insert(np.tile(streams["test"][:4], (len(ids), 1)), 4, ids, axis=1)
+of_all = kneser_ney(streams["train"], runs.ravel(), len(ids))[::5]
+assert math.isclose(of_all.sum(), 1)
+print(f"five-grams: test perplexity {by_counts:.1f}")
+
 # %%
 test = {
     cell: np.array([run.summary["test_perplexity"] for run in of_cell(cell)])
@@ -1518,11 +1625,15 @@ for cell, name in CELLS.items():
 print(
     f"ON-LSTM − LSTM: {round(gap, 1) + 0:.1f}, 95 % from {low:.1f} to {high:.1f}"
 )
+better = min(("onlstm", "lstm"), key=lambda cell: test[cell].mean())
+_, _, worst_of_better = plotting.mean_interval(test[better])
 verdict(
     "onlstm.claim1",
-    # An interval with 0 inside decides nothing: open.
-    holds=True if high < 0 else False if low > 0 else None,
+    holds=None if low < 0 < high else high < 0,
+    reached=worst_of_better < by_counts,
     measured={
+        "five-grams, perplexity": round(by_counts, 1),
+        f"{CELLS[better]}, perplexity": round(float(test[better].mean()), 1),
         "ON-LSTM − LSTM, perplexity": round(float(gap), 1) + 0,
         "95 %, low": round(float(low), 1),
         "95 %, high": round(float(high), 1),
@@ -1543,7 +1654,7 @@ steps_used = {run.config["steps"] for run in CHINESE.values()}
 assert steps_used == {4000}
 display(
     Markdown(
-        f"The 95 % interval of the difference goes from {low:.1f} to {high:.1f}. {finding} "
+        f"The 95 % interval of the difference goes from {low:.1f} to {high:.1f}. {finding} And counts of five words are better than both ({by_counts:.1f}): these networks have not learned enough for a comparison to say much of them. Three attempts to train them better, which the verdict *unreached* asks for, have not been made yet. "
         f"The paper's gain is 1.1 at a perplexity of 57, after hundreds of epochs and with five kinds of dropout; this experiment, of {epochs:.1f} epochs, can neither confirm nor deny that."
     )
 )
@@ -1571,14 +1682,14 @@ assert test["hgrn"].mean() < min(test["lstm"].mean(), test["onlstm"].mean())
 # %% [markdown]
 # ## Eleven Chinese sentences
 #
-# The article shows the trees of two sentences and comments that they look as they should, and then again not quite. Its script has more examples. Here are eleven, with brackets drawn by us before the model was trained, and the trees of the recorded model (ON-LSTM with the article's input gate, seed 1). Words that the training part has fewer than 20 times are unknown to it, and a newspaper of 1998 says little about apples and mice; they are marked with a star below. The article's script reads $d_f$ of the first layer; so does this.
+# The article shows the trees of two sentences and comments that they look as they should, and then again not quite; its author knows no way to judge them, he says, and leaves that to readers. Its script has more examples. Here are eleven, with brackets drawn by us before the model was trained, and the trees of the recorded model (ON-LSTM with the article's input gate, seed 1). Words that the training part has fewer than 20 times are unknown to it, and a newspaper of 1998 says little about apples and mice; they are marked with a star below. The article's script reads $d_f$ of the first layer; so does this.
 
 # %%
 SENTENCES = {
     "what colour are apples": [[["苹果", "的"], "颜色"], ["是", "什么"]],
     "love really needs courage": ["爱", ["真的", ["需要", "勇气"]]],
     "water is the source of life": ["水", ["是", [["生命", "的"], "源泉"]]],
-    "the case is still under investigation": [
+    "the case is still under further investigation": [
         "案件",
         ["仍", ["在", [["进一步", "侦查"], "当中"]]],
     ],
@@ -1586,7 +1697,7 @@ SENTENCES = {
         [["这样", "的"], "设想"],
         ["是", [["比较", "理想"], "的"]],
     ],
-    "what special use has a computer's mouse": [
+    "what rather special use has a computer's mouse": [
         [["计算机", "的"], "鼠标"],
         [["有", ["什么", [[["比较", "特殊"], "的"], "用途"]]], "呢"],
     ],
@@ -1600,7 +1711,7 @@ SENTENCES = {
         "北京",
         ["是", [["中国", "的"], "首都"]],
     ],
-    "what these templates describe is language at the level of syntax": [
+    "what these templates describe are linguistic phenomena at the level of syntax": [
         [[["这些", "模版"], ["所", "描述"]], "的"],
         ["都", ["是", [[["句法", "级"], "的"], ["语言", "现象"]]]],
     ],
@@ -1613,25 +1724,6 @@ ARTICLE = [
 
 
 # %%
-def parts_of_people_daily():
-    """As the experiment divides it: training, settings, test."""
-    texts = data.people_daily().word
-    block = [i // 50 % 20 for i in range(len(texts))]
-    held = {"valid": {0}, "test": {10}}
-    found = {
-        name: [t for t, b in zip(texts, block) if b in blocks]
-        for name, blocks in held.items()
-    }
-    found["train"] = [t for t, b in zip(texts, block) if b not in (0, 10)]
-    return {
-        name: [(*text, "<eos>") for text in part]
-        for name, part in found.items()
-    }
-
-
-NEWS = parts_of_people_daily()
-recorded_run = CHINESE["onlstm-seed1"]
-vocabulary = data.Vocabulary(NEWS["train"], recorded_run.config["at_least"])
 model = LanguageModel(
     len(vocabulary),
     recorded_run.config["hidden_sizes"],
@@ -1675,9 +1767,6 @@ by_chance = [
     for _ in range(400)
 ]
 high_chance = float(np.quantile(by_chance, 0.975))
-# For the best of four readings, the best of four draws.
-best_of_four = np.array(by_chance).reshape(-1, 4).max(1)
-high_best = float(np.quantile(best_of_four, 0.975))
 articles_f1 = [
     100 * bracket_f1(tree, true) for tree, true in zip(ARTICLE, GOLDEN)
 ]
@@ -1717,12 +1806,20 @@ plt.show()
 
 # %%
 first = by_reading["d_f", 0]
-to_beat = max(high_chance, mean_f1(right_branching, GOLDEN))
+apart = [
+    100
+    * (
+        bracket_f1(tree_of(model, vocabulary, leaves(true), 0), true)
+        - bracket_f1(right_branching(leaves(true)), true)
+    )
+    for true in GOLDEN
+]
+apart_mean, apart_low, apart_high = plotting.mean_interval(apart)
 verdict(
     "onlstm.claim5",
-    holds=to_beat < first < 100,
-    restricted=high_best < max(by_reading.values()) < 100,
+    holds=None if apart_low < 0 < apart_high else apart_mean > 0,
     measured={
+        "d_f of layer 1 − right branching, F1": f"{apart_mean:.0f} ({apart_low:.0f} to {apart_high:.0f})",
         "F1 of eleven sentences, d_f, layer 1": round(first),
         "best of the four readings": round(max(by_reading.values())),
         "right branching": round(mean_f1(right_branching, GOLDEN)),
@@ -1733,7 +1830,7 @@ verdict(
 # %% [markdown]
 # ## High levels keep their content longer
 #
-# The design says that high levels live long and low ones turn over. Does the trained model use them so? Run it over held-out news and watch the memory of each level. For a neuron $j$ and a lag $\tau$, the correlation of $c_{t,j}$ with $c_{t+\tau,j}$ over all $t$ tells how much is left after $\tau$ words. Let the *lifetime* of a level be the
+# By the design high levels may be kept for long, and low levels may be renewed at every step. Does the trained model use them so? Run it over held-out news and watch the memory of each level. For a neuron $j$ and a lag $\tau$, the correlation of $c_{t,j}$ with $c_{t+\tau,j}$ over all $t$ tells how much is left after $\tau$ words. Let the *lifetime* of a level be the
 # number of words until the correlation, averaged over its neurons, has fallen below $1/e$.
 
 # %%
@@ -1805,21 +1902,25 @@ for layer, (life, old) in enumerate(zip(lives, untrained), start=1):
 
 # %%
 lasting = [thirds(a)[1] > thirds(b)[1] for a, b in zip(lives, untrained)]
-renewed = [thirds(life)[0] <= 2 for life in lives]
 verdict(
     "onlstm.claim3",
-    holds=min(trend) > 0.5 and all(lasting) and all(renewed),
-    restricted=max(trend) > 0.5 and any(lasting),
+    # It may be so: in some layer the lowest level is renewed at every word while the highest one lasts.
+    holds=min(trend) > 0.5
+    and all(lasting)
+    and any(life[0] == 1 and life[-1] > 30 for life in lives),
     measured={
-        f"rank correlation of level and lifetime, layer {layer}": round(rho, 2)
-        for layer, rho in enumerate(trend, start=1)
+        f"layer {layer}, lowest and highest level, words": f"{life[0]} and {life[-1]}"
+        for layer, life in enumerate(lives, start=1)
     },
 )
 
 # %% [markdown]
+# Low levels need not be renewed at every step, though: in the second layer all but the lowest keep their content for dozens of words.
+
+# %% [markdown]
 # ## Logic: what happens beyond the lengths of training
 #
-# The paper's third experiment is inference in propositional logic, after {cite:t}`bowman2015`. Two formulas over six variables, such as `( a and ( not b ) )` and `( a or c )`: does one entail the other, do they exclude each other, are they independent? There are seven answers: equivalent, entails, is entailed, negation, exclude each other, cover all cases, independent. A network reads both as strings of symbols. It is trained on formulas with at most 6 operators and tested on up to 12:
+# The paper's fourth experiment, which the article only names, is inference in propositional logic, after {cite:t}`bowman2015`. Two formulas over six variables, such as `( a and ( not b ) )` and `( a or c )`: does one entail the other, do they exclude each other, are they independent? There are seven answers: equivalent, entails, is entailed, negation, exclude each other, cover all cases, independent. A network reads both as strings of symbols. It is trained on formulas with at most 6 operators and tested on up to 12:
 # a model that has understood how formulas are nested should not fall off a cliff at 7. The data can be generated, so there are no two opinions about them (`experiments/onlstm_logic.py`; our generator, not the original files, so the paper's curves cannot be laid over these: each pair uses four of the six variables, and of the independent pairs, which would be most, one in four is kept).
 
 # %% mystnb={"figure": {"caption": "Accuracy on pairs of formulas by the number of operators in the longer one, three seeds, mean and 95 % interval. Training has seen up to 6 (vertical line).", "name": "onlstm-logic"}, "image": {"alt": "Two curves of accuracy against the number of operators from 1 to 12, for ON-LSTM and LSTM, with a vertical line between 6 and 7."}} tags=["hide-input"]
@@ -1944,14 +2045,16 @@ verdict(
 )
 
 # %% [markdown]
+# That is LSTM and ON-LSTM, not every recurrent network. {cite:t}`gers2001` trained LSTMs on such languages; {cite:t}`weiss2018` show that LSTMs, and networks with ReLU, can count easily, while a GRU and a network with tanh cannot. (The latter two were not run here.) Nor does it go on for ever: most of these six are wrong before $n=60$.
+#
 # Whoever counts beyond 20 has not learned the words by heart. An LSTM's memory is not bounded: with $f=1$ it adds $i\circ\hat c$ at every step, a counter. In an ON-LSTM that happens only where both claims overlap; what a level merely copies, it cannot add to.
 #
 # ## Where the article is imprecise, and what the field does now
 #
-# Slips, each settled above: the words around formula (6) ({ref}`the segments <onlstm-segments>`), an impossible example of a master gate, an input gate "generally not different" that is another one with a dead level, and, in the paper, a formula (15) that is off by 1 without consequence and a baseline from another protocol. The greedy rule deserves a warning that
-# neither text has: it cannot draw most trees, and leans to the right.
+# Slips, each settled above: in the article, one phrase around formula (6) ({ref}`the segments <onlstm-segments>`); in the paper, an input gate with a dead level, a formula (15) that is off by 1 without consequence, and, in first copies, a baseline from another protocol. The greedy rule deserves a warning that
+# neither text has: it cannot draw most trees, and leans to the right {cite:p}`dyer2019`.
 #
-# What became of the idea? Unsupervised parsing went on with other models; a neural probabilistic grammar {cite:p}`kim2019` does better on the treebank, {cite:t}`dyer2019` showed that the greedy rule itself favours right-branching trees, {cite:t}`htut2018` replicated the model before this one and found how much the protocol matters, and {cite:t}`shi2020` warn of choosing models by annotated trees.
+# What became of the idea? Unsupervised parsing went on with other models; a neural probabilistic grammar {cite:p}`kim2019` does better on the treebank, {cite:t}`dyer2019` showed that the greedy rule itself is incomplete and favours right-branching trees, and that an ordinary LSTM gives about as good ones by it, {cite:t}`htut2018` replicated the model before this one and found how much the protocol matters, and {cite:t}`shi2020` warn of choosing models by annotated trees.
 #
 # For language models, recurrent networks came back as linear recurrences that train in parallel, and some of them order their layers, as HGRN does.
 

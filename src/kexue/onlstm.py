@@ -914,7 +914,7 @@ def _heights(tokens: Sequence[str], levels: Sequence[float] | Tensor | np.ndarra
 def split_tree(tokens: Sequence[str], levels: Sequence[float] | Tensor | np.ndarray) -> Tree:
     """A tree by splits alone: in two, before the first highest level, the first token's not counted.
 
-    Unlike `tree_from_levels` this produces every binary tree (onlstm.alg1).
+    Unlike `tree_from_levels` this produces every binary tree (onlstm.trees).
 
     Raises as `tree_from_levels` does.
     """
