@@ -1,4 +1,4 @@
-"""The training loop and recorded runs: resuming, killing, two processes, replaying, tampering."""
+"""The training loop and recorded runs: resuming, killing, two processes."""
 
 import dataclasses
 import json
