@@ -69,8 +69,20 @@ def p_value(draws: torch.Tensor, probabilities: list[float]) -> float:
 # --- Noise -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [10**7, pytest.param(10**8, marks=pytest.mark.house)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_noise_is_drawn_in_double_precision_and_then_rounded(dtype):
+    assert torch.equal(gumbel_noise((10_000,), gen(), dtype), gumbel_noise((10_000,), gen(), F64).to(dtype))
+
+
+# Since all dtypes round the same draws, 10⁸ of them in one dtype say enough.
+@pytest.mark.parametrize(
+    ("dtype", "n"),
+    [
+        (torch.float32, 10**7),
+        (torch.bfloat16, 10**7),
+        pytest.param(torch.float32, 10**8, marks=pytest.mark.house),
+    ],
+)
 def test_noise_is_finite_and_gumbel_over_millions_of_draws(dtype, n):
     generator = gen()
     total = squares = above = 0.0
@@ -402,6 +414,15 @@ def test_independent_noises_draw_a_product_and_nothing_else():
     margins = torch.stack([correlated.sum(1), correlated.sum(0)]).log()
     draws = gumbel_max(margins.expand(200_000, -1, -1), gen()) @ torch.tensor([2, 1])
     assert p_value(draws, correlated.flatten().tolist()) < 1e-9
+
+
+@pytest.mark.verifies("gumbel.claim7")
+def test_a_sample_of_a_hundred_bits_keeps_the_gradient():
+    logits = torch.randn(100, 2, generator=gen(), dtype=F64).requires_grad_()
+    bits = gumbel_softmax(logits.expand(2000, -1, -1), 0.5, generator=gen(1))[..., 1]
+    (gradient,) = torch.autograd.grad(bits.mean(), logits)
+    assert (gradient[:, 1] > 0).all()
+    torch.testing.assert_close(gradient[:, 0], -gradient[:, 1])
 
 
 # --- The two estimators ------------------------------------------------------------------------
