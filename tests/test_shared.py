@@ -16,7 +16,6 @@ import tomllib
 import zipfile
 from pathlib import Path
 
-import execute
 import matplotlib as mpl
 import nbformat
 import numpy as np
@@ -863,116 +862,6 @@ def test_the_extension_in_a_small_sphinx_project(tmp_path):
 
 
 # --- Tools -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def workshop(tmp_path, monkeypatch):
-    """A small root with chapters to execute."""
-    for folder in ("chapters", "src/kexue", "ledger", "tests", "_static"):
-        (tmp_path / folder).mkdir(parents=True)
-    for name in (
-        "constraints.txt",
-        "pyproject.toml",
-        "ledger.json",
-        "_toc.yml",
-        "intro.md",
-        "references.bib",
-    ):
-        (tmp_path / name).write_text(name)
-    (tmp_path / "ledger" / "a.toml").write_text("rows")
-    (tmp_path / "src" / "kexue" / "a.py").write_text("code")
-    (tmp_path / "chapters" / "jupytext.toml").write_text((ROOT / "chapters" / "jupytext.toml").read_text())
-    monkeypatch.setattr(execute, "ROOT", tmp_path)
-    monkeypatch.setattr(execute, "CHAPTERS", tmp_path / "chapters")
-
-    def add(name: str, *sources: str) -> Path:
-        nb = new_notebook(cells=[new_code_cell(source) for source in sources])
-        nb.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-        path = tmp_path / "chapters" / f"{name}.ipynb"
-        nbformat.write(nb, path)
-        path.with_suffix(".py").write_text(execute.script_of(nb), "utf-8")
-        return path
-
-    return add
-
-
-def executed_text(tmp_path: Path, name: str) -> str:
-    nb = nbformat.read(tmp_path / "build" / "source" / "chapters" / f"{name}.ipynb", as_version=4)
-    return nb.cells[-1].outputs[0].text
-
-
-@pytest.mark.house
-def test_book_executes_once_and_continues_after_a_failure(workshop, tmp_path, capsys):
-    good = workshop("good", "from pathlib import Path", "print(6 * 7, Path.cwd().name)")
-    workshop("bad", "raise RuntimeError('out of tea')")
-    workshop("dead", "import os\nos._exit(1)")
-    (tmp_path / "chapters" / "scratch.ipynb").write_text("a learner's own notebook")
-    before = good.read_bytes()
-    assert execute.book(tmp_path / "build") == 1
-    captured = capsys.readouterr()
-    assert "bad: " in captured.err
-    assert "out of tea" in captured.err
-    assert "dead: Kernel died" in captured.err
-    assert "2 of 3 chapters failed" in captured.err
-    assert not (tmp_path / "build" / "executed" / "bad.sha256").exists()
-    workshop("bad", "print('mended')")
-    workshop("dead", "print('alive')")
-    assert execute.book(tmp_path / "build") == 0
-    report = capsys.readouterr().out
-    assert re.search(r"good +up to date", report)
-    assert re.search(r"bad +1 cells in \d+ s", report)
-    assert executed_text(tmp_path, "good") == "42 chapters\n"
-    assert executed_text(tmp_path, "bad") == "mended\n"
-    assert (tmp_path / "build" / "source" / "intro.md").read_text() == "intro.md"
-    assert good.read_bytes() == before  # committed files are not touched
-    script = good.with_suffix(".py")  # what counts is the script
-    script.write_text(script.read_text().replace("6 * 7", "6 * 8"))
-    assert execute.book(tmp_path / "build") == 0
-    assert executed_text(tmp_path, "good") == "48 chapters\n"
-
-
-def test_fingerprint_follows_everything_that_matters(workshop, tmp_path):
-    workshop("one", "1")
-    seen = {execute.fingerprint("one")}
-    for name in ("chapters/one.py", "src/kexue/a.py", "ledger/a.toml", "constraints.txt"):
-        with open(tmp_path / name, "a") as file:
-            file.write("# more")
-        seen.add(execute.fingerprint("one"))
-    assert len(seen) == 5
-
-
-def test_an_interrupted_chapter_leaves_no_stamp(workshop, tmp_path, monkeypatch):
-    workshop("one", "1")
-    monkeypatch.setattr(execute, "execute", lambda slug, nb, *_: nb)
-    monkeypatch.setattr(nbformat, "write", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        execute._chapter("one", tmp_path, 1, 0)
-    assert not (tmp_path / "one.sha256").exists()
-
-
-@pytest.mark.house
-def test_run_writes_outputs_back_and_keeps_ids(workshop, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    path = workshop("one", "x = 1", "x", "x", "import os\nprint(x, os.environ['OMP_NUM_THREADS'])")
-    ids = [cell.id for cell in nbformat.read(path, as_version=4).cells]
-    script = path.with_suffix(".py")
-    script.write_text(script.read_text().replace("print(x,", "print(x + 1,"))
-    assert execute.run("one") == 0
-    nb = nbformat.read(path, as_version=4)
-    assert nb.cells[3].outputs[0].text == "2 3\n"
-    assert [cell.id for cell in nb.cells[:3]] == ids[:3]  # also of equal cells
-    assert len({cell.id for cell in nb.cells}) == 4
-    assert "jupytext" not in nb.metadata
-    assert "execution" not in nb.cells[0].metadata  # no times of day
-    assert execute.run("none") == 2
-    assert "SLUG must be one of one; got 'none'" in capsys.readouterr().err
-    script.write_text(script.read_text().replace("print(x + 1,", "print(y,"))
-    assert execute.run("one") == 1
-    assert "NameError" in capsys.readouterr().err
-    monkeypatch.setattr(execute, "TIMEOUT", 1)
-    script.write_text("# %%\nimport time\ntime.sleep(60)\n")
-    assert execute.run("one") == 1
-    assert "timed out" in capsys.readouterr().err
 
 
 # --- Licences ----------------------------------------------------------------------------------

@@ -4,10 +4,12 @@
     python tools/execute.py run SLUG    one chapter; its outputs go into chapters/SLUG.ipynb
 
 `book` runs the chapters in parallel and keeps what is up to date, so that it goes on where it was
-interrupted. It does not touch committed files. What is executed is the script, chapters/SLUG.py.
+interrupted, and after a change of prose executes nothing. It does not touch committed files. What is
+executed is the script, chapters/SLUG.py.
 """
 
 import argparse
+import ast
 import copy
 import hashlib
 import os
@@ -16,11 +18,15 @@ import shutil
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import jupytext
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm
@@ -28,6 +34,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = ROOT / "chapters"
 TIMEOUT = 600  # seconds for a cell
+TAGS_THAT_MATTER = {"gpu", "raises-exception"}  # and skip-execution: such cells are left out
 # What the pages of the book are made from
 BOOK_SOURCES = ("_static", "chapters", "ledger", "src", "tests", "ledger.json", "pyproject.toml")
 BOOK_PATTERNS = ("_*.yml", "*.md", "*.bib")
@@ -43,12 +50,160 @@ def slugs() -> list[str]:
 
 
 def fingerprint(slug: str) -> str:
-    """Changes when the chapter, the package, the ledger, the locked versions or Python do."""
-    digest = hashlib.sha256(sys.version.encode())
-    files = [*ROOT.glob("src/kexue/*.py"), *ROOT.glob("ledger/*.toml"), ROOT / "constraints.txt"]
-    for file in [CHAPTERS / f"{slug}.py", *sorted(files)]:
-        digest.update(file.read_bytes())
+    """The key of a chapter's outputs: they are up to date while it stays the same.
+
+    The one place where the project decides that; `make test` asks no key and executes everything. What
+    counts: the code and the tags of the cells that are executed, in their order; the modules of ours that
+    they import, at any remove; the package's files that are no code; the recorded runs and the rows of
+    the ledger that they name; the locked versions, those that are installed, and Python's. Downloaded
+    data count by the hashes that stand in the package. Where a name cannot be read off the code, all
+    that it could mean counts.
+
+    Prose does not count, nor how a cell is shown. (So the reading time in a chapter's head, which is that
+    of its text in steps of five minutes, is from when the chapter was executed.)
+    """
+    code = [
+        (cell.source, sorted(TAGS_THAT_MATTER & _tags(cell))) for cell in executed_cells(read_script(slug))
+    ]
+    own = parsed([source for source, _ in code])
+    modules = {file: ast.parse(file.read_text("utf-8")) for file in imported_files(own)}
+    ids = strings(own)
+    files = {
+        *modules,
+        *(path for path in _files(ROOT / "src" / "kexue") if path.suffix not in (".py", ".pyc")),
+        *(path for run in runs_named([*own, *modules.values()]) for path in _files(run)),
+        *(
+            rows
+            for rows in ROOT.glob("ledger/*.toml")
+            if rows.stem == slug or any(name.startswith(f"{rows.stem}.") for name in ids)
+        ),
+        ROOT / "constraints.txt",
+    }
+    digest = hashlib.sha256(repr((sys.version, installed_versions(), code)).encode())
+    for file in sorted(files):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{file.relative_to(ROOT).as_posix()} {content}\n".encode())
     return digest.hexdigest()
+
+
+@cache
+def installed_versions() -> list[str]:
+    """Of all distributions: what a chapter's libraries import in turn, nobody can say."""
+    return sorted({f"{one.name}=={one.version}" for one in metadata.distributions()})
+
+
+def executed_cells(nb: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The code cells that are executed, which are all but those for a GPU."""
+    return [cell for cell in nb.cells if cell.cell_type == "code" and "skip-execution" not in _tags(cell)]
+
+
+def parsed(cells: list[str]) -> list[ast.Module]:
+    """The trees of cells, in which IPython's commands (%run, !ls) are calls."""
+    return [ast.parse(TransformerManager().transform_cell(source)) for source in cells]
+
+
+def _tags(cell: nbformat.NotebookNode) -> set[str]:
+    return set(cell.metadata.get("tags", []))
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+
+
+def imported_files(code: list[ast.Module]) -> set[Path]:
+    """The files of ours that the code imports, and that these import, inside functions as well.
+
+    A module counts that a string names in full; the whole package does where code imports what it
+    computes the name of.
+    """
+    found: set[Path] = set()
+    waiting: list[tuple[ast.Module, tuple[str, ...]]] = [(tree, ()) for tree in code]
+    while waiting:
+        tree, package = waiting.pop()
+        for name in _imports(tree, package):
+            for file, root in _modules(name):
+                if file not in found:
+                    found.add(file)
+                    parts = file.relative_to(root).parts[:-1]
+                    waiting.append((ast.parse(file.read_text("utf-8")), parts))
+    return found
+
+
+def _imports(tree: ast.Module, package: tuple[str, ...]) -> Iterator[str]:
+    """Dotted names that code in a package may import; one that ends in `*` stands for all below it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            yield from (".".join([*above, *filter(None, [node.module]), alias.name]) for alias in node.names)
+        elif (
+            isinstance(node, ast.Call)
+            and _called(node) in ("import_module", "__import__")
+            and not (node.args and isinstance(node.args[0], ast.Constant))
+        ):
+            yield "kexue.*"
+    yield from (name for name in strings([tree]) if re.fullmatch(r"kexue(\.\w+)+", name))
+
+
+def _modules(name: str) -> Iterator[tuple[Path, Path]]:
+    """The files that an import of a dotted name executes, each with the folder that it is imported from."""
+    for root in (ROOT / "src", ROOT / "experiments"):
+        place = root
+        for part in name.split("."):
+            if part == "*":
+                yield from ((file, root) for file in place.rglob("*.py"))
+                break
+            place = place / part
+            for file in (place / "__init__.py", place.with_name(f"{part}.py")):
+                if file.is_file():
+                    yield file, root
+
+
+def runs_named(code: list[ast.Module]) -> set[Path]:
+    """The folders of the recorded runs that code may read: those whose name is one of its strings.
+
+    An f-string that `recorded` is given names all that it can stand for, a variable names all there are.
+    """
+    patterns = {re.escape(name) for name in strings(code)}
+    for tree in code:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and _called(node) == "recorded":
+                argument = next(iter([*node.args, *(word.value for word in node.keywords)]), None)
+                if isinstance(argument, ast.JoinedStr):
+                    parts = argument.values
+                    patterns.add(
+                        "".join(
+                            re.escape(str(p.value)) if isinstance(p, ast.Constant) else ".*" for p in parts
+                        )
+                    )
+                elif not isinstance(argument, ast.Constant):
+                    patterns.add(".*")
+    matching = re.compile("|".join(patterns) or "(?!)")
+    return {run for run in ROOT.glob("runs/*") if run.is_dir() and matching.fullmatch(run.name)}
+
+
+def strings(code: list[ast.Module]) -> set[str]:
+    return {
+        node.value
+        for tree in code
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+def _called(node: ast.Call) -> str:
+    """The last part of the name of what is called."""
+    return getattr(node.func, "attr", getattr(node.func, "id", ""))
+
+
+def with_outputs(nb: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook with the outputs of an earlier execution of the same code."""
+    nb = copy.deepcopy(nb)
+    nb.metadata = executed.metadata
+    for cell, done in zip(executed_cells(nb), executed_cells(executed), strict=True):
+        cell.outputs, cell.execution_count = done.outputs, done.execution_count
+    return nb
 
 
 def read_script(slug: str) -> nbformat.NotebookNode:
@@ -111,7 +266,7 @@ def book(directory: Path) -> int:
     workers = max(1, min(len(slugs()), cores))
     pool = ThreadPoolExecutor(workers)
     jobs = {
-        slug: pool.submit(_chapter, slug, store, max(1, cores // workers), i % workers)
+        slug: pool.submit(_chapter, slug, store, source / "chapters", max(1, cores // workers), i % workers)
         for i, slug in enumerate(slugs())
     }
     try:
@@ -129,24 +284,26 @@ def book(directory: Path) -> int:
     if failed:
         print(f"\n{len(failed)} of {len(jobs)} chapters failed; see above.", file=sys.stderr)
         return 1
-    for slug in jobs:
-        shutil.copyfile(store / f"{slug}.ipynb", source / "chapters" / f"{slug}.ipynb")
     return 0
 
 
-def _chapter(slug: str, store: Path, threads: int, position: int) -> str:
-    target, stamp = store / f"{slug}.ipynb", store / f"{slug}.sha256"
-    key = fingerprint(slug)
-    if target.is_file() and stamp.is_file() and stamp.read_text() == key:
+def _chapter(slug: str, store: Path, pages: Path, threads: int, position: int) -> str:
+    """Write the executed chapter into `pages`; outputs that are up to date are taken from the store."""
+    kept, stamp = store / f"{slug}.ipynb", store / f"{slug}.sha256"
+    key, nb = fingerprint(slug), read_script(slug)
+    if kept.is_file() and stamp.is_file() and stamp.read_text() == key:
+        nbformat.write(with_outputs(nb, nbformat.read(kept, as_version=4)), pages / f"{slug}.ipynb")
         tqdm.write(f"{slug:<12} up to date")
         return ""
     start = time.perf_counter()
     try:
-        nb = execute(slug, read_script(slug), threads, position)
+        nb = execute(slug, nb, threads, position)
     except ChapterError as error:
         return str(error)
-    nbformat.write(nb, target)
-    stamp.write_text(key)  # last, so that an interruption leaves no stamp
+    stamp.unlink(missing_ok=True)  # first and last, so that an interruption leaves none
+    nbformat.write(nb, kept)
+    stamp.write_text(key)
+    nbformat.write(nb, pages / f"{slug}.ipynb")
     tqdm.write(f"{slug:<12} {len(nb.cells)} cells in {time.perf_counter() - start:.0f} s")
     return ""
 
