@@ -1,5 +1,6 @@
-"""tools/replay.py: recorded runs replayed, tampered with, and which of them are replayed first."""
+"""tools/replay.py and tools/imports.py: recorded runs replayed, tampered with, and which of them are replayed first."""
 
+import ast
 import json
 import math
 import random
@@ -406,7 +407,6 @@ class A:
 
 def test_imports_are_followed_wherever_they_stand(tmp_path):
     files = {
-        "script.py": "import beside\nfrom pack.sub import thing\ndef f():\n    import pack.late as late\n",
         "beside.py": "import os, torch\n",
         "pack/__init__.py": "",
         "pack/late.py": "from . import near\nfrom .sub import deep\n",
@@ -414,7 +414,7 @@ def test_imports_are_followed_wherever_they_stand(tmp_path):
         "pack/sub/__init__.py": "from ..above import x\n",
         "pack/sub/deep.py": "from .deeper.deepest import y\n",
         "pack/sub/deeper/__init__.py": "",
-        "pack/sub/deeper/deepest.py": "from kexue import script\n",
+        "pack/sub/deeper/deepest.py": "from kexue import never\n",
         "pack/above.py": "x = 1\n",
         "pack/never.py": "",
         "never.py": "",
@@ -423,8 +423,22 @@ def test_imports_are_followed_wherever_they_stand(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    found = imports.imported(tmp_path / "script.py", [tmp_path])
+    script = "import beside\nfrom pack.sub import thing\ndef f():\n    import pack.late as late\n"
+    found = imports.imported([ast.parse(script)], [tmp_path])
     assert {path.relative_to(tmp_path).as_posix() for path in found} == set(files) - {
         "pack/never.py",
         "never.py",
     }
+
+
+def test_a_module_that_only_a_string_names_counts_and_all_where_a_name_is_computed(tmp_path):
+    (tmp_path / "kexue").mkdir()
+    for name in ("__init__", "one", "two"):
+        (tmp_path / "kexue" / f"{name}.py").write_text("")
+
+    def found(code):
+        return sorted(path.stem for path in imports.imported([ast.parse(code)], [tmp_path]))
+
+    assert found("from importlib import import_module; import_module('kexue.one')") == ["__init__", "one"]
+    assert found("import importlib; importlib.import_module(name)") == ["__init__", "one", "two"]
+    assert found("print('kexue and one')") == []

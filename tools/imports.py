@@ -8,13 +8,14 @@ import importlib.metadata
 import io
 import re
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 
 @cache
-def _tree(text: str) -> ast.Module:
+def tree(text: str) -> ast.Module:
+    """A module's syntax tree."""
     return ast.parse(text)
 
 
@@ -26,7 +27,7 @@ def code(text: str) -> str:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column].rstrip()
     kept, dropped = set[int](), set[int]()  # rows: of strings, in which empty lines count, and of docstrings
-    for node in ast.walk(_tree(text)):
+    for node in ast.walk(tree(text)):
         if isinstance(node, ast.Expr | ast.Constant | ast.JoinedStr):
             rows = range(node.lineno, (node.end_lineno or node.lineno) + 1)
             if not isinstance(node, ast.Expr):
@@ -48,59 +49,75 @@ def _is_string(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
-def _names(path: Path, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Dotted names of everything that a module imports, also inside functions; `package` is its own."""
-    for node in ast.walk(_tree(path.read_text("utf-8"))):
+def imported(code: Iterable[ast.Module], roots: Sequence[Path]) -> set[Path]:
+    """The files below the roots that the code imports, and that these import, inside functions as well.
+
+    Roots are folders that Python would search. A module of kexue counts that a string names in full; the
+    whole package does where code imports what it computes the name of.
+    """
+    found: set[Path] = set()
+    waiting: list[tuple[ast.Module, tuple[str, ...]]] = [(module, ()) for module in code]
+    while waiting:
+        module, package = waiting.pop()
+        for name in _imports(module, package):
+            for file, root in _files(name, roots):
+                if file not in found:
+                    found.add(file)
+                    waiting.append((tree(file.read_text("utf-8")), file.relative_to(root).parts[:-1]))
+    return found
+
+
+def _imports(module: ast.Module, package: tuple[str, ...]) -> Iterator[str]:
+    """Dotted names that code in a package may import; one that ends in `*` stands for all below it."""
+    for node in ast.walk(module):
         if isinstance(node, ast.Import):
-            yield from (tuple(alias.name.split(".")) for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else ()
-            module = (*above, *(node.module.split(".") if node.module else ()))
-            yield from ((*module, alias.name) for alias in node.names)
+            yield from (".".join([*above, *filter(None, [node.module]), alias.name]) for alias in node.names)
+        elif isinstance(node, ast.Call) and not (node.args and _is_string(node.args[0])):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("import_module", "__import__"):
+                yield "kexue.*"
+    yield from (name for name in strings([module]) if re.fullmatch(r"kexue(\.\w+)+", name))
 
 
-def imported(script: Path, folders: Iterable[Path]) -> list[Path]:
-    """The script, and every module below one of the folders that it imports, directly or not; sorted.
-
-    Folders are those that Python would search: "src", for a package in it, and the script's own. What
-    is imported inside a function counts, as do the packages on the way (`__init__.py`).
-    """
-    folders, found = list(folders), set[Path]()
-    waiting: list[tuple[Path, tuple[str, ...]]] = [(script, ())]
-    while waiting:
-        path, package = waiting.pop()
-        if path in found:
-            continue
-        found.add(path)
-        for name in _names(path, package):
-            for folder in folders:
-                for length in range(1, len(name) + 1):
-                    place = folder.joinpath(*name[:length])
-                    if (place / "__init__.py").is_file():
-                        waiting.append((place / "__init__.py", name[:length]))
-                    elif place.with_suffix(".py").is_file():
-                        waiting.append((place.with_suffix(".py"), name[: length - 1]))
-    return sorted(found)
+def _files(name: str, roots: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """The files that an import of a dotted name executes, each with the root that it was found below."""
+    for root in roots:
+        place = root
+        for part in name.split("."):
+            if part == "*":
+                yield from ((file, root) for file in place.rglob("*.py"))
+                break
+            place = place / part
+            for file in (place / "__init__.py", place.with_name(f"{part}.py")):
+                if file.is_file():
+                    yield file, root
 
 
-def strings(paths: Iterable[Path]) -> set[str]:
-    """All strings that stand in these modules: names of files, of recorded runs, of packages with data."""
+def strings(code: Iterable[ast.Module]) -> set[str]:
+    """All strings that stand in the code: names of files, of recorded runs, of packages with data."""
     return {
         node.value
-        for path in paths
-        for node in ast.walk(_tree(path.read_text("utf-8")))
+        for module in code
+        for node in ast.walk(module)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
 
 
-def locked(paths: Iterable[Path], constraints: Path) -> list[str]:
-    """The lines of constraints.txt of the packages that these modules import or name in a string; sorted."""
-    paths = list(paths)
-    used = strings(paths) | {name[0] for path in paths for name in _names(path, ("",) * 9)}
+def locked(code: Sequence[ast.Module], constraints: Path) -> list[str]:
+    """The lines of constraints.txt of the packages that the code imports or names in a string; sorted."""
+    used = strings(code) | {name.partition(".")[0] for module in code for name in _imports(module, ("",) * 9)}
     distributions = _distributions()
-    names = {re.sub(r"[-_.]+", "-", d).lower() for name in used for d in distributions.get(name, [name])}
+    names = {_normal(d) for name in used for d in distributions.get(name, [name])}
     lines = constraints.read_text("utf-8").splitlines()
-    return sorted(line for line in lines if re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower() in names)
+    return sorted(line for line in lines if _normal(line.partition("==")[0]) in names)
+
+
+def _normal(distribution: str) -> str:
+    """One spelling of a distribution's name, in which `_`, `.` and `-` are the same, and capitals too."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 @cache

@@ -147,13 +147,15 @@ def fingerprints(runs: Mapping[str, Path]) -> dict[str, str]:
     weights = sorted(ROOT.glob("runs/*/*/weights.safetensors"))
     of_script = {}
     for script in set(runs.values()):
-        paths = imports.imported(script, [ROOT / "src", ROOT / "experiments"])
-        named = imports.strings(paths)
+        own = imports.tree(script.read_text("utf-8"))
+        paths = sorted({script} | imports.imported([own], [ROOT / "src", ROOT / "experiments"]))
+        code = [imports.tree(path.read_text("utf-8")) for path in paths]
+        named = imports.strings(code)
         read = [p for p in weights if named & {p.parts[-3], "/".join(p.parts[-3:-1])}]
         of_script[script] = digest(
             [
                 *(f"{p.relative_to(ROOT).as_posix()}\n{imports.code(p.read_text('utf-8'))}" for p in paths),
-                *imports.locked(paths, ROOT / "constraints.txt"),
+                *imports.locked(code, ROOT / "constraints.txt"),
                 *(f"{p.relative_to(ROOT).as_posix()} {file(p)}" for p in read),
             ]
         )
@@ -166,7 +168,7 @@ def fingerprints(runs: Mapping[str, Path]) -> dict[str, str]:
 
 
 def in_order(runs: Mapping[str, Path], changed: Set[str], seed: int) -> list[str]:
-    """Those whose code or data changed first, then the others; each script's in turn, as the seed shuffles."""
+    """Those whose code or data changed, then the others; in turn one of each script, as the seed shuffles."""
     shuffled = sorted(runs)
     random.Random(seed).shuffle(shuffled)
     earlier = Counter[tuple[bool, Path]]()
