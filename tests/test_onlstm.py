@@ -1368,7 +1368,6 @@ def hgrn_by_hand(net, x, state=None):
     return norm(3 * layers, x), last
 
 
-@pytest.mark.slow
 def test_hgrn_is_a_loop_over_its_formulas():
     net = shaken(HGRN(4, 3), 0.6, dtype=torch.float32)
     x = randn(7, 2, 4, dtype=torch.float32).requires_grad_()

@@ -135,6 +135,7 @@ class Sizes(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 def test_no_table_of_all_distances_is_made():
     n, codes, dim = 60_000, 1024, 8
     z, codebook = randn(n, dim, dtype=torch.float32), randn(codes, dim, seed=1, dtype=torch.float32)
