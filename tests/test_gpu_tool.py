@@ -224,6 +224,16 @@ def test_what_takes_too_long_is_stopped(root, device):
     assert gpu.run_tests(session(root, 0), "test", "tests/test_toy.py", ["test_one"])[0].status == "untried"
 
 
+def test_with_a_pack_no_download_is_tried(root, device):
+    source = "import urllib.request\nurllib.request.urlopen('http://example.org')"
+    spec = {"name": "download", "source": source, "folder": str(root / "work" / "cell")}
+    offline = gpu.Session(root, root / "work", time.monotonic() + 60, {"HF_HUB_OFFLINE": "1"}, "stand-in")
+    found = gpu.run_alone(offline, "cell", spec, 30)
+    assert found.status == "untried"
+    assert found.reason.startswith("needs a download: ")
+    assert "this machine is taken to be offline" in found.reason
+
+
 def test_a_run_on_another_device_fails(root):
     (root / "environment.json").write_text('{"device": "cpu"}')
     with pytest.raises(RuntimeError, match="ran on cpu, not on stand-in"):
