@@ -32,6 +32,7 @@ from IPython.display import Markdown, display
 from safetensors.numpy import load_file
 from scipy import sparse
 from scipy.optimize import brentq
+from scipy.stats import binomtest
 from sklearn.cluster import KMeans
 from sklearn.manifold import TSNE
 from sklearn.metrics import adjusted_mutual_info_score
@@ -139,7 +140,7 @@ plt.show()
 # A *code* gives each symbol a codeword of zeros and ones. If no codeword is the beginning of another, texts can be written without gaps, and the reader still knows where a word ends: the code is a *prefix code*. Such a code is a
 # tree. Go left for 0 and right for 1; the symbols are the leaves.
 #
-# Short codewords are better, but not all can be short. The article's inequality (1), due to Kraft, says how much there is to share out: the lengths $l_i$ of a prefix code satisfy
+# Short codewords are better, but not all can be short. The article's inequality (1), due to Kraft {cite:p}`kraft1949`, says how much there is to share out: the lengths $l_i$ of a prefix code satisfy
 #
 # $$
 # \sum_i2^{-l_i}\le1.
@@ -236,44 +237,51 @@ verdict(
 # %% [markdown]
 # ## Entropy is the length that no code undercuts
 #
-# If symbol $i$ comes with probability $p_i$, a symbol costs on average (the article's equation 2)
+# If symbol $i$ comes with probability $p_i$, what is the least that a symbol can cost on average? The article's answer (its equation 2) is the *entropy*,
 #
 # $$
-# \sum_ip_il_i.
+# H(P)=-\sum_ip_i\log_2p_i.
 # $$ (infomap-eq2)
 #
-# What is the least that this can be? Call each leaf's share of the water $\hat p_i$, and what was lost the slack $\hat p_0$ (equation 3):
+# It begins with the mean length of a code (equation 3),
+#
+# $$
+# \sum_ip_il_i=-\sum_ip_i\log_22^{-l_i}.
+# $$ (infomap-eq3)
+#
+# Call each leaf's share of the water $\hat p_i$, and what was lost the slack $\hat p_0$ (equation 4):
 #
 # $$
 # \hat p_i=2^{-l_i},\qquad\hat p_0=1-\sum_{i\ge1}\hat p_i\ge0.
-# $$ (infomap-eq3)
-#
-# By Kraft these are probabilities. Give $p_0=0$ to the slack. Then $l_i=-\log_2\hat p_i$ makes a *cross-entropy* of the mean length, which is what symbols of distribution $p$ cost in a code made for $\hat p$ (equation 4, with $0\log0=0$):
-#
-# $$
-# \sum_ip_il_i=-\sum_ip_i\log_2\hat p_i.
 # $$ (infomap-eq4)
 #
-# A cross-entropy is least if both distributions agree (equation 5):
+# By Kraft these are probabilities. Give $p_0=0$ to the slack. Then the mean length is a *cross-entropy*, which is what symbols of distribution $p$ cost in a code made for $\hat p$ (equation 5, with $0\log\hat p_0=0$):
+#
+# $$
+# \sum_ip_il_i=-\sum_{i\ge0}p_i\log_2\hat p_i.
+# $$ (infomap-eq5)
+#
+# A cross-entropy is least if both distributions agree,
 #
 # $$
 # -\sum_ip_i\log_2\hat p_i\ge-\sum_ip_i\log_2p_i.
-# $$ (infomap-eq5)
+# $$
 #
 # The reason is $\ln x\le x-1$: the right side minus the left is $\sum_ip_i\log_2\frac{\hat p_i}{p_i}\le\frac1{\ln2}\sum_ip_i\bigl(\frac{\hat p_i}{p_i}-1\bigr)=\frac{(1-\hat p_0)-1}{\ln2}\le0$. Together (equation 6):
 #
 # $$
-# \sum_ip_il_i\ge H(P)=-\sum_ip_i\log_2p_i.
+# \sum_ip_il_i\ge H(P).
 # $$ (infomap-eq6)
 #
-# That is the *entropy*: the bits that a symbol costs at least. The bound is reached where all $p_i=2^{-l_i}$, as in the tree above. In general one has to round, which costs less than a bit: Huffman's code {cite:p}`huffman1952` merges the two rarest
+# The bound is reached where all $p_i=2^{-l_i}$, as in the tree above. In general one has to round, which costs less than a bit: Huffman's code {cite:p}`huffman1952` merges the two rarest
 # symbols, again and again, and has the least mean length of all prefix codes. A thousand random distributions, each step of the chain evaluated:
 
 # %%
 source(entropy, huffman_code)
 
 # %%
-gaps, excess, off, slacks, equal, dyadic = [], [], [], [], [], []
+gaps, excess, rewritten, off = [], [], [], []
+slacks, equal, dyadic = [], [], []
 for _ in range(1000):
     n = int(rng.integers(2, 12))
     p = rng.dirichlet(np.ones(n))
@@ -284,6 +292,10 @@ for _ in range(1000):
         p_hat = 2.0**-length
         slack = 1 - p_hat.sum()
         mean, cross = p @ length, -p @ np.log2(p_hat)
+        as_logs = -sum(
+            q * math.log2(2.0**-n) for q, n in zip(p, length.tolist())
+        )
+        rewritten.append(abs(mean - as_logs))
         off.append(abs(mean - cross))
         slacks.append(abs(slack - extra / 2))  # half of the water, or none
         gaps.append(cross - entropy(p))
@@ -299,7 +311,7 @@ for _ in range(1000):
     fair = 2.0 ** -np.array([len(w) for w in huffman_code(p).values()])
     best = huffman_code(fair)
     dyadic.append(fair @ [len(best[i]) for i in range(n)] - entropy(fair))
-off, gaps, excess, dyadic = map(np.array, (off, gaps, excess, dyadic))
+gaps, excess, dyadic = map(np.array, (gaps, excess, dyadic))
 print(
     f"Huffman's mean length − entropy: {excess.min():.3f} to {excess.max():.3f}"
 )
@@ -310,17 +322,20 @@ weights = dict(zip("abcde", [0.5, 0.25, 0.125, 0.0625, 0.0625]))
 counted = sum(weights[s] * len(w) for s, w in code.items())
 text = rng.choice(list(weights), size=20_000, p=list(weights.values()))
 written = len("".join(code[s] for s in text)) / len(text)
+verdict("infomap.eq2", holds=entropy(list(weights.values())) == mean == 1.875)
 verdict(
-    "infomap.eq2",
-    holds=mean == counted == 1.875 and abs(written - mean) < 0.03,
+    "infomap.eq3",
+    holds=max(rewritten) < 1e-12
+    and mean == counted
+    and abs(written - mean) < 0.03,
     measured={"bits a letter of a random text": written, "Σpl": mean},
 )
-verdict("infomap.eq3", holds=max(slacks) < 1e-12 and set(equal) == {1.0})
-verdict("infomap.eq4", holds=off.max() < 1e-12)
-verdict("infomap.eq5", holds=gaps.min() > -1e-12)
+verdict("infomap.eq4", holds=max(slacks) < 1e-12 and set(equal) == {1.0})
+verdict("infomap.eq5", holds=max(off) < 1e-12)
 verdict(
     "infomap.eq6",
-    holds=excess.min() > -1e-12
+    holds=gaps.min() > -1e-12
+    and excess.min() > -1e-12
     and excess.max() < 1
     and abs(dyadic).max() < 1e-12,
     measured={
@@ -344,7 +359,7 @@ verdict(
 source(HierarchicalCode)
 
 # %% [markdown]
-# An example like the article's: twelve things of three kinds, fruits (apple, banana, pear, grapes, melon), cities (Beijing, Shanghai, Guangzhou, Chengdu) and numbers, in three orders.
+# An example like the article's: twelve things of three kinds, fruits (apple, banana, pear, grapes, watermelon), cities (Beijing, Shanghai, Guangzhou, Chengdu) and numbers, in three orders.
 
 # %%
 KINDS = {
@@ -477,7 +492,7 @@ verdict(
 # \sum_iq_i+\sum_\alpha p_\alpha+\sum_iq_i=1,
 # $$ (infomap-eq8)
 #
-# and remarks that it does not matter whether they are normalised in this way. We will see that it does, and count for each *object* from here on: $\sum_\alpha p_\alpha=1$. The codebook of the categories is used $q=\sum_iq_i$ times an object, each time at the cost of its
+# and remarks later that it does not matter whether they are normalised in this way. We will see that it does, and count for each *object* from here on: $\sum_\alpha p_\alpha=1$. The codebook of the categories is used $q=\sum_iq_i$ times an object, each time at the cost of its
 # entropy (equation 9),
 #
 # $$
@@ -572,6 +587,7 @@ for stay in np.linspace(0, 0.95, 40):
 # %%
 verdict("infomap.eq7", holds=max(eq7) < 1e-12)
 verdict("infomap.eq9", holds=max(eq9) < 1e-12)
+verdict("infomap.eq8", holds=max(sums) < 1e-12)
 verdict("infomap.eq10", holds=max(eq10) < 1e-12)
 
 # %% [markdown]
@@ -590,9 +606,8 @@ print(f"bits for a codeword: {one:.3f} and {three / (1 + 2 * q_three):.3f}")
 # %%
 same_order = (three < one) == (three / (1 + 2 * q_three) < one)
 verdict(
-    "infomap.eq8",
-    holds=max(sums) < 1e-12 and same_order,
-    restricted=max(sums) < 1e-12 and not same_order,
+    "infomap.normalising",
+    holds=same_order,
     measured={
         "triangle, one module": one,
         "three modules, bits a step": three,
@@ -613,7 +628,7 @@ verdict(
 # $$ (infomap-eq12)
 #
 # These are the rates of its visits in a long walk. They are a left eigenvector of the transition matrix, of eigenvalue 1. The article computes it by iteration: begin somewhere, apply the right side again and again. And it warns that the result may depend on where one begins, if there are several solutions: the walk can get
-# caught in one part of the network or in another. That is so. But there is a second reason, with one solution only: on two nodes that point at each other a long walk visits both equally often; but the probabilities of where it is swap at every step, and never settle, because of the *period* two.
+# caught in one part of the network or in another. That is so. It can also depend on the start where there is one solution only: on two nodes that point at each other a long walk visits both equally often; but the probabilities of where it is swap at every step, and never settle, because of the *period* two.
 
 
 # %%
@@ -659,7 +674,7 @@ for name, transitions in (("caught", caught), ("swap", swap)):
 # p_\beta=(1-\tau)\sum_\alpha p_\alpha\,p_{\alpha\to\beta}+\frac\tau n.
 # $$ (infomap-eq13)
 #
-# With each step two distributions come closer, in $\sum|\cdot|$, by the factor $1-\tau$ at least: links can only make the difference smaller, since rows sum to 1, and what teleports is the same for both. So there is one solution, and every start leads to it. (This is PageRank {cite:p}`page1999`.) A node without links out, a *dangling* node, teleports always.
+# A node without links out, a *dangling* node, teleports always; that is as if it had a link to each of the $n$ nodes, $p_{\alpha\to\beta}=\frac1n$. Then all rows sum to 1, and with each step two distributions come closer, in $\sum|\cdot|$, by the factor $1-\tau$ at least: links cannot make the difference larger, and what teleports, $\frac\tau n$, is the same for both. So there is one solution, and every start leads to it. (This is PageRank {cite:p}`page1999`.)
 
 # %%
 source(stationary_distribution)
@@ -704,11 +719,7 @@ solved = (
     and max(reached, leading_error) < 1e-12
     and abs(long_walk - by_degree).max() < 0.01
 )
-verdict(
-    "infomap.eq12",
-    holds=solved and two_solutions and not has_period,
-    restricted=solved and two_solutions and has_period,
-)
+verdict("infomap.eq12", holds=solved and two_solutions and has_period)
 verdict(
     "infomap.eq13",
     holds=max(worst_eigen) < 1e-12
@@ -852,7 +863,7 @@ print(
 # ### Parity with the package of the map equation's authors
 #
 # The package [`infomap`](https://pypi.org/project/infomap/), in C++ {cite:p}`edler2025`, computes the same formula, if it is told to. On undirected graphs, without teleportation, it does so by default. On directed graphs its default is another one: it teleports to nodes in proportion to
-# their links, and does not write these steps down, "unrecorded teleportation". That changes $q_i$ and $p_\alpha$, and is another objective. The article's needs the flags below. Thirteen graphs, each with the division that the package finds:
+# their links, and does not write these steps down, "unrecorded teleportation" {cite:p}`lambiotte2012`. That changes $q_i$ and $p_\alpha$, and is another objective. The article's needs the flags below. Thirteen graphs, each with the division that the package finds:
 
 # %%
 RECORDED = "--directed --recorded-teleportation --to-nodes --teleportation-probability 0.15"
@@ -948,7 +959,7 @@ verdict(
 # %% [markdown]
 # ## Below the entropy
 #
-# The article says at one point that no code, whether static or dynamic, that is, whether it stays the same or changes on the way, can go below $H(P)$, the entropy of the visits. Its own subject refutes that. One codebook for all costs $H(P)$, and modules cost less:
+# The article says at one point, of characters that come with the probabilities $P$, that no code, whether static or dynamic, that is, whether it stays the same or changes on the way, has a mean length below $H(P)$. For the nodes of a walk, which depend on each other, that is not so. One codebook for all costs $H(P)$ at least, and modules cost less:
 
 # %%
 h = entropy(karate_flow.visit)
@@ -959,7 +970,7 @@ print(f"H(P) = {h:.4f}; with three modules {karate_best.codelength:.4f}")
 print(f"entropy rate of the walk {rate:.4f}")
 
 # %% [markdown]
-# Where is the mistake? Equation (6) holds for a code that writes each symbol without regard to the others. A hierarchical code knows something of the past, the module. The bound for all codes, however clever, in the long run, is the *entropy rate*: what is uncertain about the next node if the present one is known,
+# Equation (6) holds for a code that writes each symbol without regard to the others, and $H(P)$ is the bound for all codes if the symbols are drawn independently. A hierarchical code knows something of the past, the module. If the steps of the walk are shuffled, that is worth nothing, and the same modules cost more than $H(P)$. The bound for all codes, however clever, in the long run, is the *entropy rate*: what is uncertain about the next node if the present one is known,
 #
 # $$
 # H(P_{t+1}\mid P_t)=-\sum_\alpha p_\alpha\sum_\beta p_{\alpha\to\beta}\log_2p_{\alpha\to\beta}.
@@ -974,13 +985,18 @@ one_step = with_all / (len(path) - 1)
 assert [round(v, 4) for v in (h, karate_best.codelength)] == [4.7044, 4.3118]
 assert round(rate, 3) == 2.581 <= min(one_step, spent)
 below = spent < h and karate_best.codelength < h
+# The same nodes as often, in any order.
+shuffled = np.random.default_rng(0).permutation(path).tolist()
+without_order = HierarchicalCode.fit(shuffled, karate_best.modules).codelength
 verdict(
     "infomap.bound",
     holds=not below,
+    restricted=without_order > h and below and min(one_step, spent) >= rate,
     measured={
         "H(P)": h,
         "modules, L(M)": karate_best.codelength,
         "modules, bits really written": spent,
+        "the steps shuffled, modules": without_order,
         "entropy rate": rate,
         "a codebook for each node, Huffman": one_step,
     },
@@ -1035,7 +1051,7 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# ### On small networks ten trials always find the shortest
+# ### On small networks ten trials nearly always find the shortest
 #
 # A search that only goes downhill can end in a hollow. For small networks we can look at every division. Here are all connected networks of two to seven nodes (there are 877 divisions of seven nodes), and 200 random ones of eight, weighted, half of them
 # directed (4,140 divisions). Ten trials of the search, each in another random order; how often does one trial miss the optimum, and how often do all ten?
@@ -1103,15 +1119,51 @@ for name, graphs in cases.items():
     )
     print(f"  all ten miss {(found.min(1) > 1e-9).sum()}")
 
+# %% [markdown]
+# Ten trials found all of these. They do not always. We went on with 5,000 more networks of the same generator, that of the random ones (seeds 200 to 5,199). In these all ten missed:
+
 # %%
+MORE = 5_000
+MISSED = (
+    207,
+    642,
+    856,
+    963,
+    1107,
+    1193,
+    1320,
+    1851,
+    1919,
+    2049,
+    2389,
+    2873,
+    3208,
+    4252,
+    4328,
+    4517,
+    4727,
+)
+behind = [
+    min(infomap(g, 0.15, seed).codelength for seed in range(10))
+    - optimum(random_walk_flow(g, 0.15))
+    for g in map(random_eight, MISSED)
+]
+assert min(behind) > 1e-3
+rate_of_misses = len(MISSED) / MORE
+low, high = binomtest(len(MISSED), MORE).proportion_ci(method="wilson")
+print(
+    f"{len(MISSED)} of {MORE:,}, {rate_of_misses:.2%} (95 %: {low:.2%} to {high:.2%}), by {max(behind):.3f} bits at most"
+)
+
+# %%
+assert all((share < 1).all() for share in missed.values())
 downhill = [
     np.diff([s.codelength for s in search_stages(g, tau, 0)]).max(initial=-1.0)
     for g, tau in [(g, 0.0) for g in atlas[::4]] + cases["random, 8 nodes"]
 ]
 verdict(
     "infomap.alg1",
-    holds=max(downhill) <= 1e-12
-    and all((share < 1).all() for share in missed.values()),
+    holds=max(downhill) <= 1e-12,
     measured={
         "networks": sum(map(len, missed.values())),
         "one trial misses the optimum, %": 100
@@ -1119,6 +1171,8 @@ verdict(
         "all ten trials miss it": sum(
             int((share == 1).sum()) for share in missed.values()
         ),
+        f"all ten trials miss it, of {MORE:,} more networks, %": 100
+        * rate_of_misses,
     },
 )
 
@@ -1209,7 +1263,7 @@ print(f"mergers alone end too early on {stuck} of {len(comparison)} networks")
 #
 # What the article values most: the number of clusters is an outcome. To test it, we need networks whose communities are known. Two kinds, of 1,000 nodes: *planted partitions*, 20 groups of 50, all alike, with 20 links a node on average; and *LFR* networks {cite:p}`lancichinetti2008`, whose
 # degrees and group sizes (20 to 100) vary. The *mixing* is the share of the links that leave their group. We measure it, since networkx' generator of LFR networks gives each node its share of links to others without regard to those that others attach to it later; so degrees and mixing come out larger than
-# its parameters say. For comparison, two widely used methods, Louvain {cite:p}`blondel2008` and Leiden {cite:p}`traag2019`. They maximise *modularity*, by how much more links there are inside groups than random links of the same nodes would give, and need no number, either.
+# its parameters say. Such comparisons are old {cite:p}`lancichinetti2009`, and of planted partitions it is known where no method can find the groups {cite:p}`decelle2011`. For comparison, two widely used methods, Louvain {cite:p}`blondel2008` and Leiden {cite:p}`traag2019`. They maximise *modularity* {cite:p}`newman2004`, by how much more links there are inside groups than random links of the same nodes would give, and need no number, either.
 #
 # The measure is *adjusted mutual information* with the planted groups {cite:p}`vinh2010`: 1 if both divisions are the same, 0 if they agree as much as chance would. Beside it, the number of groups.
 
@@ -1340,12 +1394,27 @@ assert (too_long > 0).all()
 assert all((scores[k, "InfoMap"][c] == 0).all() for k, c in collapsed.items())
 display(
     Markdown(
-        "When it breaks down, InfoMap says so: it finds one module. That is no failure of the search. "
+        "Where InfoMap breaks down in these networks, it finds one module. That is no failure of the search. "
         f"In the {len(too_long)} networks where it happens, the planted groups make a longer description than none, "
         f"by {too_long.min():.2f} to {too_long.max():.2f} bits: "
         "a walk that soon leaves its group cannot be described by it. Modularity goes on to find something there, with an agreement that gets ever smaller."
     )
 )
+
+# %% [markdown]
+# But many modules are no proof of groups. In a sparse random network, where every pair of nodes has a link with the same probability, InfoMap finds many as well. Here is the largest connected part of two such networks of 1,000 nodes:
+
+# %%
+for degree in (4, 8):
+    noise = nx.fast_gnp_random_graph(1000, degree / 999, seed=0)
+    noise = noise.subgraph(max(nx.connected_components(noise), key=len))
+    found = infomap(noise, 0, 0)
+    whole = map_equation(random_walk_flow(noise, 0), dict.fromkeys(noise, 0))
+    number = len(set(found.modules.values()))
+    print(
+        f"{degree} links a node: {number} modules, {whole - found.codelength:.2f} bits shorter than one module"
+    )
+    assert number > 50
 
 # %% [markdown]
 # ## Ten thousand nodes in seconds
@@ -1509,6 +1578,16 @@ for name, graph in small.items():
         infomap(graph, 0, trials=3, levels=n).codelength for n in (2, None)
     ]
     improvement.append(found[0] - found[1])
+# All divisions of the nine small triangles, each of which is one node here, with the nodes' own term put right.
+DIVISIONS[9] = all_divisions(9)
+member = np.array([[nine[v] == t for t in set(nine.values())] for v in nested])
+links = nx.to_numpy_array(nested)
+by_triangle = random_walk_flow(member.T.astype(float) @ links @ member, 0)
+kept_whole = (
+    optimum(by_triangle) - entropy(by_triangle.visit) + entropy(flow.visit)
+)
+assert len(DIVISIONS[9]) == 21_147
+assert abs(kept_whole - two_level.codelength) < 1e-9
 two_sizes = sorted(Counter(two_level.modules.values()).values())
 top_sizes = sorted(Counter(multilevel.modules.values()).values())
 assert two_sizes == [3] * 6 + [9]
@@ -1530,7 +1609,7 @@ verdict(
 
 # %% [markdown]
 # The symmetric divisions, nine triangles and nine in three, are what one sees at once. Neither is the shortest. With two levels it is shorter to leave one of the large triangles whole, and to divide the other two into their three. With levels, two large triangles become modules of three; the three
-# small ones of the last large triangle stand beside them at the top, without a module of their own: one name less for each passage. (These are the best divisions found, here and by the C++ package, not proved to be the best.) The eye and the code do not agree; a symmetric drawing of this network shows good divisions, and not the best.
+# small ones of the last large triangle stand beside them at the top, without a module of their own: one name less for each passage. (The first is the shortest of all 21,147 two-level divisions that keep the nine small triangles whole, which the cell above checks. The second is the best that was found, here and by the C++ package.) The eye and the code do not agree; a symmetric drawing of this network shows good divisions, and not the best.
 #
 # ## A node between two groups belongs to both
 #
@@ -1618,7 +1697,7 @@ verdict(
 # %% [markdown]
 # ## Words cluster by their use
 #
-# Now the article's experiment. Take a vector for each word, link each word with its nearest neighbours, and let InfoMap divide the network. The article takes the 10,000 most frequent words of its author's vectors, and from each word up to 50 links, to the nearest words whose *cosine*, the inner product of the vectors at length 1, is 0.6 or more; the cosine is the link's weight. So do
+# Now the article's experiment, of which it shows six clusters and finds that they look good. Take a vector for each word, link each word with its nearest neighbours, and let InfoMap divide the network. The article takes the 10,000 most frequent words of its author's vectors, and from each word up to 50 links, to the nearest words whose *cosine*, the inner product of the vectors at length 1, is 0.6 or more; the cosine is the link's weight. So do
 # we, with vectors whose training is open: *skip-gram*, in which a word's vector learns to tell the words around it from others {cite:p}`mikolov2013`, on one month of a newspaper, the *People's Daily* (人民日报) of January 1998, cut into words by people. That is little text.
 #
 # `experiments/infomap_words.py` has the training and the search for its settings. They were chosen by how many words have a nearest neighbour of their own *class*: in the corpus each word has a tag, its part of speech or kind of name (noun, verb, person, place, organisation, …). We give each word its most frequent tag.
@@ -1680,11 +1759,11 @@ GLOSS = {
     "每": "each", "吨": "ton", "公斤": "kilogram", "更": "more", "最": "most", "很": "very", "较": "rather", "十分": "very", "更加": "even more", "比较": "fairly",
     "太": "too", "越来越": "ever more", "非常": "extremely", "北京": "Beijing", "上海": "Shanghai", "天津": "Tianjin", "去年": "last year", "今年": "this year",
     "这": "this", "他": "he", "她": "she", "我": "I", "我们": "we", "他们": "they", "你": "you", "看": "look", "那": "that", "当": "when", "想": "think", "孩子": "child",
-    "经济": "economy", "学校": "school", "国民经济": "national economy", "教师": "teacher", "高校": "university", "中小学": "schools", "教职工": "school staff",
+    "经济": "economy", "学校": "school", "国民经济": "national economy", "教师": "teacher", "高校": "university", "中小学": "primary and secondary schools", "教职工": "school staff",
     "群众": "the masses", "职工": "employees", "农民": "farmer", "青年": "youth", "家庭": "family", "学生": "student", "居民": "resident", "妇女": "women", "市民": "citizen",
     "蔬菜": "vegetables", "商场": "department store", "菜": "dishes", "新鲜": "fresh", "肉": "meat", "猪": "pig", "鱼": "fish", "蛋": "egg", "奶": "milk", "鸡蛋": "egg",
     "１月": "January", "１２月": "December", "下午": "afternoon", "上午": "morning", "冠军": "champion", "女子": "women's", "男子": "men's", "足球": "football",
-    "游泳": "swimming", "金牌": "gold medal", "武术": "martial arts", "由于": "owing to", "因为": "because", "面对": "facing", "妈妈": "mother", "银行": "bank", "集": "market", "年代": "era",
+    "游泳": "swimming", "金牌": "gold medal", "武术": "martial arts", "由于": "owing to", "因为": "because", "面对": "facing", "妈妈": "mother", "银行": "bank", "集": "market", "年代": "decade",
     "提高": "raise", "加强": "strengthen", "两": "two", "三": "three", "关系": "relations", "国": "country", "走": "walk", "吃": "eat", "名": "counter for people", "位": "polite counter",
     "积极": "actively", "进一步": "further", "增长": "grow", "增加": "increase", "电": "wire report", "副": "vice", "国务院": "State Council", "主席": "chairman", "泽民": "given name",
     "万": "ten thousand", "２０": "20", "问题": "problem", "形式": "form", "公司": "company", "金融": "finance", "世界": "world", "国际": "international", "要": "must", "应": "should",
@@ -1722,7 +1801,7 @@ for probe in PROBES:
 display(Markdown("\n".join(rows)))
 
 # %% [markdown]
-# Nobody said that there are family names, measures, adverbs of degree. These clusters group words of one *use* more than of one subject, probably because the window of the chosen setting reaches to the next word only. Of the article's subjects, family, finance and school, one comes out here: the school. In
+# Nobody said that there are family names, measures, adverbs of degree. These clusters group words of one *use* more than of one subject, probably because the window of the chosen setting reaches to the next word only. The article's six are kin, administration, finance, school, illness and fantasy. Of the three of them that we look for, family, finance and school, one comes out here: the school. In
 # one month of news 妈妈 (mother) shares a large cluster with the pronouns, and 银行 (bank) has no close neighbour at all.
 #
 # In the map a dot is a word; colours and shapes are the 24 clusters with most of these words, all others are grey. Where a dot lies is decided by t-SNE {cite:p}`vandermaaten2008`, which sees the vectors and not the clusters. Tap a dot for its word and tag. The slider goes from cluster to cluster and names the words.
@@ -1921,7 +2000,7 @@ plt.show()
 
 # %% [markdown]
 # Is that *meaning*? The rule for this verdict was fixed in the experiment's script before the final runs: agreement above chance, and not below that of k-means with the same number of clusters, over three seeds. The claim passes it. But it is too weak: tags say how a word is used, not what it is about; and the settings had been chosen with the
-# help of tags. So, afterwards, we added the article's own examples. Two words of family, of finance and of school each should be together in a cluster of at most 50 words.
+# help of tags. So, afterwards, we added three of the article's own examples. Two words of family, of finance and of school each should be together in a cluster of at most 50 words.
 
 # %%
 SUBJECTS = {
@@ -1953,14 +2032,16 @@ verdict(
         "agreement, k-means": agreement["kmeans"].mean(),
         "difference, lower end": gain_low[0],
         "difference, upper end": gain_high[0],
-        "subjects of three that come out": sum(together.values()),
+        "of three of the article's six subjects, those that come out": sum(
+            together.values()
+        ),
     },
 )
 
 # %% [markdown]
-# ## One setting matters after all
+# ## One setting matters: how words become links
 #
-# “Almost no hyperparameters”: the map equation has one, $\tau$, and the network of words two more, the threshold and the number of neighbours. How much do the clusters depend on them? The search itself is random, so other seeds show what counts as no difference. We vary one setting at a time and compare with
+# The article counts almost no hyperparameters, or rather one: the construction of the transition probabilities; and $\tau$. For words the construction has two settings, the threshold and the number of neighbours. How much do the clusters depend on them? The search itself is random, so other seeds show what counts as no difference. We vary one setting at a time and compare with
 # the clusters at the article's settings, on the words that are in both; and $\tau$ also on an LFR network, whose groups are known.
 
 
@@ -2015,6 +2096,9 @@ def shared_pairs(a, b):
 
 kept = [shared_pairs(base, labels) for labels in others]
 of_teleport = min(similar(base, of) for of in by_teleport.values())
+rising = [by_teleport[t].max() for t in TELEPORTS]
+rising.insert(2, base.max())  # 0.15
+assert sorted(rising) == rising
 # Three seeds do not show all of the spread between seeds; hence 0.03.
 tau_harmless = of_teleport > min(by_seed) - 0.03 and min(of_groups) > 0.95
 counts = [labels.max() + 1 for labels in at_threshold.values()]
@@ -2025,8 +2109,7 @@ threshold_matters = max(counts) > 5 * min(counts) and all(
 )
 verdict(
     "infomap.claim7",
-    holds=tau_harmless and not threshold_matters,
-    restricted=tau_harmless and threshold_matters,
+    holds=tau_harmless and threshold_matters,
     measured={
         "words, agreement between seeds, least": min(by_seed),
         "words, agreement between values of τ, least": of_teleport,
@@ -2039,7 +2122,7 @@ verdict(
 )
 
 # %% [markdown]
-# So $\tau$ may be anything between 0.05 and 0.3, as far as one can tell. The threshold may not. It changes the network, and InfoMap describes the network that it is given. Whoever turns vectors into links decides about the number of clusters, without saying a number. Note also the first row: another
+# So between 0.05 and 0.3 $\tau$ changes the clusters about as little as another seed does, though their number rises with it, as the table shows. The threshold changes them more. It changes the network, and InfoMap describes the network that it is given. Whoever turns vectors into links decides about the number of clusters, without saying a number. Note also the first row: another
 # seed alone makes clusters that differ.
 
 # %% tags=["nbval-ignore-output"]
@@ -2057,7 +2140,7 @@ display(
 # - **InfoMap is alive.** The package has memory networks, where the walk's next step depends on the present node and the one before, bipartite and multilayer networks, and node metadata; {cite:t}`smiljanic2023` survey them.
 # - **Few observations.** Where links are missing, the map equation finds modules in noise, as every method does that trusts each link. A prior on the links reduces that {cite:p}`smiljanic2021`.
 # - **Scale.** A walk that is read only every $t$ steps, or that rests, has other communities: *Markov time* {cite:p}`kheirkhahzadeh2016` is a knob for their size (exercise 4).
-# - **Modularity** is still widely used, with Leiden as the search. It has a resolution limit {cite:p}`fortunato2007` that the map equation hardly has (exercise 3).
+# - **Modularity** is still widely used, with Leiden as the search. It has a resolution limit {cite:p}`fortunato2007`; the map equation has one as well, which sets in much later {cite:p}`kawamoto2015` (exercise 3).
 # - **Description length of the network**, not of a walk on it: stochastic block models, inferred, can tell communities from noise, and from other structure such as a core and its periphery {cite:p}`peixoto2019`.
 # - **Gradients.** With soft assignments the map equation is a loss for graph neural networks {cite:p}`blocker2024`.
 #
@@ -2106,7 +2189,15 @@ found = len(set(infomap(ring, 0, trials=3).modules.values()))
 leiden = len(set(by_igraph(matrix, "Leiden", 0)))
 print(f"InfoMap: {found}; fewer by modularity: {leiden < 30}")
 # Modularity compares with a random network of the same size: the larger the whole, the less a link between
-# two small cliques is expected, so that merging them seems good. L(M) looks at the walk, which is local.
+# two small cliques is expected, so that merging them seems good. In L(M) only the names of modules know how large
+# the whole is. In a ring of 1,000 complete networks of 4 nodes they are long enough that merging pairs pays as well:
+ring = nx.ring_of_cliques(1000, 4)
+flow = random_walk_flow(ring, 0)
+single, in_pairs = (
+    map_equation(flow, {v: v // size for v in ring}) for size in (4, 8)
+)
+print(f"1,000 modules: {single:.3f} bits; 500 pairs: {in_pairs:.3f}")
+assert in_pairs < single
 
 # %% [markdown]
 # **4.** Let the walker of the karate club be lazy: give each node a self-loop of weight $w$ times its degree. What happens to the exits, and to the number of modules?

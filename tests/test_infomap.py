@@ -90,7 +90,7 @@ def test_no_prefix_code_is_shorter_than_huffman_s(weights):
             assert ours <= sum(w * length for w, length in zip(weights, lengths, strict=True)) + 1e-12
 
 
-@pytest.mark.verifies("infomap.eq2", "infomap.eq6")
+@pytest.mark.verifies("infomap.eq2", "infomap.eq3", "infomap.eq6")
 def test_entropy_is_reached_for_powers_of_two():
     p = [0.5, 0.25, 0.125, 0.0625, 0.0625]
     code = huffman_code(dict(zip("abcde", p, strict=True)))
@@ -318,7 +318,7 @@ def test_published_codelengths():
     assert hierarchical_map_equation(flow, levels) == pytest.approx(3.4842, abs=1e-4)
 
 
-@pytest.mark.verifies("infomap.eq8")
+@pytest.mark.verifies("infomap.normalising")
 def test_normalising_by_all_rates_is_another_objective():
     # infomap.eq8 divides by 1 + 2q: a triangle then prefers three modules to one.
     flow = random_walk_flow(nx.cycle_graph(3), 0)
@@ -404,14 +404,20 @@ def random_eight(seed):
     return (np.triu(weights) + np.triu(weights, 1).T if seed % 2 else weights).astype(float)
 
 
-@pytest.mark.slow
 # The chapter has 200 of them. In 39, 49, 144 and 171 the optimum joins nodes without a link between them.
 @pytest.mark.parametrize("seed", [*range(8), 39, 49, 144, 171])
 def test_ten_trials_find_the_optimum_of_random_graphs_of_eight(seed):
     assert_optimal(random_eight(seed), 0.15)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("seed", [963, 1320, 2049])
+def test_on_some_small_graphs_ten_trials_miss_the_optimum(seed):
+    # Known limits of the search, which the chapter states. If it becomes better, the chapter and this change.
+    graph = random_eight(seed)
+    missed = infomap(graph, 0.15, trials=10).codelength - optimum(random_walk_flow(graph, 0.15))
+    assert 0.02 < missed < 0.06
+
+
 @pytest.mark.verifies("infomap.alg1")
 @pytest.mark.parametrize("teleport", [0.0, 0.15])
 def test_no_stage_of_the_search_makes_the_description_longer(teleport):
@@ -432,7 +438,7 @@ def test_no_stage_of_the_search_makes_the_description_longer(teleport):
 @pytest.mark.unchecked
 @pytest.mark.verifies("infomap.claim2")
 @pytest.mark.parametrize("mixing", [0.3, 0.5])
-@pytest.mark.parametrize(("nodes", "trials"), [(1000, 3), (10_000, 1)])
+@pytest.mark.parametrize(("nodes", "trials"), [(1000, 3), (3000, 1)])  # the chapter has 10,000 as well
 def test_the_search_is_as_good_as_the_package_s_on_benchmark_graphs(nodes, trials, mixing):
     sizes = {"average_degree": 20, "max_degree": 50, "min_community": 20, "max_community": 100}
     for seed in (2, 3):
@@ -445,7 +451,11 @@ def test_the_search_is_as_good_as_the_package_s_on_benchmark_graphs(nodes, trial
 def test_the_karate_club_goes_below_its_entropy():
     found = infomap(karate(), 0, trials=10)
     assert found.codelength == pytest.approx(4.3118, abs=1e-4)
-    assert found.codelength < entropy(random_walk_flow(karate(), 0).visit)
+    visit = random_walk_flow(karate(), 0).visit
+    assert found.codelength < entropy(visit)
+    # Nodes that are drawn independently, as often as the walk visits them, cost more with the same modules.
+    drawn = np.random.default_rng(0).choice(34, 20_000, p=visit)
+    assert HierarchicalCode.fit(drawn.tolist(), found.modules).codelength > entropy(visit) + 0.5
     assert found.index_codelength + found.module_codelength == pytest.approx(found.codelength)
     assert found.levels == (found.modules,)
     assert set(found.modules) == set(range(34))
@@ -494,7 +504,7 @@ def test_alternatives_for_a_node_are_priced_as_the_map_equation_does(seed, telep
 
 
 @pytest.mark.verifies("infomap.alg2")
-@pytest.mark.house
+@pytest.mark.slow
 @pytest.mark.unchecked
 @pytest.mark.parametrize(("teleport", "seed"), [(0.0, 1), (0.15, 0)])  # other seeds end a little above
 def test_merging_and_annealing_come_as_far_on_small_graphs(teleport, seed):
@@ -512,7 +522,6 @@ def test_merging_and_annealing_come_as_far_on_small_graphs(teleport, seed):
     assert annealed_infomap(nx.empty_graph(3)).codelength == pytest.approx(math.log2(3))
 
 
-@pytest.mark.slow
 @settings(max_examples=30)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.15]), st.sampled_from([0.0, 0.3]), st.booleans())
 def test_after_the_moves_no_single_move_helps(seed, teleport, outer, started):
@@ -608,7 +617,6 @@ def divided_triangles():
     return infomap(triangles(), 0, trials=3, levels=None)
 
 
-@pytest.mark.slow
 def test_the_index_is_the_codebook_at_the_top():
     graph = triangles()
     found, flow = divided_triangles(), random_walk_flow(graph, 0)
@@ -664,7 +672,6 @@ def test_parts_are_divided_as_graphs_by_themselves():
         assert len(set(found)) == 2
 
 
-@pytest.mark.slow
 def test_nodes_without_links_share_a_module_if_that_is_shorter():
     graph = nx.disjoint_union(nx.complete_graph(5), nx.empty_graph(400))  # more than are tried in all pairs
     ours, theirs = infomap(graph), infomap(graph, engine="infomap")
