@@ -18,12 +18,12 @@ import shutil
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+import imports
 import jupytext
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
@@ -67,7 +67,7 @@ def fingerprint(slug: str) -> str:
     ]
     own = parsed([source for source, _ in code])
     modules = {file: ast.parse(file.read_text("utf-8")) for file in imported_files(own)}
-    ids = strings(own)
+    ids = imports.strings(own)
     files = {
         *modules,
         *(path for path in _files(ROOT / "src" / "kexue") if path.suffix not in (".py", ".pyc")),
@@ -111,53 +111,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 def imported_files(code: list[ast.Module]) -> set[Path]:
-    """The files of ours that the code imports, and that these import, inside functions as well.
-
-    A module counts that a string names in full; the whole package does where code imports what it
-    computes the name of.
-    """
-    found: set[Path] = set()
-    waiting: list[tuple[ast.Module, tuple[str, ...]]] = [(tree, ()) for tree in code]
-    while waiting:
-        tree, package = waiting.pop()
-        for name in _imports(tree, package):
-            for file, root in _modules(name):
-                if file not in found:
-                    found.add(file)
-                    parts = file.relative_to(root).parts[:-1]
-                    waiting.append((ast.parse(file.read_text("utf-8")), parts))
-    return found
-
-
-def _imports(tree: ast.Module, package: tuple[str, ...]) -> Iterator[str]:
-    """Dotted names that code in a package may import; one that ends in `*` stands for all below it."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            yield from (".".join([*above, *filter(None, [node.module]), alias.name]) for alias in node.names)
-        elif (
-            isinstance(node, ast.Call)
-            and _called(node) in ("import_module", "__import__")
-            and not (node.args and isinstance(node.args[0], ast.Constant))
-        ):
-            yield "kexue.*"
-    yield from (name for name in strings([tree]) if re.fullmatch(r"kexue(\.\w+)+", name))
-
-
-def _modules(name: str) -> Iterator[tuple[Path, Path]]:
-    """The files that an import of a dotted name executes, each with the folder that it is imported from."""
-    for root in (ROOT / "src", ROOT / "experiments"):
-        place = root
-        for part in name.split("."):
-            if part == "*":
-                yield from ((file, root) for file in place.rglob("*.py"))
-                break
-            place = place / part
-            for file in (place / "__init__.py", place.with_name(f"{part}.py")):
-                if file.is_file():
-                    yield file, root
+    """The files of ours that the code imports, directly or not."""
+    return imports.imported(code, [ROOT / "src", ROOT / "experiments"])
 
 
 def runs_named(code: list[ast.Module]) -> set[Path]:
@@ -165,7 +120,7 @@ def runs_named(code: list[ast.Module]) -> set[Path]:
 
     An f-string that `recorded` is given names all that it can stand for, a variable names all there are.
     """
-    patterns = {re.escape(name) for name in strings(code)}
+    patterns = {re.escape(name) for name in imports.strings(code)}
     for tree in code:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and _called(node) == "recorded":
@@ -181,15 +136,6 @@ def runs_named(code: list[ast.Module]) -> set[Path]:
                     patterns.add(".*")
     matching = re.compile("|".join(patterns) or "(?!)")
     return {run for run in ROOT.glob("runs/*") if run.is_dir() and matching.fullmatch(run.name)}
-
-
-def strings(code: list[ast.Module]) -> set[str]:
-    return {
-        node.value
-        for tree in code
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
 
 
 def _called(node: ast.Call) -> str:
