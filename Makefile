@@ -67,7 +67,7 @@ notebooks: venv
 	@$(PY) -m pytest $(patsubst %.py,%.ipynb,$(shell ls -S chapters/*.py)) $(NBVAL) -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 browser: venv # the page must be there: make html
-	@$(PY) -m pytest tests/test_book.py -q -rs -n $(WORKERS) --html-dir "$(HTML)"
+	@$(PY) -m pytest tests/test_book.py -q -rs -n $(WORKERS) --dist worksteal --html-dir "$(HTML)"
 
 links: venv # the pages must be there: make html
 	@$(PY) tools/links.py "$(HTML)"
