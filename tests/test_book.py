@@ -196,19 +196,21 @@ def one_of_equal_tokens(page):
     page.evaluate(
         """() => {
           const seen = new Set(), equal = [];
-          for (const block of document.querySelectorAll('.highlight pre')) {
-            let place = '';
-            for (let e = block; e; e = e.parentElement) place += `${e.tagName}.${e.className}.${e.style.cssText} `;
-            for (const token of block.querySelectorAll('span[class]')) {
-              if (token.children.length || token.attributes.length > 1) continue;
-              const style = getComputedStyle(token);
-              const look = [place, token.className, style.color, style.backgroundColor, style.opacity].join();
-              if (seen.has(look)) equal.push(token);
-              seen.add(look);
-            }
+          const places = new Map();
+          const place = e => {
+            if (!e) return '';
+            if (!places.has(e)) places.set(e, `${e.tagName}.${e.className}.${e.style.cssText} ${place(e.parentElement)}`);
+            return places.get(e);
+          };
+          for (const token of document.querySelectorAll(':is(.highlight pre, dt.sig) span[class]')) {
+            if (token.children.length || token.attributes.length > 1) continue;
+            const style = getComputedStyle(token);
+            const look = [place(token), style.color, style.backgroundColor, style.opacity].join();
+            if (seen.has(look)) equal.push(token);
+            seen.add(look);
           }
           for (const token of equal) token.replaceWith(...token.childNodes);
-          document.querySelectorAll('.highlight pre').forEach(block => block.normalize());
+          document.querySelectorAll('.highlight pre, dt.sig').forEach(block => block.normalize());
         }"""
     )
 
