@@ -20,11 +20,19 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate.utils import set_seed
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from kexue import data, training
-from kexue.vqvae import VQVAE, FiniteScalarQuantizer, TwoLevelVQVAE, VectorQuantizer, image_quality
+from kexue.vqvae import (
+    VQVAE,
+    FiniteScalarQuantizer,
+    TwoLevelVQVAE,
+    VectorQuantizer,
+    gradient_agreement,
+    image_quality,
+)
 
 Quantiser = Literal["loss", "ema", "rotation", "fsq", "two_levels"]
 
@@ -61,6 +69,8 @@ class Config:
     """A folder of photographs, JPEG or PNG, instead of the book's."""
     every: int = 250
     keep_weights: bool = False
+    keep_picture: bool = False
+    """Of a held-out photograph, as the trained model gives it back; and how gradients agree in all."""
 
 
 SCALES = {
@@ -89,7 +99,7 @@ HEADLINE = {
 # on a grid have about as many bits as 512 codes (9 bits) on the next smaller one.
 SWEEP = {
     f"vqvae_photos_sweep/f{downsample}-k{num_codes}": Config(
-        downsample=downsample, num_codes=num_codes, steps=1500, keep_weights=num_codes in (5, 512)
+        downsample=downsample, num_codes=num_codes, steps=1500, keep_picture=num_codes in (5, 512)
     )
     for downsample, num_codes in (
         *((4, k) for k in (5, 64, 512, 1024)),
@@ -146,6 +156,15 @@ TUNING |= {
 }
 
 RECORDINGS = {**TUNING, **HEADLINE, **SWEEP, **HEALTH, **TODAY}
+# What `make gpu` records, if it is missing: the lower its priority, the sooner. Minutes of one large GPU, by
+# estimate; read without importing this script, so literal.
+GPU_RECORDINGS = {
+    "vqvae_photographs/seed0": {
+        "priority": 2,
+        "minutes": 10,
+        "settings": {"seed": 0, "images": "photographs", "steps": 20_000},
+    }
+}
 
 
 @cache
@@ -223,8 +242,25 @@ def build(config: Config) -> nn.Module:
     )
 
 
+@torch.no_grad()
+def picture(model: nn.Module, config: Config, path: Path) -> dict[str, float]:
+    """Write what the model makes of the middle of the photograph of Chelsea; how gradients agree in all."""
+    held_out = photographs(config.images)["test"]
+    device = next(model.parameters()).device
+    face = data.centre_square(held_out["chelsea"], config.size)[None] * 2 - 1
+    pixels = ((model(face.to(device))[0][0].clamp(-1, 1) + 1) / 2 * 255).round().byte().cpu()
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(path, optimize=True)
+    views = [data.views(pixels, config.size) * 2 - 1 for pixels in held_out.values()]
+    agreement = [gradient_agreement(x, model(x.to(device))[0].float().cpu()) for x in views]
+    return dict(zip(("test_sharpness", "test_cosine"), np.mean(agreement, 0).tolist(), strict=True))
+
+
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     set_seed(config.seed, deterministic=True)
+    if config.keep_picture and config.images is not None:
+        raise ValueError(
+            f"keep_picture must be False for photographs of one's own, got images = {config.images!r}"
+        )
     draw = crops(config.images, config.size, config.colours == "mixed")
     model = build(config).to(memory_format=torch.channels_last)
     if config.start == "random" and config.quantiser not in ("loss", "ema"):
@@ -290,6 +326,8 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     def finish(model):
         test = {name: measure(model, images) for name, images in held_out("test").items()}
         mean = {f"test_{key}": float(np.mean([t[key] for t in test.values()])) for key in ("psnr", "ssim")}
+        if config.keep_picture:
+            mean |= picture(model, config, folder / "chelsea.png")
         if config.images is not None:
             return mean
         return mean | {f"{key}_{name}": value for name, t in test.items() for key, value in t.items()}

@@ -8,6 +8,7 @@ The codes are those of the run runs/vqvae_digits/0. The chapter `vqvae` (vqvae.c
 what is recorded in runs/.
 """
 
+import csv
 import math
 from dataclasses import dataclass, replace
 from functools import cache
@@ -42,6 +43,8 @@ class Config:
     full_mnist: bool = False
     every: int = 100
     keep_weights: bool = False
+    keep_samples: bool = False
+    """Codes of 200 drawn digits, a row each, in samples.csv."""
 
 
 SCALES = {
@@ -77,12 +80,21 @@ FINAL = {
         for seed in range(3)
     },
     **{
-        f"vqvae_prior_cnn/seed{seed}": replace(CHOSEN["cnn"], seed=seed, keep_weights=seed == 0)
+        f"vqvae_prior_cnn/seed{seed}": replace(CHOSEN["cnn"], seed=seed, keep_samples=seed == 0)
         for seed in range(3)
     },
 }
 
 RECORDINGS = {**TUNING, **FINAL}
+# What `make gpu` records, if it is missing: the lower its priority, the sooner. Minutes of one large GPU, by
+# estimate; read without importing this script, so literal.
+GPU_RECORDINGS = {
+    "vqvae_prior_mnist/seed0": {
+        "priority": 6,
+        "minutes": 20,
+        "settings": {"seed": 0, "codes": "vqvae_digits_mnist/seed0"},
+    }
+}
 
 
 def autoencoder(folder: str) -> tuple[training.Run, VQVAE]:
@@ -121,6 +133,15 @@ def build(config: Config, num_codes: int, grid: tuple[int, int]) -> nn.Module:
     )
 
 
+def samples(model: nn.Module, config: Config, grid: tuple[int, int], path: Path) -> None:
+    """Draw 200 grids of codes and write them, a row each, in the order in which one reads."""
+    drawn = model.sample((200, *grid), training.generator(config.seed, 2)).flatten(1)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(f"code{place}" for place in range(drawn.shape[1]))
+        writer.writerows(drawn.tolist())
+
+
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     num_codes, (train, valid, test) = codes(config.codes, config.full_mnist)
     set_seed(config.seed, deterministic=True)
@@ -142,6 +163,16 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
             / bit
         )
 
+    def finish(model):
+        metrics = {
+            "test_bits": bits(model, test),
+            "train_bits": bits(model, train),
+            "parameters": sum(p.numel() for p in model.parameters()),
+        }
+        if config.keep_samples:
+            samples(model.cpu(), config, (rows, columns), folder / "samples.csv")
+        return metrics
+
     warm = min(100, 1 + config.steps // 10)
     return training.train(
         model,
@@ -152,11 +183,7 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
         steps=config.steps,
         every=config.every,
         evaluate=lambda model: {"valid_bits": bits(model, valid)},
-        finish=lambda model: {
-            "test_bits": bits(model, test),
-            "train_bits": bits(model, train),
-            "parameters": sum(p.numel() for p in model.parameters()),
-        },
+        finish=finish,
         schedule=lambda index: (
             min(1.0, (index + 1) / warm) * (0.5 + 0.5 * math.cos(math.pi * index / config.steps))
         ),

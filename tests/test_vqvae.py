@@ -23,6 +23,7 @@ from kexue.vqvae import (
     TwoLevelVQVAE,
     VectorQuantizer,
     generation_order,
+    gradient_agreement,
     image_quality,
     nearest,
     rotate_onto,
@@ -717,6 +718,19 @@ def test_two_levels_train_all_that_they_have():
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+def test_the_gradient_of_half_the_contrast_is_half_of_it_in_the_same_direction():
+    x = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert gradient_agreement(x, x) == pytest.approx((1, 1))
+    assert gradient_agreement(x, x / 2 + 0.1) == pytest.approx((0.5, 1))
+    assert gradient_agreement(x, -x) == pytest.approx((-1, -1))
+    assert gradient_agreement(x, torch.full_like(x, 0.3)) == (0, 0)
+    edge = torch.tensor([[0.0, 0.0, 3.0], [0.0, 0.0, 3.0]])[
+        None, None
+    ]  # by hand: its gradient is 3 in two places
+    other = torch.tensor([[0.0, 1.0, 3.0], [0.0, 0.0, 3.0]])[None, None]  # 1, 2 and 3 across, −1 down
+    assert gradient_agreement(edge, other) == pytest.approx((15 / 18, 15 / (18 * 15) ** 0.5))
+
+
 def test_image_quality_is_scikit_image_s():
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -928,6 +942,8 @@ NAN, INF = math.nan, math.inf
         (lambda: VQVAE(3, 8, 4, 4).decode_codes(GRID + 4), ValueError, "indices must lie in 0 … 3, got 4"),
         (lambda: TwoLevelVQVAE(3, 8, 4, 4, (VectorQuantizer(5, 4), VectorQuantizer(5, 3))), ValueError, "quantizers must have dim = 4, got 3"),
         (lambda: TwoLevelVQVAE(3, 8, 4, 4, (VectorQuantizer(5, 4), VectorQuantizer(5, 4)))(torch.zeros(1, 3, 12, 16)), ValueError, "divide by the total downsample, 8, got 12 × 16"),
+        (lambda: gradient_agreement(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)), ValueError, "must have a gradient, got images of one colour"),
+        (lambda: gradient_agreement(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 9)), ValueError, r"in the shape of y, \(1, 3, 8, 9\)"),
         (lambda: image_quality(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)), ValueError, "at least 11 × 11 pixels"),
         (lambda: image_quality(torch.zeros(1, 3, 16, 16) + 255, torch.zeros(1, 3, 16, 16)), ValueError, r"x must lie in \[−1, 1\], got 255"),
         (lambda: image_quality(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 12)), ValueError, "in the shape of y"),

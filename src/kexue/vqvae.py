@@ -584,6 +584,33 @@ def image_quality(
     return psnr.numpy(), np.array(ssim)
 
 
+def gradient_agreement(
+    x: Float[Tensor, "batch channels height width"], y: Float[Tensor, "batch channels height width"]
+) -> tuple[float, float]:
+    """How much of the gradient of images x is in their reconstructions y, and the cosine between the two.
+
+    With ∇ the differences of neighbouring pixels, over all images together: ⟨∇x, ∇y⟩/‖∇x‖², which is 1 for
+    y = x and 0 for an even grey, and ⟨∇x, ∇y⟩/(‖∇x‖·‖∇y‖), which more contrast does not raise (0 where y has
+    no gradient).
+
+    Raises:
+        TypeError: not floating-point tensors.
+        ValueError: shapes that differ, values that are not finite, or images x without any gradient.
+    """
+    for name, value in (("x", x), ("y", y)):
+        checks.floating(name, value)
+        _check_finite(name, value)
+    if x.ndim != 4 or x.shape != y.shape:
+        raise ValueError(f"x must be images in the shape of y, {tuple(y.shape)}, got {tuple(x.shape)}")
+    both, in_x, in_y = (
+        float(sum((u.diff(dim=d) * v.diff(dim=d)).double().sum() for d in (2, 3)))
+        for u, v in ((x, y), (x, x), (y, y))
+    )
+    if in_x == 0:
+        raise ValueError("x must have a gradient, got images of one colour")
+    return both / in_x, both / math.sqrt(in_x * in_y) if in_y else 0.0
+
+
 def _check_images(x: Tensor, channels: int, downsample: int) -> None:
     checks.floating("x", x)
     if x.ndim != 4 or x.shape[1] != channels or len(x) == 0:
