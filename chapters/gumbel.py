@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Gumbel: reparameterisation, from the normal distribution to Gumbel-Softmax
 #
-# *漫谈重参数:从正态分布到Gumbel Softmax*
+# *漫谈重参数：从正态分布到Gumbel Softmax*
 
 # %% tags=["hide-input"]
 # On Colab, first: %pip install -q "kexue[book] @ git+https://github.com/kexue-book/executable-scientific-spaces"

@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Masking: layers made of layers, and masks that keep padding out
 #
-# *“让Keras更酷一些!”:层中层与mask*
+# *“让Keras更酷一些！”：层中层与mask*
 
 # %% tags=["hide-input"]
 # On Colab, first: %pip install -q "kexue[book] @ git+https://github.com/kexue-book/executable-scientific-spaces"

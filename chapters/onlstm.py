@@ -9,7 +9,7 @@
 # %% [markdown]
 # # ON-LSTM: ordered neurons, and a language model that draws trees
 #
-# *ON-LSTM:用有序神经元表达层次结构*
+# *ON-LSTM：用有序神经元表达层次结构*
 
 # %% tags=["hide-input"]
 # On Colab, first: %pip install -q "kexue[book] @ git+https://github.com/kexue-book/executable-scientific-spaces"

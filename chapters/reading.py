@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Reading: an answer filled in all at once
 #
-# *“非自回归”也不差:基于MLM的阅读理解问答*
+# *“非自回归”也不差：基于MLM的阅读理解问答*
 
 # %% tags=["hide-input"]
 # On Colab, first: %pip install -q "kexue[book] @ git+https://github.com/kexue-book/executable-scientific-spaces"

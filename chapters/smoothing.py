@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Smoothing: max, argmax, accuracy and F1 as losses
 #
-# *函数光滑化杂谈:不可导函数的可导逼近*
+# *函数光滑化杂谈：不可导函数的可导逼近*
 
 # %% tags=["hide-input"]
 # On Colab, first: %pip install -q "kexue[book] @ git+https://github.com/kexue-book/executable-scientific-spaces"

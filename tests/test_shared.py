@@ -717,7 +717,7 @@ def test_setup_seeds_and_shows_the_head(shown, monkeypatch):
     assert torch.equal(a, torch.rand(4))
     assert torch.equal(b, torch.rand(4, generator=again))
     head = shown[0]
-    assert "《函数光滑化杂谈:不可导函数的可导逼近》" in head
+    assert "《函数光滑化杂谈：不可导函数的可导逼近》" in head
     (found,) = re.findall(r"\*\*Checked here\*\*: (.*)", head)
     article = ledger.load("smoothing")
     counts = {sort: article.count(sort) for sort in ledger.SORTS}

@@ -978,7 +978,7 @@ NAN, INF = math.nan, math.inf
         (lambda: PixelCNN(4, 8, 1).sample((2, 3)), ValueError, r"shape must be three numbers, got \(2, 3\)"),
         (lambda: PixelCNN(4, 8, 1).sample((2, 3, 0)), ValueError, "shape's columns must be at least 1, got 0"),
     ],
-    ids=range(69),
+    ids=range(71),
 )  # fmt: skip
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):

@@ -30,6 +30,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -71,6 +72,20 @@ def declared(root: Path = ROOT) -> dict[str, tuple[ModuleType, Any]]:
         name: (module, config)
         for module in map(experiment, sorted((root / "experiments").glob("*.py")))
         for name, config in module.RECORDINGS.items()
+    }
+
+
+@cache
+def recorded_on_gpu(root: Path = ROOT) -> dict[str, Any]:
+    """The configuration of every run that a script declares for a GPU and that is in runs/, by name.
+
+    Their files can be looked at, their first steps not: another processor would give other numbers.
+    """
+    return {
+        name: replace(module.SCALES["gpu"], **entry["settings"])
+        for module in map(experiment, sorted((root / "experiments").glob("*.py")))
+        for name, entry in getattr(module, "GPU_RECORDINGS", {}).items()
+        if (root / "runs" / name / "config.json").is_file()
     }
 
 
@@ -265,8 +280,13 @@ def main() -> int:
 
     runs = declared()
     recorded = {f"{p.parent.parent.name}/{p.parent.name}" for p in ROOT.glob("runs/*/*/config.json")}
-    found = [f"{name}: no script declares this run" for name in sorted(recorded - set(runs))]
+    of_gpu = recorded_on_gpu()
+    strangers = recorded - set(runs) - set(of_gpu)
+    found = [f"{name}: no script declares this run" for name in sorted(strangers)]
     chosen = [name for name in runs if fnmatch.fnmatch(name, options.pattern)]
+    for name, config in of_gpu.items():
+        if fnmatch.fnmatch(name, options.pattern):
+            found += wrong_files(ROOT / "runs" / name, config)
     whole = []
     for name in chosen:
         wrong = wrong_files(ROOT / "runs" / name, runs[name][1])

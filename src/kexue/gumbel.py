@@ -1,6 +1,6 @@
 """Reparameterisation: from the normal distribution to Gumbel-Softmax, and the score function beside it.
 
-Source: 苏剑林, 《漫谈重参数:从正态分布到Gumbel Softmax》, https://kexue.fm/archives/6705.
+Source: 苏剑林, 《漫谈重参数：从正态分布到Gumbel Softmax》, https://kexue.fm/archives/6705.
 The ids in brackets (gumbel.eq8) are rows of the ledger.
 
 Bad input raises `TypeError` for a wrong type and `ValueError` for a value outside the domain; the

@@ -1,6 +1,6 @@
 """Codes, the map equation and its search: communities as the shortest description of a walk.
 
-Source: 苏剑林, 《最小熵原理(五):"层层递进"之社区发现与聚类》, https://kexue.fm/archives/7006.
+Source: 苏剑林, 《最小熵原理（五）：“层层递进”之社区发现与聚类》, https://kexue.fm/archives/7006.
 The ids in brackets (infomap.eq11) are rows of the ledger. All lengths are in bits.
 
 Bad input raises `TypeError` for a wrong type and `ValueError` for a value outside the domain; the
@@ -803,10 +803,14 @@ class _Network:
         apart = source != target
         # Each flow within a module is there from both ends, and adds up both ways: twice too much.
         inside = np.bincount(source[~apart], self.both[~apart], modules) / 2
-        totals = [np.bincount(labels, of, modules) for of in (self.visit, self.teleport, self.size, self.out)]
+        visit, teleport, size, out = (
+            np.bincount(labels, of, modules) for of in (self.visit, self.teleport, self.size, self.out)
+        )
         return _Network(
-            *totals[:3],
-            np.maximum(totals[3] - inside, 0.0),
+            visit,
+            teleport,
+            size,
+            np.maximum(out - inside, 0.0),
             *_gathered(source[apart], target[apart], self.both[apart], modules),
             self.nodes,
         )
@@ -1252,13 +1256,13 @@ def _alternatives(network: _Network, labels: np.ndarray, node: int) -> tuple[np.
     """Modules that a node could be in, its neighbours', its own and an empty one, and L for each of them."""
     count = labels.max() + 2
     rest = np.arange(len(labels)) != node
-    visit, teleport, size, out = (
+    visit, teleport, size, leaving = (
         np.bincount(labels[rest], of[rest], count)
         for of in (network.visit, network.teleport, network.size, network.out)
     )
     source, target = network.source, network.target
     inside = (labels[source] == labels[target]) & rest[source] & rest[target]
-    out = out - np.bincount(labels[source[inside]], network.both[inside], count) / 2
+    out = leaving - np.bincount(labels[source[inside]], network.both[inside], count) / 2
     here = source == node
     towards = np.bincount(labels[target[here]], network.both[here], count)
     without = np.maximum(teleport * (1 - size / network.nodes) + out, 0.0)

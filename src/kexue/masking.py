@@ -1,6 +1,6 @@
 """Masks for padded batches: every operation gets its own, so that the padding cannot reach the result.
 
-Source: 苏剑林, 《"让Keras更酷一些!":层中层与mask》, https://kexue.fm/archives/6810.
+Source: 苏剑林, 《“让Keras更酷一些！”：层中层与mask》, https://kexue.fm/archives/6810.
 The ids in brackets (masking.eq7) are rows of the ledger.
 
 A mask is a boolean tensor, True where a position is real. It comes from lengths or from token ids, never

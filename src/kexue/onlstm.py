@@ -1,6 +1,6 @@
 """ON-LSTM: neurons in an order, from low levels that change fast to high ones that stay, and its trees.
 
-Source: 苏剑林, 《ON-LSTM:用有序神经元表达层次结构》, https://kexue.fm/archives/6621; the paper is Y. Shen,
+Source: 苏剑林, 《ON-LSTM：用有序神经元表达层次结构》, https://kexue.fm/archives/6621; the paper is Y. Shen,
 S. Tan, A. Sordoni and A. Courville, Ordered Neurons, ICLR 2019.
 The ids in brackets (onlstm.eq9) are rows of the ledger.
 

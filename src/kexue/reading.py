@@ -1,6 +1,6 @@
 """Reading comprehension that fills in all of an answer at once, and what independence costs.
 
-Source: 苏剑林, 《"非自回归"也不差:基于MLM的阅读理解问答》, https://kexue.fm/archives/7148, and its
+Source: 苏剑林, 《“非自回归”也不差：基于MLM的阅读理解问答》, https://kexue.fm/archives/7148, and its
 autoregressive counterpart, https://kexue.fm/archives/7115. The ids in brackets (reading.eq2) are rows of the
 ledger.
 

@@ -1,6 +1,6 @@
 """Differentiable approximations of max, argmax, accuracy, F1 and the k best.
 
-Source: 苏剑林, 《函数光滑化杂谈:不可导函数的可导逼近》, https://kexue.fm/archives/6620.
+Source: 苏剑林, 《函数光滑化杂谈：不可导函数的可导逼近》, https://kexue.fm/archives/6620.
 The ids in brackets (smoothing.eq2) are rows of the ledger.
 
 Every function checks its input and raises

@@ -1,6 +1,6 @@
 """VQ-VAE: an autoencoder whose code is a grid of integers, and the autoregressive models of such grids.
 
-Source: 苏剑林, 《VQ-VAE的简明介绍:量子化自编码器》, https://kexue.fm/archives/6760.
+Source: 苏剑林, 《VQ-VAE的简明介绍：量子化自编码器》, https://kexue.fm/archives/6760.
 The ids in brackets (vqvae.eq10) are rows of the ledger.
 
 Bad input raises `TypeError` for a wrong type and `ValueError` for a value outside the domain; the
