@@ -932,6 +932,25 @@ def test_the_bound_that_is_reported_is_that_of_the_samples(estimator):
         torch.testing.assert_close(loss.detach(), -bound)
 
 
+@pytest.mark.parametrize("estimator", ["gumbel", "rloo"])
+def test_a_function_may_stand_for_the_model(estimator):
+    model, samples = tiny_vae(), 2 if estimator == "rloo" else 1
+    x = torch.randint(2, (5, 4, 4), generator=gen(8)).double()
+    noise = gumbel_noise((samples, 5, 2, 3), gen(), F64)
+    last = model.encoder[-1]
+    with torch.no_grad():
+        hidden = model.encoder[:-1](x.unsqueeze(1)).repeat(samples, 1)
+
+    def from_last_layer(x, sample):
+        logits = last(hidden).unflatten(1, (2, 3))
+        z = sample(logits)
+        return logits, z, model.decode(z)
+
+    losses = [vae_loss(m, x, noise, estimator)[0] for m in (model, from_last_layer)]
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, last.weight)[0] for loss in losses))
+
+
 def test_the_vae_of_the_article():
     model = CategoricalVAE()
     x = torch.randint(2, (3, 28, 28), generator=gen()).float()

@@ -391,7 +391,7 @@ def elbo(
 
 
 def vae_loss(
-    model: nn.Module,
+    model: Callable[..., tuple[Tensor, Tensor, Tensor]],
     x: Float[Tensor, "batch height width"],
     noise: Float[Tensor, "samples batch latents classes"],
     estimator: Estimator = "gumbel",
@@ -408,7 +408,7 @@ def vae_loss(
     - "rloo": two samples for each image, each the other's baseline.
 
     Args:
-        model: a `CategoricalVAE`, or what wraps it.
+        model: a `CategoricalVAE`, what wraps it, or another function that gives what its `forward` does.
         x: binary images.
         noise: Gumbel noise for one sample, two for "rloo".
         estimator: one of the five.
