@@ -9,7 +9,7 @@
 # %% [markdown]
 # # InfoMap: communities as the shortest description of a walk
 #
-# *最小熵原理(五):“层层递进”之社区发现与聚类*
+# *最小熵原理（五）：“层层递进”之社区发现与聚类*
 
 # %% tags=["hide-input"]
 # On Colab, first: %pip install -q "kexue[book] @ git+https://github.com/kexue-book/executable-scientific-spaces"
@@ -45,6 +45,8 @@ from kexue.infomap import (
     _codebook,
     _codelengths,
     _exits,
+    _Network,
+    _two_levels,
     annealed_infomap,
     entropy,
     hierarchical_map_equation,
@@ -1102,15 +1104,20 @@ cases = {
     "connected, up to 7 nodes": [(g, 0.0) for g in atlas],
     "random, 8 nodes": [(random_eight(seed), 0.15) for seed in range(200)],
 }
+
+
+def above_optimum(graph, teleport):
+    """How much longer than the shortest is what `infomap` finds with the seeds 0 to 9."""
+    # All seeds have the same walk, whose rates are computed once.
+    flow = random_walk_flow(graph, teleport)
+    network = _Network.of(flow)
+    found = [_two_levels(network, random.Random(seed)) for seed in range(10)]
+    return [map_equation(flow, modules) for modules in found] - optimum(flow)
+
+
 missed = {}
 for name, graphs in cases.items():
-    found = np.array(
-        [
-            [infomap(g, tau, seed).codelength for seed in range(10)]
-            - optimum(random_walk_flow(g, tau))
-            for g, tau in graphs
-        ]
-    )
+    found = np.array([above_optimum(g, tau) for g, tau in graphs])
     missed[name] = (found > 1e-9).mean(1)
     print(f"{name}: {len(graphs)} networks")
     worst = max(found.max(), 0)
@@ -1143,11 +1150,7 @@ MISSED = (
     4517,
     4727,
 )
-behind = [
-    min(infomap(g, 0.15, seed).codelength for seed in range(10))
-    - optimum(random_walk_flow(g, 0.15))
-    for g in map(random_eight, MISSED)
-]
+behind = [min(above_optimum(random_eight(seed), 0.15)) for seed in MISSED]
 assert min(behind) > 1e-3
 rate_of_misses = len(MISSED) / MORE
 low, high = binomtest(len(MISSED), MORE).proportion_ci(method="wilson")

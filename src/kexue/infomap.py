@@ -377,10 +377,13 @@ def neighbour_graph(vectors: ArrayLike, neighbours: int = 50, threshold: float =
         cosine = np.minimum(unit[start : start + 1000] @ unit.T, 1.0)
         rows = np.arange(len(cosine))
         cosine[rows, start + rows] = -1.0
-        nearest = np.argpartition(-cosine, min(neighbours, n) - 1, axis=1)[:, :neighbours]
-        values = np.take_along_axis(cosine, nearest, 1)
-        kept = values >= threshold - 1e-12  # of equal directions the cosine is 1 but for rounding
-        blocks.append((np.nonzero(kept)[0] + start, nearest[kept], values[kept]))
+        close = cosine >= threshold - 1e-12  # of equal directions the cosine is 1 but for rounding
+        for row in np.flatnonzero(close.sum(1) > neighbours):
+            nearest = np.argpartition(-cosine[row], neighbours - 1)[:neighbours]
+            close[row] = False
+            close[row, nearest] = True
+        row, column = np.nonzero(close)
+        blocks.append((row + start, column, cosine[close]))
     source, target, weight = (np.concatenate(part) for part in zip(*blocks, strict=True))
     return sparse.csr_array((weight, (source, target)), shape=(n, n))
 
@@ -732,8 +735,11 @@ def annealed_infomap(graph: Any, teleport: float = 0.15, seed: int = 0, sweeps: 
 
 
 def _communities(flow: Flow, found: tuple[np.ndarray, ...]) -> Communities:
-    codelength = hierarchical_map_equation(flow, found)
-    index = _codebook(_exits(flow, found[0]))
+    if len(found) == 1:
+        index, modules = _codelengths(flow, _labels(flow, found[0]))
+        codelength = index + modules
+    else:
+        index, codelength = _codebook(_exits(flow, found[0])), hierarchical_map_equation(flow, found)
     named = tuple(dict(zip(flow.nodes, level.tolist(), strict=True)) for level in found)
     return Communities(named[0], codelength, index, codelength - index, named)
 
@@ -796,16 +802,17 @@ class _Network:
             flow.visit, flow.teleport, np.ones(n), out, *_gathered(*ends, np.concatenate([link, link]), n), n
         )
 
-    def merged(self, labels: np.ndarray) -> "_Network":
-        """Modules as nodes."""
+    def merged(self, labels: np.ndarray, links: bool = True) -> "_Network":
+        """Modules as nodes; without the links between them where only rates are asked for."""
         modules = int(labels.max()) + 1
         source, target = labels[self.source], labels[self.target]
-        apart = source != target
+        within = source == target
         # Each flow within a module is there from both ends, and adds up both ways: twice too much.
-        inside = np.bincount(source[~apart], self.both[~apart], modules) / 2
+        inside = np.bincount(source[within], self.both[within], modules) / 2
         visit, teleport, size, out = (
             np.bincount(labels, of, modules) for of in (self.visit, self.teleport, self.size, self.out)
         )
+        apart = ~within & links
         return _Network(
             visit,
             teleport,
@@ -851,8 +858,18 @@ def _gathered(
     source: np.ndarray, target: np.ndarray, both: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Links with the same ends added up, sorted by source and target."""
-    ends, which = np.unique(source.astype(np.int64) * count + target, return_inverse=True)
-    return ends // count, ends % count, np.bincount(which, both, len(ends))
+    ends = source.astype(np.int64) * count + target
+    if count * count <= max(4 * len(ends), 256):  # a table of all pairs is faster than sorting
+        sums, (found,) = np.bincount(ends, both), np.bincount(ends).nonzero()
+        return found // count, found % count, sums[found]
+    found, which = np.unique(ends, return_inverse=True)
+    return found // count, found % count, np.bincount(which, both, len(found))
+
+
+def _numbered(labels: np.ndarray) -> np.ndarray:
+    """Labels 0, 1, … in the same order, without gaps."""
+    used = np.bincount(labels) > 0
+    return (used.cumsum() - 1)[labels]
 
 
 def _best_of(flow: Flow, rng: random.Random, levels: int | None, trials: int) -> tuple[np.ndarray, ...]:
@@ -861,6 +878,8 @@ def _best_of(flow: Flow, rng: random.Random, levels: int | None, trials: int) ->
     for _ in range(trials):
         labels = _two_levels(network, rng)
         found = (labels,) if levels == 2 else _many_levels(flow, network, labels, rng)
+        if trials == 1:
+            return found
         codelength = hierarchical_map_equation(flow, found)
         if codelength < best[0] - 1e-12:
             best = codelength, found
@@ -909,10 +928,13 @@ def _refined(
     codelength = _objective(network, labels, outer)
     failures, single = 0, True
     while failures < 2:
-        parts = np.arange(len(labels)) if single else _parts(network, labels, rng)
-        start = np.empty(parts.max() + 1, dtype=int)
-        start[parts] = labels
-        changed = _climb(network.merged(parts), rng, outer, start)[parts]
+        if single:
+            changed = _climb(network, rng, outer, labels)
+        else:
+            parts = _parts(network, labels, rng)
+            start = np.empty(parts.max() + 1, dtype=int)
+            start[parts] = labels
+            changed = _climb(network.merged(parts), rng, outer, start)[parts]
         shorter = _objective(network, changed, outer)
         if shorter < codelength - 1e-10:
             labels, codelength, failures = changed, shorter, 0
@@ -925,7 +947,7 @@ def _refined(
 
 def _objective(network: _Network, labels: np.ndarray, outer: float) -> float:
     """L(M) up to what does not depend on the modules; `outer` is the exit rate of what holds them."""
-    merged = network.merged(labels)
+    merged = network.merged(labels, links=False)
     exits = merged.exits()
     total = exits.sum() + outer
     return float(_plogp(total) - 2 * _plogp(exits).sum() + _plogp(exits + merged.visit).sum())
@@ -941,13 +963,14 @@ def _climb(
     """Move nodes, then modules of them as nodes, then modules of those …, until nothing moves."""
     labels = _move(network, rng, outer, start)
     watch("nodes moved", labels)
-    while True:
+    while labels.any():
         merged = network.merged(labels)
         above = _move(merged, rng, outer)
         if above.max() + 1 == len(merged.visit):
             return labels
         labels = above[labels]
         watch("modules moved", labels)
+    return labels
 
 
 def _parts(network: _Network, labels: np.ndarray, rng: random.Random) -> np.ndarray:
@@ -978,12 +1001,14 @@ def _move(network: _Network, rng: random.Random, outer: float, start: np.ndarray
     """
     log2 = math.log2
     count, nodes = len(network.visit), network.nodes
-    merged = network if start is None else network.merged(start)
+    merged = network if start is None else network.merged(start, links=False)
     module = list(range(count)) if start is None else start.tolist()
     # Of each node …
     p, t, n, out = (a.tolist() for a in (network.visit, network.teleport, network.size, network.out))
     pointer = np.searchsorted(network.source, np.arange(count + 1)).tolist()
     target, both = network.target.tolist(), network.both.tolist()
+    ends = [slice(*bounds) for bounds in itertools.pairwise(pointer)]
+    neighbours, links = [target[own] for own in ends], [both[own] for own in ends]
     # … and of each module; q are its exits.
     mp, mt, mn, mout = (a.tolist() for a in (merged.visit, merged.teleport, merged.size, merged.out))
     q = merged.exits().tolist()
@@ -992,6 +1017,7 @@ def _move(network: _Network, rng: random.Random, outer: float, start: np.ndarray
     for values in (mp, mt, mn, mout, q, q_log, both_log):
         values += [0.0] * len(empty)
     q_sum = sum(q) + outer
+    sum_log = q_sum * log2(q_sum) if q_sum > 0 else 0.0
     order, waiting = list(range(count)), [True] * count
     moved = True
     while moved:
@@ -1003,9 +1029,9 @@ def _move(network: _Network, rng: random.Random, outer: float, start: np.ndarray
             waiting[node] = False
             old = module[node]
             flow: dict[int, float] = {}
-            for place in range(pointer[node], pointer[node + 1]):
-                other = module[target[place]]
-                flow[other] = flow.get(other, 0.0) + both[place]
+            for neighbour, link in zip(neighbours[node], links[node], strict=True):
+                other = module[neighbour]
+                flow[other] = flow.get(other, 0.0) + link
             flow_old = flow.pop(old, 0.0)
             if mn[old] > n[node] and empty:
                 flow[empty[-1]] = 0.0
@@ -1024,15 +1050,17 @@ def _move(network: _Network, rng: random.Random, outer: float, start: np.ndarray
             left_log = within * log2(within) if within > 0 else 0.0
             change_old = left_log - both_log[old] - 2 * (q_left_log - q_log[old])
             q_rest = q_sum - q[old] + q_left
-            sum_log = q_sum * log2(q_sum) if q_sum > 0 else 0.0
             best, chosen = -1e-10, -1
             for new, flow_new in flow.items():
                 q_new = (
                     (mt[new] + t_node) * (1 - (mn[new] + n_node) / nodes) + mout[new] + out_node - flow_new
                 )
-                q_new_log = q_new * log2(q_new) if q_new > 0 else 0.0
-                within = max(q_new, 0.0) + mp[new] + p_node
-                total = q_rest - q[new] + max(q_new, 0.0)
+                if q_new > 0:
+                    q_new_log = q_new * log2(q_new)
+                else:
+                    q_new = q_new_log = 0.0
+                within = q_new + mp[new] + p_node
+                total = q_rest - q[new] + q_new
                 change = (
                     change_old
                     + (total * log2(total) if total > 0 else 0.0)
@@ -1058,6 +1086,7 @@ def _move(network: _Network, rng: random.Random, outer: float, start: np.ndarray
             mout[chosen] += out_node - flow[chosen]
             q_new = max(mt[chosen] * (1 - mn[chosen] / nodes) + mout[chosen], 0.0)
             q_sum += q_left - q[old] + q_new - q[chosen]
+            sum_log = q_sum * log2(q_sum) if q_sum > 0 else 0.0
             q[old], q_log[old], both_log[old] = q_left, q_left_log, left_log
             q[chosen] = q_new
             q_log[chosen] = q_new * log2(q_new) if q_new > 0 else 0.0
@@ -1065,9 +1094,9 @@ def _move(network: _Network, rng: random.Random, outer: float, start: np.ndarray
             both_log[chosen] = within * log2(within) if within > 0 else 0.0
             module[node] = chosen
             waiting[node] = True
-            for place in range(pointer[node], pointer[node + 1]):
-                waiting[target[place]] = True
-    return np.unique(module, return_inverse=True)[1]
+            for neighbour in neighbours[node]:
+                waiting[neighbour] = True
+    return _numbered(np.array(module))
 
 
 def _many_levels(
@@ -1254,25 +1283,28 @@ def _joined(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _alternatives(network: _Network, labels: np.ndarray, node: int) -> tuple[np.ndarray, np.ndarray]:
     """Modules that a node could be in, its neighbours', its own and an empty one, and L for each of them."""
-    count = labels.max() + 2
-    rest = np.arange(len(labels)) != node
+    count = int(labels.max()) + 2
+    own = int(labels[node])
+    rest = labels.copy()
+    rest[node] = count  # in a place of its own, which is left out
     visit, teleport, size, leaving = (
-        np.bincount(labels[rest], of[rest], count)
-        for of in (network.visit, network.teleport, network.size, network.out)
+        np.bincount(rest, of)[:count] for of in (network.visit, network.teleport, network.size, network.out)
     )
     source, target = network.source, network.target
-    inside = (labels[source] == labels[target]) & rest[source] & rest[target]
-    out = leaving - np.bincount(labels[source[inside]], network.both[inside], count) / 2
-    here = source == node
-    towards = np.bincount(labels[target[here]], network.both[here], count)
+    inside = rest[source] == rest[target]
+    out = leaving - np.bincount(rest[source[inside]], network.both[inside], count) / 2
+    here = slice(*np.searchsorted(source, (node, node + 1)))
+    near = labels[target[here]]
+    towards = np.bincount(near, network.both[here], count)
     without = np.maximum(teleport * (1 - size / network.nodes) + out, 0.0)
     leaving = (teleport + network.teleport[node]) * (1 - (size + network.size[node]) / network.nodes)
     within = np.maximum(leaving + out + network.out[node] - towards, 0.0)
-    modules = np.unique([*labels[target[here]], labels[node], count - 1])
-    index, used = _plogp(without), _plogp(without + visit)
-    lengths = (
-        _plogp(without.sum() - without + within)
-        - 2 * (index.sum() - index + _plogp(within))
-        + (used.sum() - used + _plogp(within + visit + network.visit[node]))
+    choice = np.zeros(count, dtype=bool)
+    choice[near] = choice[[own, count - 1]] = True
+    modules = np.flatnonzero(choice)
+    joint = within + visit + network.visit[node]
+    total, index, used, index_with, used_with = _plogp(
+        [without.sum() - without + within, without, without + visit, within, joint]
     )
+    lengths = total - 2 * (index.sum() - index + index_with) + (used.sum() - used + used_with)
     return modules, lengths[modules]
