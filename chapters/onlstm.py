@@ -43,6 +43,7 @@ from kexue.onlstm import (
     bracket_f1,
     brackets,
     cumax,
+    divided,
     leaves,
     left_branching,
     reverse_cumax,
@@ -876,7 +877,7 @@ verdict(
 # then do the same with $x_{<k}$ and with $x_{>k}$, until single words are left; where $x_{<k}$ or $x_{>k}$ is empty, so is its bracket. Where the past is forgotten, something new begins, and so the nesting comes out step by step.
 
 # %%
-source(tree_from_levels)
+source(tree_from_levels, divided)
 
 # %%
 print(tree_from_levels("abcde", [0.1, 0.3, 0.2, 0.9, 0.4]))
@@ -980,6 +981,10 @@ source(bracket_f1)
 
 
 # %%
+def one_of(draw, words):
+    return words[draw.integers(len(words))]
+
+
 def clause(draw):
     """A tree: a noun phrase and a verb phrase about one of five topics."""
     topic = draw.integers(5)
@@ -991,17 +996,17 @@ def clause(draw):
         noun = word("noun", 8)
         if draw.random() < 0.4:
             noun = [word("adj", 4), noun]
-        return [draw.choice(["the", "a", "this"]), noun]
+        return [one_of(draw, ["the", "a", "this"]), noun]
 
     def noun_phrase():
         first = core()
         if draw.random() < 0.35:
-            return [first, [draw.choice(["of", "in", "with"]), core()]]
+            return [first, [one_of(draw, ["of", "in", "with"]), core()]]
         return first
 
     verb = [word("verb", 6), noun_phrase()]
     if draw.random() < 0.6:
-        verb = [verb, draw.choice(["now", "here", "again", "often"])]
+        verb = [verb, one_of(draw, ["now", "here", "again", "often"])]
     return [noun_phrase(), verb]
 
 
@@ -1009,20 +1014,13 @@ def sentence(draw):
     """One clause, or two with a conjunction."""
     first = clause(draw)
     if draw.random() < 0.6:
-        link = draw.choice(["and", "but", "while"])
+        link = one_of(draw, ["and", "but", "while"])
         return [first, [link, clause(draw)]]
     return first
 
 
-def plain_words(node):
-    """NumPy's strings as Python's."""
-    return (
-        [plain_words(n) for n in node] if isinstance(node, list) else str(node)
-    )
-
-
 draw = np.random.default_rng(1)
-GOLD = [plain_words(sentence(draw)) for _ in range(300)]
+GOLD = [sentence(draw) for _ in range(300)]
 print(" ".join(leaves(GOLD[1])))
 
 
@@ -1062,7 +1060,7 @@ def train_on(grammar, seed, master_input, steps=250):
     """A language model of 4,000 sentences; returns it and its vocabulary."""
     torch.manual_seed(seed)
     draw = np.random.default_rng([2, seed])
-    texts = [leaves(plain_words(grammar(draw))) for _ in range(4000)]
+    texts = [leaves(grammar(draw)) for _ in range(4000)]
     vocabulary = data.Vocabulary([*texts, ["<eos>"]])
     ids = [vocabulary.ids(["<eos>", *text, "<eos>"]) for text in texts]
     ids.sort(key=len)
@@ -1111,16 +1109,20 @@ trained = {
 READINGS = list(itertools.product(("d_f", "d_i"), (0, 1)))
 
 
-def levels_of(model, vocabulary, words):
-    """The level of each word, by reading: 1 − mean f̃ for d_f, mean ĩ for d_i."""
-    gates = master_gates(model, vocabulary, words)
+@torch.no_grad()
+def levels_of(model, vocabulary, sentences):
+    """The levels of the words of each sentence, by reading: 1 − mean f̃ for d_f, mean ĩ for d_i."""
+    texts = [vocabulary.ids(["<eos>", *words]) for words in sentences]
+    found = {}
+    for layer, trace in enumerate(model.trace(pad_sequence(texts))):
+        found["d_f", layer] = 1 - trace.master_forget.mean(-1)
+        found["d_i", layer] = trace.master_input.mean(-1)
     return {
-        (gate, layer): (
-            1 - gates[layer][0].mean(-1)
-            if gate == "d_f"
-            else gates[layer][1].mean(-1)
-        ).numpy()
-        for gate, layer in READINGS
+        reading: [
+            column[1 : len(text)].numpy()
+            for column, text in zip(levels.t(), texts)
+        ]
+        for reading, levels in found.items()
     }
 
 
@@ -1148,17 +1150,14 @@ untrained = LanguageModel(
     len(any_vocabulary), (64, 64), chunk_size=4, embedding_scale=1.0
 ).eval()
 on_grammar, by_kind, by_position = {}, {}, {}
+sentences = [leaves(tree) for tree in GOLD]
 for key, found in trained.items():
-    read = [levels_of(*found, leaves(tree)) for tree in GOLD]
-    for reading in READINGS:
-        levels = [one[reading] for one in read]
+    for reading, levels in levels_of(*found, sentences).items():
         on_grammar[key, *reading] = f1_of(levels)
         by_kind[key, *reading] = f1_of(averaged(levels, KINDS_OF_WORDS))
         by_position[key, *reading] = f1_of(averaged(levels, POSITIONS))
-read = [levels_of(untrained, any_vocabulary, leaves(tree)) for tree in GOLD]
-before_training = {
-    reading: f1_of([one[reading] for one in read]) for reading in READINGS
-}
+read = levels_of(untrained, any_vocabulary, sentences)
+before_training = {reading: f1_of(levels) for reading, levels in read.items()}
 
 # %% mystnb={"figure": {"caption": "F1 of the grammar's trees, from both master gates and both layers, three seeds each; grey lines are the baselines, of which the highest is labelled.", "name": "onlstm-grammar"}, "image": {"alt": "Points for d_f and d_i in layers 1 and 2, for the article's and the paper's input gate. Horizontal lines mark five baselines, crosses an untrained network."}} tags=["hide-input"]
 fig, ax = plotting.panels(1, height=3.4)
@@ -1604,13 +1603,14 @@ streams = {
     name: vocabulary.ids([word for text in NEWS[name] for word in text]).numpy()
     for name in ("train", "test")
 }
-of_words = kneser_ney(streams["train"], streams["test"], len(vocabulary))
-by_counts = math.exp(-np.log(of_words).mean())
-# A distribution: after the first four words the chances of all words sum to 1.
+# Behind the test part, its first four words before each word there is.
 ids = np.arange(len(vocabulary))
 runs = np.insert(np.tile(streams["test"][:4], (len(ids), 1)), 4, ids, axis=1)
-of_all = kneser_ney(streams["train"], runs.ravel(), len(ids))[::5]
-assert math.isclose(of_all.sum(), 1)
+held_out = np.concatenate([streams["test"], runs.ravel()])
+chances = kneser_ney(streams["train"], held_out, len(ids))
+by_counts = math.exp(-np.log(chances[: len(streams["test"]) - 4]).mean())
+# A distribution: after these four words the chances of all words sum to 1.
+assert math.isclose(chances[len(streams["test"]) :: 5].sum(), 1)
 print(f"five-grams: test perplexity {by_counts:.1f}")
 
 # %%
@@ -1849,12 +1849,11 @@ def lifetimes(trace, levels, longest=300):
     """Words until the mean correlation of a level's neurons is below 1/e."""
     c = trace.c - trace.c.mean((0, 1))
     c = c / c.square().mean((0, 1)).sqrt()
-    steps = len(c)
-    lags = range(1, longest)
-    left = torch.stack(
-        [(c[: steps - lag] * c[lag:]).mean((0, 1)) for lag in lags]
-    )
-    left = left.unflatten(-1, (levels, -1)).mean(-1)  # (lags, levels)
+    # All lags from one Fourier transform, with as many zeros behind as there are steps.
+    power = torch.fft.rfft(c, 2 * len(c), dim=0).abs().square().mean(1)
+    power = power.unflatten(-1, (levels, -1)).mean(-1)
+    lags = torch.arange(1, longest)
+    left = torch.fft.irfft(power, dim=0)[lags] / (len(c) - lags).unsqueeze(-1)
     gone = left < math.exp(-1)
     return (gone.int().argmax(0) + 1).where(gone.any(0), longest).numpy()
 

@@ -270,37 +270,48 @@ class _Recurrence(torch.autograd.Function):
             product = _product_with(lowered)
             gates = torch.empty_like(projected)
             hs, cs = (projected.new_empty(steps + 1, batch, hidden) for _ in range(2))
-            keep, write, tanh = (torch.empty_like(hs[1:]) for _ in range(3))
+            tanh = torch.empty_like(hs[1:])
+            shares = projected.new_empty(steps, batch, 2, hidden)  # how much is written, and how much kept
             prob = projected.new_empty(steps, batch, 2, n)  # of the two master gates: input, forget
-            master = torch.empty_like(prob)
+            master, one = torch.empty_like(prob), projected.new_ones(())
             hs[0], cs[0] = h, c
             start = 2 * n
+            # The views of all times at once: in the loop, each would take as long as a small product.
+            old_h, old_c, new_h, new_c = (v.unbind() for v in (hs[:-1], cs[:-1], hs[1:], cs[1:]))
+            given, gate, tanh_c = (v.unbind() for v in (projected, gates, tanh))
+            ends = [hidden, 2 * hidden]
+            o, g, i_and_f = (v.unbind() for v in gates[..., start:].tensor_split(ends, -1))
+            write, keep = (v.unbind() for v in shares.unbind(2))
+            if n:
+                choice = gates[..., :start].unflatten(-1, (2, n)).unbind()
+                p, m = prob.unbind(), master.unbind()
+                # With an axis for the neurons of a level
+                wide_p, wide_m = prob.unsqueeze(-1), master.unsqueeze(-1)
+                p_i, m_i, m_f, m_each = (
+                    v.unbind() for v in (wide_p[:, :, :1], wide_m[:, :, :1], wide_m[:, :, 1:], wide_m)
+                )
+                inner = [v.unflatten(-1, (2, n, q)) for v in i_and_f]
+                by_level = shares.unflatten(-1, (n, q)).unbind()
             for t in range(steps):
-                gate = gates[t]
-                torch.add(projected[t], product(hs[t].to(lowered.dtype)), out=gate)
-                o, g, i, f = gate[:, start:].view(batch, 4, hidden).unbind(1)
-                o.sigmoid_()
-                g.tanh_()
-                gate[:, start + 2 * hidden :].sigmoid_()
+                torch.add(given[t], product(old_h[t].to(lowered.dtype)), out=gate[t])
+                o[t].sigmoid_()
+                g[t].tanh_()
+                i_and_f[t].sigmoid_()
                 if n:
-                    p, m = prob[t], master[t]
-                    torch.softmax(gate[:, :start].view(batch, 2, n), -1, out=p)
-                    torch.cumsum(p, -1, out=m)
-                    m[:, 0].neg_().add_(1)
+                    torch.softmax(choice[t], -1, out=p[t])
+                    torch.cumsum(p[t], -1, out=m[t])
+                    torch.sub(one, m_i[t], out=m_i[t])
                     if not complement:
-                        m[:, 0] += p[:, 0]
-                    both = (m[:, 0] * m[:, 1]).unsqueeze(-1)
-                    alone = m.unsqueeze(-1) - both.unsqueeze(1)
-                    levels = (batch, n, q)
-                    torch.addcmul(alone[:, 1], both, f.unflatten(-1, (n, q)), out=keep[t].view(levels))
-                    torch.addcmul(alone[:, 0], both, i.unflatten(-1, (n, q)), out=write[t].view(levels))
+                        m_i[t].add_(p_i[t])
+                    both = m_i[t] * m_f[t]
+                    torch.addcmul(m_each[t] - both, both, inner[t], out=by_level[t])
                 else:
-                    keep[t], write[t] = f, i
-                torch.mul(keep[t], cs[t], out=cs[t + 1])
-                cs[t + 1].addcmul_(write[t], g)
-                torch.tanh(cs[t + 1], out=tanh[t])
-                torch.mul(o, tanh[t], out=hs[t + 1])
-        ctx.save_for_backward(gates, hs, cs, keep, write, tanh, prob, master, weight)
+                    shares[t] = i_and_f[t].unflatten(-1, (2, hidden))
+                torch.mul(keep[t], old_c[t], out=new_c[t])
+                new_c[t].addcmul_(write[t], g[t])
+                torch.tanh(new_c[t], out=tanh_c[t])
+                torch.mul(o[t], tanh_c[t], out=new_h[t])
+        ctx.save_for_backward(gates, hs, cs, shares, tanh, prob, master, weight)
         ctx.levels, ctx.complement, ctx.lower = n, complement, lower
         ctx.set_materialize_grads(False)
         # Copies: what is returned may be changed in place.
@@ -311,13 +322,14 @@ class _Recurrence(torch.autograd.Function):
     def backward(  # type: ignore[override]
         ctx: Any, dh: Tensor | None, dc: Tensor | None, dforget: Tensor | None, dinput: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        gates, hs, cs, keep, write, tanh, prob, master, weight = ctx.saved_tensors
+        gates, hs, cs, shares, tanh, prob, master, weight = ctx.saved_tensors
         n, complement = ctx.levels, ctx.complement
         steps, batch, _ = gates.shape
         hidden = cs.shape[-1]
         q, start = hidden // max(n, 1), 2 * n
         o, g, i, f = gates[..., start:].unflatten(-1, (4, hidden)).unbind(-2)
         before = cs[:-1]
+        write, keep = shares.unbind(2)
 
         # The coefficients of dh and dc.
         out = tanh * o * (1 - o)
@@ -344,32 +356,38 @@ class _Recurrence(torch.autograd.Function):
         product = _product_with(lowered.t())
         back_h = torch.zeros_like(hs[0]) if dh is None else dh[-1].clone()
         back_c = torch.zeros_like(back_h)
+        wide_c, c_by_level = back_c.unsqueeze(1), back_c.view(batch, 1, n, -1) if n else back_c
+        # The views of all times at once, as in `forward`.
+        of_o = dgates[..., start : start + hidden].unbind()
+        of_g_i_f = dgates[..., start + hidden :].unflatten(-1, (3, hidden)).unbind()
+        dgate, out_t, through_t, inner_t, keep_t = (v.unbind() for v in (dgates, out, through, inner, keep))
+        if n:
+            of_masters = dgates[..., :start].unflatten(-1, (2, n)).unbind()
+            prob_t, outer_t = prob.unbind(), outer.unbind()
         for t in range(steps - 1, -1, -1):
-            dgate = dgates[t]
-            back_c.addcmul_(back_h, through[t])
+            back_c.addcmul_(back_h, through_t[t])
             if dc is not None:
                 back_c += dc[t]
-            torch.mul(back_h, out[t], out=dgate[:, start : start + hidden])
-            rest = dgate[:, start + hidden :].view(batch, 3, hidden)
-            torch.mul(back_c.unsqueeze(1), inner[t], out=rest)
+            torch.mul(back_h, out_t[t], out=of_o[t])
+            torch.mul(wide_c, inner_t[t], out=of_g_i_f[t])
             if n:
-                towards = torch.mul(back_c.view(batch, 1, n, q), outer[t]).sum(-1)
+                towards = torch.mul(c_by_level, outer_t[t]).sum(-1)
                 if dinput is not None:
-                    towards[:, 0] += dinput[t]
+                    towards[:, 0].add_(dinput[t])
                 if dforget is not None:
-                    towards[:, 1] -= dforget[t]
+                    towards[:, 1].sub_(dforget[t])
                 # The softmax takes any constant out: 1 − cumsum and the reverse cumsum need no flip.
                 summed = towards.cumsum(-1)
-                summed[:, 1] -= towards[:, 1]
+                summed[:, 1].sub_(towards[:, 1])
                 if complement:
-                    summed[:, 0] -= towards[:, 0]
-                p = prob[t]
+                    summed[:, 0].sub_(towards[:, 0])
+                p = prob_t[t]
                 summed -= (p * summed).sum(-1, keepdim=True)
-                torch.mul(p, summed, out=dgate[:, :start].view(batch, 2, n))
-            back_h = product(dgate.to(lowered.dtype)).to(dgate.dtype)
+                torch.mul(p, summed, out=of_masters[t])
+            back_h = product(dgate[t].to(lowered.dtype)).to(dgates.dtype)
             if t and dh is not None:
                 back_h += dh[t - 1]
-            back_c *= keep[t]
+            back_c *= keep_t[t]
         flat, earlier = (v.flatten(0, 1).to(lowered.dtype) for v in (dgates, hs[:-1]))
         dweight = _product_with(earlier.t())(flat.t()).to(weight.dtype)
         return dgates, dweight, back_h, back_c, None, None
@@ -872,6 +890,7 @@ class LanguageModel(nn.Module):
 Tree: TypeAlias = str | list[Any]
 """A word, or a list of trees."""
 Span: TypeAlias = tuple[int, int]
+Rule = Literal["article", "split"]
 
 
 def tree_from_levels(tokens: Sequence[str], levels: Sequence[float] | Tensor | np.ndarray) -> Tree:
@@ -887,15 +906,34 @@ def tree_from_levels(tokens: Sequence[str], levels: Sequence[float] | Tensor | n
     Raises ValueError for no tokens, another number of levels, or levels that are not finite.
     """
     height = _heights(tokens, levels)
+    return divided(tokens, lambda i, j: i + int(height[i:j].argmax()), "article", 0, len(tokens))
 
-    def build(start: int, stop: int) -> Tree:
-        top = start + int(height[start:stop].argmax())
-        tree: Tree = tokens[top]
-        if top + 1 < stop:
-            tree = [tree, build(top + 1, stop)]
-        return [build(start, top), tree] if start < top else tree
 
-    return build(0, len(tokens))
+def divided(
+    tokens: Sequence[str], place: Callable[[int, int], int], rule: Rule, start: int, stop: int
+) -> Tree:
+    """The tree of the tokens in [start, stop): divided at k = place(start, stop), and so are its parts.
+
+    By the article's rule it is [left, [tokenₖ, right]], where right may be empty, and left, too; by "split"
+    it is [left, right], where right begins with tokenₖ.
+
+    Args:
+        tokens: all of them.
+        place: where to divide the tokens in [i, j), i ≤ k < j, or i < k < j by "split"; not asked for a
+            single token.
+        rule: "article" or "split".
+        start: of the part.
+        stop: of the part, at least start + 1.
+    """
+    if stop - start == 1:
+        return tokens[start]
+    k = place(start, stop)
+    if rule == "split":
+        return [divided(tokens, place, rule, start, k), divided(tokens, place, rule, k, stop)]
+    tree: Tree = tokens[k]
+    if k + 1 < stop:
+        tree = [tree, divided(tokens, place, rule, k + 1, stop)]
+    return [divided(tokens, place, rule, start, k), tree] if start < k else tree
 
 
 def _heights(tokens: Sequence[str], levels: Sequence[float] | Tensor | np.ndarray) -> np.ndarray:
@@ -919,17 +957,7 @@ def split_tree(tokens: Sequence[str], levels: Sequence[float] | Tensor | np.ndar
     Raises as `tree_from_levels` does.
     """
     height = _heights(tokens, levels)
-
-    def build(start: int, stop: int) -> Tree:
-        if stop - start == 1:
-            return tokens[start]
-        split = start + 1 + int(height[start + 1 : stop].argmax())
-        return [build(start, split), build(split, stop)]
-
-    return build(0, len(tokens))
-
-
-Rule = Literal["article", "split"]
+    return divided(tokens, lambda i, j: i + 1 + int(height[i + 1 : j].argmax()), "split", 0, len(tokens))
 
 
 def best_tree(gold: Tree, rule: Rule = "article") -> Tree:
@@ -965,17 +993,7 @@ def best_tree(gold: Tree, rule: Rule = "article") -> Tree:
                 value = most[i, k] + most[k, j]
             best = int(value.argmax())
             place[i, j], most[i, j] = k[best], value[best] + inside[i, j]
-
-    def build(i: int, j: int) -> Tree:
-        if j - i == 1:
-            return tokens[i]
-        k = int(place[i, j])
-        if rule == "split":
-            return [build(i, k), build(k, j)]
-        right: Tree = [tokens[k], build(k + 1, j)] if k + 1 < j else tokens[k]
-        return [build(i, k), right] if i < k else right
-
-    return build(0, n)
+    return divided(tokens, lambda i, j: int(place[i, j]), rule, 0, n)
 
 
 def left_branching(tokens: Sequence[str]) -> Tree:
@@ -1015,22 +1033,23 @@ def brackets(tree: Tree) -> set[Span]:
         ValueError: an empty bracket.
     """
     found: set[Span] = set()
-
-    def walk(node: Tree, start: int) -> int:
-        if isinstance(node, str):
-            return start + 1
-        if not isinstance(node, list):
-            raise TypeError(f"tree must be made of strings and lists, got {type(node).__name__}")
-        if not node:
-            raise ValueError("tree must not have empty brackets")
-        stop = start
-        for child in node:
-            stop = walk(child, stop)
-        found.add((start, stop))
-        return stop
-
-    walk(tree, 0)
+    _collect(tree, [], found)
     return found
+
+
+def _collect(tree: Tree, words: list[str], found: set[Span]) -> None:
+    """Add a tree's words to those before it, and the spans of its brackets to what was found."""
+    if isinstance(tree, str):
+        words.append(tree)
+        return
+    if not isinstance(tree, list):
+        raise TypeError(f"tree must be made of strings and lists, got {type(tree).__name__}")
+    if not tree:
+        raise ValueError("tree must not have empty brackets")
+    start = len(words)
+    for child in tree:
+        _collect(child, words, found)
+    found.add((start, len(words)))
 
 
 def bracket_f1(predicted: Tree, gold: Tree) -> float:
@@ -1064,10 +1083,13 @@ def corpus_f1(predicted: Sequence[Tree], gold: Sequence[Tree]) -> float:
 
 def _compared(predicted: Tree, gold: Tree) -> tuple[set[Span], set[Span]]:
     """Brackets of both, without the root's and those of single words."""
-    mine, true = leaves(predicted), leaves(gold)
+    mine: list[str] = []
+    true: list[str] = []
+    found: set[Span] = set()
+    wanted: set[Span] = set()
+    _collect(predicted, mine, found)
+    _collect(gold, true, wanted)
     if mine != true:
         raise ValueError(f"predicted and gold must have the same words, got {mine} and {true}")
-    found, wanted = (
-        {(a, b) for a, b in brackets(tree) if 1 < b - a < len(true)} for tree in (predicted, gold)
-    )
-    return found, wanted
+    inner, inner_wanted = ({(a, b) for a, b in spans if 1 < b - a < len(true)} for spans in (found, wanted))
+    return inner, inner_wanted
