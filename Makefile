@@ -27,7 +27,7 @@ endif
 
 .NOTPARALLEL: # all of them write to _build
 .DEFAULT_GOAL := help
-.PHONY: help venv book html test test-hard unit notebooks browser links check format lab run sync ledger bench mutants gpu replay clean writable
+.PHONY: help venv book html test test-hard unit notebooks browser links check format lab run sync ledger bench mutants gpu preview replay clean writable
 
 help: ## show this list
 	@echo "Executable Scientific Spaces"
@@ -119,6 +119,9 @@ replay: venv ## recorded runs: all files, then as many first steps as fit into M
 gpu: ## on a machine with CUDA: tests, GPU cells, benchmarks, recordings, in MINUTES=8 (PYTHON holds PyTorch)
 	@$(PYTHON) tools/gpu.py run --minutes $(if $(filter file undefined,$(origin MINUTES)),8,$(MINUTES)) \
 	  --out "$(BUILD)/gpu" $(if $(PACK),--pack "$(PACK)")
+
+preview: venv ## take the README's picture of the book (after make html)
+	@$(PY) tools/preview.py "$(HTML)" _static/preview.png
 
 clean: ## remove what was built (not .venv)
 	rm -rf "$(BUILD)" mutants .coverage .mypy_cache .ruff_cache .hypothesis .benchmarks
