@@ -142,8 +142,10 @@ def switch_theme(page, theme):
         page.evaluate(
             "() => Promise.allSettled(document.getAnimations().map(a => a.finished)).then(() => null)"
         )
+    # The button's tooltip goes gradually, too, and would be read half transparent.
     page.mouse.move(0, 0)
     button.blur()
+    page.wait_for_function("() => !document.querySelector('.tooltip')")
     assert shown_theme(page) == theme
 
 
