@@ -40,8 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
         if hasattr(item.parent, "skip_compare"):  # nbval's notebooks
             item.parent.skip_compare = (*item.parent.skip_compare, *MIME_TYPES_NOT_COMPARED)
-        # Whether a fault is noticed says nothing of what is covered, and being watched costs half again.
-        if "fault" in getattr(item, "fixturenames", ()):
+        # Being watched costs a test half again. What the quick ones execute is asked for to be nearly all.
+        if "fault" in getattr(item, "fixturenames", ()) or item.get_closest_marker("slow"):
             item.add_marker("no_cover")
         for mark in item.iter_markers("verifies"):
             item.user_properties.append(("verifies", mark.args))

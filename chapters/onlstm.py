@@ -1113,16 +1113,16 @@ READINGS = list(itertools.product(("d_f", "d_i"), (0, 1)))
 def levels_of(model, vocabulary, sentences):
     """The levels of the words of each sentence, by reading: 1 − mean f̃ for d_f, mean ĩ for d_i."""
     texts = [vocabulary.ids(["<eos>", *words]) for words in sentences]
-    found = {}
+    padded = {}
     for layer, trace in enumerate(model.trace(pad_sequence(texts))):
-        found["d_f", layer] = 1 - trace.master_forget.mean(-1)
-        found["d_i", layer] = trace.master_input.mean(-1)
+        padded["d_f", layer] = 1 - trace.master_forget.mean(-1)
+        padded["d_i", layer] = trace.master_input.mean(-1)
     return {
         reading: [
             column[1 : len(text)].numpy()
             for column, text in zip(levels.t(), texts)
         ]
-        for reading, levels in found.items()
+        for reading, levels in padded.items()
     }
 
 
