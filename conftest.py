@@ -35,6 +35,7 @@ def needs_gpu(item: pytest.Item) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
     for item in items:
         if needs_gpu(item) and not has_cuda():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
