@@ -1,4 +1,4 @@
-"""tools/gpu.py without a GPU: a stand-in for the device, and chapters, tests and experiments of a few lines."""
+"""tools/gpu*.py without a GPU: a stand-in for the device, and chapters, tests and experiments of a few lines."""
 
 import hashlib
 import io
@@ -9,6 +9,9 @@ import time
 from pathlib import Path
 
 import gpu
+import gpu_alone
+import gpu_pack
+import gpu_tasks
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -116,7 +119,7 @@ def device(monkeypatch):
 
 
 def test_the_plan_names_all_of_it(root):
-    plan = gpu.plan(root)
+    plan = gpu_tasks.plan(root)
     assert "tests/test_toy.py: test_one, test_three\n" in plan
     assert "benchmarks/test_toy.py: test_speed" in plan
     assert plan.count("toy, GPU cell") == 4
@@ -125,21 +128,21 @@ def test_the_plan_names_all_of_it(root):
 
 
 def test_the_books_own_plan():
-    assert {cell.name.split(",")[0] for cell in gpu.gpu_cells(ROOT)} == {
+    assert {cell.name.split(",")[0] for cell in gpu_tasks.gpu_cells(ROOT)} == {
         path.stem for path in (ROOT / "chapters").glob("*.py")
     } - {"smoothing"}
-    assert "tests/test_smoothing.py" in gpu.marked_tests(ROOT, "tests")
-    assert list(gpu.marked_tests(ROOT, "benchmarks")) == ["benchmarks/test_gpu.py"]
-    assert gpu.declared_recordings(ROOT)[0].name == "onlstm_ptb/seed1"
+    assert "tests/test_smoothing.py" in gpu_tasks.marked_tests(ROOT, "tests")
+    assert list(gpu_tasks.marked_tests(ROOT, "benchmarks")) == ["benchmarks/test_gpu.py"]
+    assert gpu_tasks.declared_recordings(ROOT)[0].name == "onlstm_ptb/seed1"
     known = {path.name for path in (ROOT / "experiments").glob("*.py")}
-    assert all(each.script in known and each.minutes > 0 for each in gpu.declared_recordings(ROOT))
+    assert all(each.script in known and each.minutes > 0 for each in gpu_tasks.declared_recordings(ROOT))
 
 
 @pytest.mark.parametrize("wrong", ["{'a/b': {'priority': 1}}", "{name: 1 for name in 'ab'}", "[1]"])
 def test_a_recording_that_is_no_literal_is_named(root, wrong):
     (root / "experiments" / "other.py").write_text(f"GPU_RECORDINGS = {wrong}\n")
     with pytest.raises(ValueError, match=r"GPU_RECORDINGS of other\.py must be a literal dict"):
-        gpu.declared_recordings(root)
+        gpu_tasks.declared_recordings(root)
 
 
 def test_without_a_gpu_it_says_what_it_would_do(root, monkeypatch, capsys):
@@ -208,7 +211,7 @@ def session(root, seconds):
 
 def test_short_recordings_come_before_a_part_of_a_long_one(root, device):
     began = time.monotonic()
-    found = gpu.record(session(root, 6), gpu.missing_recordings(root))
+    found = gpu.record(session(root, 6), gpu_tasks.missing_recordings(root))
     assert time.monotonic() - began < 60  # the slow one takes ten minutes
     assert [each.name for each in found] == ["toy/first", "toy/second", "toy/slow"]
     assert found[-1].status == "unfinished"
@@ -237,7 +240,7 @@ def test_with_a_pack_no_download_is_tried(root, device):
 def test_a_run_on_another_device_fails(root):
     (root / "environment.json").write_text('{"device": "cpu"}')
     with pytest.raises(RuntimeError, match="ran on cpu, not on stand-in"):
-        gpu.on_the_gpu(root, "stand-in")
+        gpu_alone.on_the_gpu(root, "stand-in")
 
 
 @pytest.mark.parametrize(
@@ -251,7 +254,7 @@ def test_a_run_on_another_device_fails(root):
     ],
 )  # fmt: skip
 def test_only_what_is_not_there_is_untried(error, reason):
-    found = gpu.not_there(error)
+    found = gpu_alone.not_there(error)
     assert found is None if reason is None else found.startswith(reason)
 
 
@@ -278,13 +281,13 @@ def test_results_come_back_without_weights_that_are_too_large(tmp_path):
     progress.parent.mkdir(parents=True)
     progress.write_text("{}")
     (progress.parent / "model.safetensors").write_bytes(b"state")
-    assert gpu.write_results(runs, tmp_path, 5500) == ["toy/large/weights.safetensors"]
+    assert gpu_pack.write_results(runs, tmp_path, 5500) == ["toy/large/weights.safetensors"]
     assert (tmp_path / "results.tar.gz").stat().st_size < 5500
     with tarfile.open(tmp_path / "results.tar.gz") as archive:
         assert "runs/toy/unfinished/checkpoint-000000002/progress.json" in archive.getnames()
         assert not [name for name in archive.getnames() if "model.safetensors" in name]
     project = tmp_path / "project"
-    assert gpu.unpack(tmp_path / "results.tar.gz", project) == [
+    assert gpu_pack.unpack(tmp_path / "results.tar.gz", project) == [
         "toy/large: written to runs/",
         "toy/small: written to runs/",
     ]
@@ -292,7 +295,7 @@ def test_results_come_back_without_weights_that_are_too_large(tmp_path):
     large = json.loads((project / "runs/toy/large/environment.json").read_text())
     assert sorted(large["sha256"]) == ["metrics.csv", "summary.json"]
     assert large["weights"] == "not kept"
-    assert gpu.unpack(tmp_path / "results.tar.gz", project)[0] == "toy/large: is there already"
+    assert gpu_pack.unpack(tmp_path / "results.tar.gz", project)[0] == "toy/large: is there already"
 
 
 @pytest.mark.parametrize("name", ["../../evil/a.txt", "/evil.txt", "runs/../../a.txt", "runs/a/../b.txt"])
@@ -300,16 +303,16 @@ def test_results_stay_in_the_folder_of_runs(tmp_path, name):
     with tarfile.open(tmp_path / "results.tar.gz", "w:gz") as archive:
         entry = tarfile.TarInfo(name)
         archive.addfile(entry, io.BytesIO())
-    assert gpu.unpack(tmp_path / "results.tar.gz", tmp_path / "project") == []
+    assert gpu_pack.unpack(tmp_path / "results.tar.gz", tmp_path / "project") == []
     assert not (tmp_path / "project").exists()
 
 
 def test_a_run_that_was_changed_is_not_unpacked(tmp_path):
     recorded(tmp_path / "runs" / "toy" / "a")
     (tmp_path / "runs" / "toy" / "a" / "metrics.csv").write_text("step,loss\n1,1\n")
-    gpu.write_results(tmp_path / "runs", tmp_path)
+    gpu_pack.write_results(tmp_path / "runs", tmp_path)
     with pytest.raises(ValueError, match=r"toy/a: metrics\.csv is not the file that was recorded"):
-        gpu.unpack(tmp_path / "results.tar.gz", tmp_path / "project")
+        gpu_pack.unpack(tmp_path / "results.tar.gz", tmp_path / "project")
     assert not (tmp_path / "project").exists()
 
 
@@ -319,18 +322,20 @@ def test_a_pack_keeps_its_limit_and_is_found_again(tmp_path, monkeypatch):
     def not_to_be_had():
         raise FileNotFoundError("no network")
 
-    contents = gpu.pack(
-        tmp_path / "pack",
-        "3.12",
-        limit=60_000,
-        packages=lambda python: ([("site/there.py", b"answer = 42\n")], {"gone": "no wheel"}),
-        texts={
-            "small": lambda: [("data/small/a.txt", b"text")],
-            "large": lambda: [("data/large/b.txt", noise(90_000))],
-            "absent": not_to_be_had,
-        },
-        photographs=lambda room: [(f"photographs/{i}.jpg", noise(1000)) for i in range(room // 2500)],
+    texts = {
+        "small": lambda: [("data/small/a.txt", b"text")],
+        "large": lambda: [("data/large/b.txt", noise(90_000))],
+        "absent": not_to_be_had,
+    }
+    site = [("site/there.py", b"answer = 42\n")]
+    monkeypatch.setattr(gpu_pack, "wheels", lambda python: (site, {"gone": "no wheel"}))
+    monkeypatch.setattr(gpu_pack, "TEXTS", texts)
+    monkeypatch.setattr(
+        gpu_pack,
+        "smaller_photographs",
+        lambda room: [(f"photographs/{i}.jpg", noise(1000)) for i in range(room // 2500)],
     )
+    contents = gpu_pack.pack(ROOT, tmp_path / "pack", "3.12", limit=60_000)
     assert sum(path.stat().st_size for path in (tmp_path / "pack").iterdir()) <= 60_000
     assert set(contents["bytes"]) == {"packages", "small", "photographs"}
     assert set(contents["left out"]) == {"gone", "large", "absent"}
@@ -340,6 +345,6 @@ def test_a_pack_keeps_its_limit_and_is_found_again(tmp_path, monkeypatch):
     assert (Path(environment["KEXUE_DATA"]) / "small" / "a.txt").read_bytes() == b"text"
     assert str(tmp_path / "work" / "pack" / "site") in environment["PYTHONPATH"]
     assert (tmp_path / "work" / "pack" / "photographs" / "0.jpg").is_file()
-    assert gpu.revision(tmp_path, tmp_path / "pack") == contents["revision"]
+    assert gpu_pack.revision(tmp_path, tmp_path / "pack") == contents["revision"]
     with pytest.raises(ValueError, match="FOLDER must be empty"):
-        gpu.pack(tmp_path / "pack", "3.12", packages=lambda python: ([], {}), texts={})
+        gpu_pack.pack(ROOT, tmp_path / "pack", "3.12")
