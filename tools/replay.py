@@ -44,9 +44,10 @@ from kexue.training import FIRST, Run, different_settings, sha256
 ROOT = Path(__file__).parents[1]
 
 # Another processor, or another number of threads, rounds differently, and training amplifies that: with
-# two threads, or without AVX-512, the recorded runs differ by at most 1e-4 in their first ten steps; after
-# that the least stable of them, with the noisiest gradient and the largest rate, by 3 %.
-RELATIVE = np.repeat([5e-4, 5e-2], [10, FIRST - 10])
+# two threads, or without AVX-512, most of the recorded runs differ by at most 1e-4 in their first ten steps,
+# those in bfloat16, on another generation of the processor, by 1.1e-3 from the second step on; after that
+# the least stable of them, with the noisiest gradient and the largest rate, by 3 %.
+RELATIVE = np.repeat([5e-4, 5e-3, 5e-2], [1, 9, FIRST - 10])
 # Counts of choices jump: where two codes are nearly as near, rounding decides. Measured: 0.1 % at step 8.
 RELATIVE_OF_CHOICES = {"perplexity": np.repeat([1e-2, 5e-2], [10, FIRST - 10])}
 
@@ -134,7 +135,9 @@ def wrong_steps(folder: Path, module: ModuleType, config: Any) -> list[str]:
             found.append(f"{run.name}: {len(kept)} first steps instead of {len(values)}")
             break
         relative = RELATIVE_OF_CHOICES.get(name, RELATIVE)[: len(values)]
-        apart = ~np.isclose(kept, values, rtol=relative, atol=1e-6, equal_nan=True)
+        # One or two examples of a batch may fall on the other side.
+        absolute = 2 / config.batch_size if name == "accuracy" else 1e-6
+        apart = ~np.isclose(kept, values, rtol=relative, atol=absolute, equal_nan=True)
         if apart.any():
             i = int(apart.argmax())
             found.append(f"{run.name}: {name} at step {i + 1} is recorded as {kept[i]}, but is {values[i]}")
