@@ -442,3 +442,8 @@ def test_a_module_that_only_a_string_names_counts_and_all_where_a_name_is_comput
     assert found("from importlib import import_module; import_module('kexue.one')") == ["__init__", "one"]
     assert found("import importlib; importlib.import_module(name)") == ["__init__", "one", "two"]
     assert found("print('kexue and one')") == []
+
+
+def test_the_scripts_in_bfloat16_are_those_that_say_so():
+    scripts = (ROOT / "experiments").glob("*.py")
+    assert {p.stem for p in scripts if "bf16=True" in p.read_text("utf-8")} == replay.IN_BFLOAT16
