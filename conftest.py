@@ -1,6 +1,7 @@
 """What pytest needs to know of this project, for tests/ and for the notebooks that nbval runs."""
 
 import functools
+import gc
 import json
 import os
 from collections import defaultdict
@@ -12,6 +13,9 @@ from jaxtyping import install_import_hook
 
 # Tests and chapters run side by side, one for each core; more threads would only get in their way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# While PyTorch and 2,800 tests are loaded nothing becomes garbage; to look for it took 4 of 15 seconds.
+gc.disable()
 
 # Must come before the first import of the package: its shapes are checked in every test.
 install_import_hook("kexue", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
@@ -46,6 +50,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("no_cover")
         for mark in item.iter_markers("verifies"):
             item.user_properties.append(("verifies", mark.args))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -525,6 +525,7 @@ def test_ids_of_32_bits(kind):
 # --- Tokens ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.verifies("decoding.tokens")
 @given(
     target=st.lists(st.lists(st.integers(3, 9), max_size=6), min_size=1, max_size=4),

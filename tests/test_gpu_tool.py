@@ -209,6 +209,7 @@ def session(root, seconds):
     return gpu.Session(root, root / "work", time.monotonic() + seconds, {}, "stand-in")
 
 
+@pytest.mark.slow
 def test_short_recordings_come_before_a_part_of_a_long_one(root, device):
     began = time.monotonic()
     found = gpu.record(session(root, 6), gpu_tasks.missing_recordings(root))
@@ -218,6 +219,7 @@ def test_short_recordings_come_before_a_part_of_a_long_one(root, device):
     assert found[-1].reason.endswith("the next call goes on")
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_is_stopped(root, device):
     spec = {"name": "endless", "source": "while True: pass", "folder": str(root / "work" / "cell")}
     found = gpu.run_alone(session(root, 60), "cell", spec, 0.5)

@@ -187,6 +187,7 @@ def test_characters():
     assert isinstance(one, reading.Tokens)
 
 
+@pytest.mark.slow
 @given(st.text("abcXY" + BLANK, max_size=12))
 def test_characters_come_back_but_for_unknown_ones(text):
     one = Characters(["abc"])

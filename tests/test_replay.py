@@ -95,6 +95,7 @@ def test_an_edited_metrics_csv_is_noticed(copied, change):
     assert any("metrics.csv is not the file that was recorded" in problem for problem in found())
 
 
+@pytest.mark.slow
 def test_an_edit_of_the_first_steps_is_noticed_even_with_a_new_hash(copied, again):
     folder, found = copied
     edit(folder / "metrics.csv", lambda lines: [*lines[:5], another_digit(lines[5]), *lines[6:]])

@@ -100,6 +100,7 @@ def test_mnist():
     assert mean[0][14, 8] > mean[1][14, 8]
 
 
+@pytest.mark.slow
 def test_the_parts_of_mnist_are_apart(monkeypatch):
     monkeypatch.setattr(data, "mnist", mnist)
     parts = data.mnist_parts()
@@ -618,6 +619,7 @@ def test_the_frames_of_a_slider_hold_what_changes_in_half_the_space():
         assert np.allclose(trace.z, k / 3)
 
 
+@pytest.mark.slow
 def test_figures_are_small_pictures_and_photographs_keep_their_colours():
     from PIL import Image
 

@@ -51,6 +51,7 @@ def test_smooth_max_tends_to_max():
     assert errors[-1] < 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.verifies("smoothing.eq2")
 @given(lists, sharpnesses)
 def test_smooth_max_is_within_log_n_over_k(values, k):

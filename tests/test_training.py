@@ -854,6 +854,7 @@ def test_the_recorded_weights_have_the_recorded_quality():
     assert ssim.mean() == pytest.approx(run.summary["ssim_chelsea"], abs=0.005)
 
 
+@pytest.mark.slow
 def test_recorded_pictures_are_as_sharp_as_their_summaries_say():
     """In the same order, that is: the summary is of all held-out views, the picture one of them, and a hard one."""
     script = experiments("vqvae_photos")
@@ -871,6 +872,7 @@ def test_recorded_pictures_are_as_sharp_as_their_summaries_say():
     assert sorted(sharp, key=sharp.__getitem__) == by_recorded
 
 
+@pytest.mark.slow
 def test_a_run_keeps_a_picture_and_samples_where_its_configuration_says_so(tmp_path):
     photos, prior = experiments("vqvae_photos"), experiments("vqvae_prior")
     small = {"steps": 1, "every": 1, "hidden": 8, "dim": 8, "blocks": 1, "batch_size": 2, "num_codes": 4}
@@ -888,6 +890,7 @@ def test_a_run_keeps_a_picture_and_samples_where_its_configuration_says_so(tmp_p
     assert drawn.max() < 64
 
 
+@pytest.mark.slow
 def test_the_recorded_samples_are_codes_that_attention_finds_likely():
     """PixelCNN drew them; PixelAtt gives them fewer bits than codes drawn by their frequencies alone."""
     script, (_, config) = experiments("vqvae_prior"), replay.declared()["vqvae_prior_attention/raster-seed0"]
@@ -904,6 +907,7 @@ def test_the_recorded_samples_are_codes_that_attention_finds_likely():
     assert own < 0.8 * mixed
 
 
+@pytest.mark.slow
 def test_the_recorded_digits_have_the_recorded_error():
     run, model = experiments("vqvae_prior").autoencoder("vqvae_digits/0")
     x = data.mnist_parts()[2].pixels[:, None] * 2 - 1
@@ -1108,6 +1112,7 @@ def test_reviews_of_similar_length_come_together():
     assert torch.equal(script.batch_of(config, lengths, Step(5, 0)), Step(5, 0).batch_of_similar(lengths, 16))
 
 
+@pytest.mark.slow
 def test_what_is_measured_of_pronunciations_by_hand():
     script = experiments("decoding_seq2seq")
     ids = {name: i for i, name in enumerate(script.phonemes(), start=script.TOKENS)}
