@@ -3,9 +3,11 @@
 import ast
 import json
 import math
+import os
 import random
 import shutil
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -368,6 +370,18 @@ def test_no_run_begins_that_would_end_too_late(monkeypatch):
     ]
     assert now == 165
     assert list(replay.replayed(runs, seconds.__getitem__, 165.0, jobs=2)) == []  # of two processes as well
+
+
+@pytest.mark.slow
+def test_what_does_not_end_in_time_is_broken_off_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    name = "vqvae_digits/0"
+    script = Path(replay.declared()[name][0].__file__)
+    began = time.monotonic()
+    assert list(replay.replayed({name: script}, lambda name: 0, began + 0.5, jobs=2)) == []
+    assert 0.5 <= time.monotonic() - began < 5
+    assert list(tmp_path.iterdir()) == []
+    assert os.environ["TMPDIR"] == str(tmp_path)
 
 
 def test_the_expected_time_is_above_the_recorded_one():

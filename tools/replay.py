@@ -30,6 +30,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -209,15 +210,13 @@ def in_order(runs: Mapping[str, Path], changed: Set[str], seed: int) -> list[str
 
 
 def expected_seconds(name: str) -> float:
-    """How long a run's first steps will take, from the time that all its steps took; rather too much."""
+    """About how long a run's first steps will take, from the time that all its steps took."""
     run = Run(ROOT / "runs" / name)
     steps = run.summary.get("steps") or run.summary["diverged after step"]
-    return LOADING + TWICE * run.environment["seconds"] / steps * min(FIRST, steps)
+    return LOADING + run.environment["seconds"] / steps * min(FIRST, steps)
 
 
-# Data are read and models built first, which the recorded times do not hold; and on a machine with a slower
-# processor steps take longer.
-LOADING, TWICE = 10.0, 2.0
+LOADING = 3.0  # data are read and models built first, which the recorded times do not hold
 
 
 # --- Replaying ---------------------------------------------------------------------------------
@@ -243,7 +242,8 @@ def replayed(
     """Each run, given with its script, and what is wrong in its first steps; in the order in which they end.
 
     They begin in the given order. One that would not end before `until`, a time of time.monotonic, is left
-    out; a shorter one after it may still fit.
+    out; a shorter one after it may still fit. What several processes have not ended by then is broken off;
+    one process is this one, and ends what it began.
     """
     waiting = list(runs)
 
@@ -259,15 +259,45 @@ def replayed(
             yield name, steps_of(name, runs[name])
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes side by side, not threads
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    # A process that is broken off leaves its files where this one removes them.
+    with tempfile.TemporaryDirectory() as folder, temporary_files(folder):
+        pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), own_lock_for_progress)
         running: dict[Future[list[str]], str] = {}
-        while True:
-            while len(running) < jobs and (name := following()):
-                running[pool.submit(steps_of, name, runs[name])] = name
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
+        try:
+            while True:
+                while len(running) < jobs and (name := following()):
+                    running[pool.submit(steps_of, name, runs[name])] = name
+                left = None if math.isinf(until) else max(0.0, until - time.monotonic())
+                done = wait(running, left, FIRST_COMPLETED).done
+                if not done:  # nothing was left to do, or no time to do it
+                    break
+                for future in done:
+                    yield running.pop(future), future.result()
+        finally:
+            if running:
+                for process in multiprocessing.active_children():
+                    process.terminate()
+            pool.shutdown(cancel_futures=True)
+
+
+def own_lock_for_progress() -> None:
+    """tqdm's lock becomes one of threads; of processes broken off, a semaphore would be left over."""
+    import threading
+
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())
+
+
+@contextmanager
+def temporary_files(folder: str) -> Iterator[None]:
+    """Processes begun meanwhile write their temporary files into this folder."""
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = folder
+    try:
+        yield
+    finally:
+        os.environ.pop("TMPDIR") if before is None else os.environ.update(TMPDIR=before)
 
 
 def main() -> int:
@@ -276,7 +306,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("pattern", nargs="?", default="*")
-    parser.add_argument("--minutes", type=float, default=2.0, help="no run begins that would end later")
+    parser.add_argument("--minutes", type=float, default=2.0, help="what has not ended by then is broken off")
     parser.add_argument("--all", action="store_true", help="all runs, however long it takes; implies --write")
     parser.add_argument("--write", action="store_true", help="write runs/replayed.json")
     parser.add_argument(
