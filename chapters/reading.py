@@ -24,9 +24,9 @@ from IPython.display import Markdown, display
 from torch import nn
 
 from kexue import data, plotting, reading
-from kexue.ledger import verdict
-from kexue.notebook import card, setup, source
-from kexue.plotting import mean_interval
+from kexue.book.ledger import verdict
+from kexue.book.notebook import card, setup, source
+from kexue.book.plotting import mean_interval
 from kexue.reading import (
     Characters,
     ClozeDataset,
@@ -41,7 +41,7 @@ from kexue.reading import (
     total_correlation,
     vote,
 )
-from kexue.training import recorded, warm_up_then_down
+from kexue.runs import recorded, warm_up_then_down
 
 rng = setup("reading")
 
@@ -83,8 +83,8 @@ display(
 # (*Passage:* in the first semi-final of a table tennis challenge at Yuyao, Liu Guoliang and Wang Chen each beat their opponents. *Question:* ＿, Olympic champion in the men's singles, won three straight games without much trouble. *Answer:* Liu Guoliang.)
 #
 # %% [markdown]
-# Two readers start from the same encoder, a small masked language model of characters that was pretrained on the training stretch of the same newspaper (`experiments/reading_pretraining.py`). The **MLM head** fills in all masks at once; the **seq2seq head** writes token by token. They are trained on the same
-# questions in the same order, for as many steps, each with the best values from the same two grids, by the probability of those true answers on the questions for choosing that the vocabulary can spell (one seed; the second grid, which decided, in runs of less than half the length; `experiments/reading_comprehension.py`). With half or with twice its learning rate, either head was worse there. The results shown here were recorded beforehand. Intervals are Student's 95 % over three seeds, paired where the same seed trained both heads. A seed is an order of the questions:
+# Two readers start from the same encoder, a small masked language model of characters that was pretrained on the training stretch of the same newspaper (`kexue.experiments.reading_pretraining`). The **MLM head** fills in all masks at once; the **seq2seq head** writes token by token. They are trained on the same
+# questions in the same order, for as many steps, each with the best values from the same two grids, by the probability of those true answers on the questions for choosing that the vocabulary can spell (one seed; the second grid, which decided, in runs of less than half the length; `kexue.experiments.reading_comprehension`). With half or with twice its learning rate, either head was worse there. The results shown here were recorded beforehand. Intervals are Student's 95 % over three seeds, paired where the same seed trained both heads. A seed is an order of the questions:
 # all readers start from one pretrained encoder, so the intervals do not say what another pretraining would change.
 #
 # An answer can be *free*; *within the passage*, by the article's greedy decoding (below); *searched* for there; or, which is our addition, the likeliest of the passage's *names*, of all or of those that are not in the question. A free answer is *mixed up* if it does not stand in the passage, though one of the passage's names has its length,
@@ -1608,8 +1608,8 @@ verdict(
 # At full scale the encoder is a real Chinese BERT, by its name or folder, and the questions are those of CMRC 2018 {cite:p}`cui2019`, which people asked. Long passages are cut into windows. The encoder of this chapter was pretrained on a GPU, with the script's settings for a laptop; nobody has run the cell below yet.
 
 # %% tags=["gpu", "skip-execution", "nbval-ignore-output"]
-# %run ../experiments/reading_comprehension.py --scale gpu --bert bert-base-chinese --head mlm
-# %run ../experiments/reading_comprehension.py --scale gpu --bert bert-base-chinese --head seq2seq
+# %run -m kexue.experiments.reading_comprehension --scale gpu --bert bert-base-chinese --head mlm
+# %run -m kexue.experiments.reading_comprehension --scale gpu --bert bert-base-chinese --head seq2seq
 
 # %% [markdown]
 # ## Where the article is imprecise, and what is done now

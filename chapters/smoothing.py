@@ -24,8 +24,8 @@ from sklearn import metrics
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from kexue import data, plotting
-from kexue.ledger import verdict
-from kexue.notebook import card, setup, source
+from kexue.book.ledger import verdict
+from kexue.book.notebook import card, setup, source
 from kexue.smoothing import (
     smooth_max,
     soft_accuracy,

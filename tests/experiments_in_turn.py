@@ -16,11 +16,11 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 from replay import experiment  # noqa: E402
 
-from kexue import training  # noqa: E402
+from kexue import runs  # noqa: E402
 
 for name, arguments, stop_after in json.loads(Path(sys.argv[1]).read_text("utf-8")):
     print(name, *arguments, file=sys.stderr, flush=True)  # says which it was, should it fail
-    script = experiment(ROOT / "experiments" / f"{name}.py")
+    script = experiment(ROOT / "src/kexue/experiments" / f"{name}.py")
     run = script.run if stop_after is None else functools.partial(script.run, stop_after=stop_after)
     sys.argv = [f"{name}.py", *arguments]
-    training.command_line(name, script.SCALES, script.RECORDINGS, run)
+    runs.command_line(name, script.SCALES, script.RECORDINGS, run)

@@ -57,11 +57,11 @@ needed = 7
 
 # %% tags=["gpu", "skip-execution", "nbval-ignore-output"]
 assert needed == 7
-# %run ../experiments/toy.py --scale gpu --seed 4
-# %run ../experiments/toy.py --scale gpu --folder ../_build/runs/named
+# %run -m kexue.experiments.toy --scale gpu --seed 4
+# %run -m kexue.experiments.toy --scale gpu --folder ../_build/runs/named
 
 # %% tags=["gpu", "skip-execution", "nbval-ignore-output"]
-# %run ../experiments/toy.py --scale gpu --images photographs
+# %run -m kexue.experiments.toy --scale gpu --images photographs
 
 # %% tags=["gpu", "skip-execution", "nbval-ignore-output"]
 assert needed == 8, "seven is not eight"
@@ -92,7 +92,7 @@ def root(tmp_path):
     """A small project."""
     files = {
         "chapters/toy.py": CHAPTER,
-        "experiments/toy.py": EXPERIMENT,
+        "src/kexue/experiments/toy.py": EXPERIMENT,
         "tests/test_toy.py": TESTS,
         "benchmarks/test_toy.py": "import pytest\npytestmark = pytest.mark.gpu\n\ndef test_speed(): pass\n",
         "pytest.ini": "[pytest]\nmarkers = gpu\n",
@@ -134,13 +134,13 @@ def test_the_books_own_plan():
     assert "tests/test_smoothing.py" in gpu_tasks.marked_tests(ROOT, "tests")
     assert list(gpu_tasks.marked_tests(ROOT, "benchmarks")) == ["benchmarks/test_gpu.py"]
     assert gpu_tasks.declared_recordings(ROOT)[0].name == "onlstm_ptb/seed1"
-    known = {path.name for path in (ROOT / "experiments").glob("*.py")}
+    known = {path.name for path in (ROOT / "src/kexue/experiments").glob("[!_]*.py")}
     assert all(each.script in known and each.minutes > 0 for each in gpu_tasks.declared_recordings(ROOT))
 
 
 @pytest.mark.parametrize("wrong", ["{'a/b': {'priority': 1}}", "{name: 1 for name in 'ab'}", "[1]"])
 def test_a_recording_that_is_no_literal_is_named(root, wrong):
-    (root / "experiments" / "other.py").write_text(f"GPU_RECORDINGS = {wrong}\n")
+    (root / "src/kexue/experiments" / "other.py").write_text(f"GPU_RECORDINGS = {wrong}\n")
     with pytest.raises(ValueError, match=r"GPU_RECORDINGS of other\.py must be a literal dict"):
         gpu_tasks.declared_recordings(root)
 

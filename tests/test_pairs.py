@@ -179,7 +179,7 @@ def test_a_literal_verdict_is_caught(call, caught):
 # --- nbval notices what it is for --------------------------------------------------------------
 
 VERDICT = """
-from kexue.ledger import Row, _show
+from kexue.book.ledger import Row, _show
 row = Row("a.eq1", "identity", "eq. (1)", "$a = a$", "{expected}", why="a reason")
 _show(row, row.expected, {{"error": {measured}}})
 """

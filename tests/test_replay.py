@@ -16,8 +16,8 @@ import imports
 import pytest
 import replay
 
-from kexue import training
-from kexue.training import Run
+from kexue import runs
+from kexue.runs import Run
 
 ROOT = Path(__file__).parents[1]
 NAME = "gumbel_vae_sweep/gumbel-lr0.003-tau0.2"
@@ -76,7 +76,7 @@ def test_untouched_runs_replay_in_two_processes():
     )
     for name in names:
         assert replay.wrong_files(ROOT / "runs" / name, replay.declared()[name][1]) == []
-    scripts = dict.fromkeys(names, ROOT / "experiments" / "gumbel_vae.py")
+    scripts = dict.fromkeys(names, ROOT / "src/kexue/experiments" / "gumbel_vae.py")
     assert dict(replay.replayed(scripts, lambda name: 0, math.inf, jobs=2)) == {name: [] for name in names}
 
 
@@ -102,7 +102,7 @@ def test_an_edit_of_the_first_steps_is_noticed_even_with_a_new_hash(copied, agai
     folder, found = copied
     edit(folder / "metrics.csv", lambda lines: [*lines[:5], another_digit(lines[5]), *lines[6:]])
     environment = Run(folder).environment
-    environment["sha256"]["metrics.csv"] = training.sha256((folder / "metrics.csv").read_bytes())
+    environment["sha256"]["metrics.csv"] = runs.sha256((folder / "metrics.csv").read_bytes())
     (folder / "environment.json").write_text(json.dumps(environment))
     assert found() == []
     (problem,) = replay.wrong_steps(folder, *replay.declared()[NAME])
@@ -125,7 +125,7 @@ def test_a_summary_of_other_metrics_is_noticed_even_with_a_new_hash(copied):
     path = folder / "summary.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "loss": 1.0}))
     environment = Run(folder).environment
-    environment["sha256"]["summary.json"] = training.sha256(path.read_bytes())
+    environment["sha256"]["summary.json"] = runs.sha256(path.read_bytes())
     (folder / "environment.json").write_text(json.dumps(environment))
     assert found() == ["gumbel_vae_sweep/gumbel-lr0.003-tau0.2: summary.json is not the end of metrics.csv"]
 
@@ -148,7 +148,7 @@ from dataclasses import dataclass
 
 import torch
 from kexue import smoothing
-from kexue.training import recorded, train
+from kexue.runs import recorded, train
 
 @dataclass(frozen=True)
 class Config:
@@ -173,15 +173,17 @@ COUNTS = {"few": 2, "many": 5}
 def tree(tmp_path_factory):
     """A tree with two experiments and their seven recorded runs."""
     root = tmp_path_factory.mktemp("tree")
-    for folder in ("experiments", "src/kexue"):
+    for folder in ("src/kexue/experiments",):
         (root / folder).mkdir(parents=True)
     (root / "constraints.txt").write_text("numpy==1\ntorch==2\nunused==3\n")
     (root / "src/kexue/__init__.py").write_text("")
-    (root / "src/kexue/smoothing.py").write_text("from kexue import checks\n")
-    for module in ("checks", "training", "vqvae"):
+    (root / "src/kexue/smoothing.py").write_text("from kexue.nn import checks\n")
+    (root / "src/kexue/nn").mkdir()
+    for module in ("nn/checks", "runs/__init__", "vqvae"):
+        (root / "src/kexue" / module).parent.mkdir(exist_ok=True)
         (root / "src/kexue" / f"{module}.py").write_text("x = 1\n")
     for group, count in COUNTS.items():
-        path = root / "experiments" / f"{group}.py"
+        path = root / "src/kexue/experiments" / f"{group}.py"
         path.write_text(SCRIPT.replace("GROUP", group).replace("COUNT", str(count)))
         script = replay.experiment(path)
         for name, config in script.RECORDINGS.items():
@@ -196,7 +198,9 @@ def project(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(replay, "ROOT", tmp_path)
     declared = {
         name: (module, config)
-        for module in (replay.experiment(tmp_path / "experiments" / f"{group}.py") for group in COUNTS)
+        for module in (
+            replay.experiment(tmp_path / "src/kexue/experiments" / f"{group}.py") for group in COUNTS
+        )
         for name, config in module.RECORDINGS.items()
     }
     monkeypatch.setattr(replay, "declared", lambda: declared)
@@ -302,12 +306,15 @@ FEW, MANY = {"few/0", "few/1"}, {f"many/{i}" for i in range(5)}
 @pytest.mark.parametrize(
     ("edited", "runs"),
     [
-        (change("experiments/few.py", "0.1", "0.2"), FEW),
+        (change("src/kexue/experiments/few.py", "0.1", "0.2"), FEW),
         (change("src/kexue/smoothing.py", "\n", "\ny = 1\n"), FEW | MANY),
-        (change("src/kexue/checks.py", "x = 1", "x = 2"), FEW | MANY),  # through smoothing
+        (change("src/kexue/nn/checks.py", "x = 1", "x = 2"), FEW | MANY),  # through smoothing
         (change("src/kexue/__init__.py", "", "import os\n"), FEW | MANY),
         (change("src/kexue/vqvae.py", "x = 1", "x = 2"), set()),  # nobody imports it
-        (change("experiments/few.py", '"""An experiment."""', '"""Another."""  # a comment\n\n'), set()),
+        (
+            change("src/kexue/experiments/few.py", '"""An experiment."""', '"""Another."""  # a comment\n\n'),
+            set(),
+        ),
         (change("constraints.txt", "torch==2", "torch==3"), FEW | MANY),
         (change("constraints.txt", "unused==3", "unused==4"), set()),
         (change("runs/many/2/metrics.csv", "0.1", "0.2"), {"many/2"}),
@@ -327,7 +334,7 @@ def test_what_changes_a_run(project, edited, runs):
     ("named", "runs"), [("many", FEW), ("many/1", FEW), ("many/0", set()), ("man", set())]
 )
 def test_the_weights_that_a_script_reads_change_its_runs(project, named, runs):
-    script = project / "experiments/few.py"
+    script = project / "src/kexue/experiments/few.py"
     script.write_text(script.read_text() + f"weights = {named!r}\n")
     (project / "runs/many/1/weights.safetensors").write_text("1")
     scripts = {name: Path(module.__file__) for name, (module, _) in replay.declared().items()}
@@ -460,5 +467,5 @@ def test_a_module_that_only_a_string_names_counts_and_all_where_a_name_is_comput
 
 
 def test_the_scripts_in_bfloat16_are_those_that_say_so():
-    scripts = (ROOT / "experiments").glob("*.py")
+    scripts = (ROOT / "src/kexue/experiments").glob("[!_]*.py")
     assert {p.stem for p in scripts if "bf16=True" in p.read_text("utf-8")} == replay.IN_BFLOAT16

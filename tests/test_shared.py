@@ -22,8 +22,10 @@ import numpy as np
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from replacing import replace
 
-from kexue import book, data, ledger, notebook, plotting
+from kexue import data
+from kexue.book import ledger, notebook, plotting, sphinx
 from kexue.smoothing import smooth_max, soft_f1
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +47,7 @@ def test_the_citation_names_the_version():
 
 
 def test_the_address_stands_in_one_place():
-    address = book.repository(ROOT)
+    address = sphinx.repository(ROOT)
     for path in (ROOT / "chapters").glob("*.py"):
         (line,) = re.findall(r"^# On Colab, first: %pip install .*$", path.read_text("utf-8"), re.M)
         assert f'"kexue[book] @ git+{address}"' in line
@@ -102,7 +104,7 @@ def test_mnist():
 
 @pytest.mark.slow
 def test_the_parts_of_mnist_are_apart(monkeypatch):
-    monkeypatch.setattr(data, "mnist", mnist)
+    replace(data, "mnist", mnist, monkeypatch)
     parts = data.mnist_parts()
     assert [len(part.pixels) for part in parts] == [4000, 500, 500]
     assert [part.label.bincount().tolist() for part in parts] == [[400] * 10, [50] * 10, [50] * 10]
@@ -115,7 +117,7 @@ def test_the_parts_of_mnist_are_apart(monkeypatch):
     large = torch.rand(60_000, 2, 2, generator=torch.Generator().manual_seed(0))
     label = torch.arange(60_000) % 10
     fake = [data.Images(large[:n], label[:n], data.SOURCES["mnist_full"]) for n in (60_000, 10)]
-    monkeypatch.setattr(data, "mnist_full", lambda: fake)
+    replace(data, "mnist_full", lambda: fake, monkeypatch)
     train, valid, test = data.mnist_parts.__wrapped__(True)
     assert torch.equal(torch.cat([train.pixels, valid.pixels]), large)
     assert torch.equal(torch.cat([train.label, valid.label]), label)
@@ -784,7 +786,7 @@ def test_source_shows_the_code_and_one_line_of_docstring(shown):
 
 
 class Output:
-    def __init__(self, content, mime_type=book.PLOTLY_MIME):
+    def __init__(self, content, mime_type=sphinx.PLOTLY_MIME):
         self.content, self.mime_type = content, mime_type
 
 
@@ -795,14 +797,16 @@ class Renderer:
 
 
 def test_plotly_renderer_loads_nothing_from_elsewhere():
-    (node,) = book.PlotlyRenderer.handle_mime(Renderer, Output(json.loads(slider().to_json())), inline=False)
+    (node,) = sphinx.PlotlyRenderer.handle_mime(
+        Renderer, Output(json.loads(slider().to_json())), inline=False
+    )
     text = node.astext()
     assert 'src="../_static/plotly.min.js"' in text
     assert 'aria-label="a &quot;line&quot;"' in text
     assert "<figcaption>a &lt; b</figcaption>" in text
     assert "cdn" not in text.lower()
-    assert book.PlotlyRenderer.handle_mime(Renderer, Output("x", "text/plain"), inline=False) is None
-    assert book.PlotlyRenderer.handle_mime(Renderer, Output("{}"), inline=True) is None
+    assert sphinx.PlotlyRenderer.handle_mime(Renderer, Output("x", "text/plain"), inline=False) is None
+    assert sphinx.PlotlyRenderer.handle_mime(Renderer, Output("{}"), inline=True) is None
 
 
 def test_substitutions_sum_over_the_articles():
@@ -814,7 +818,7 @@ def test_substitutions_sum_over_the_articles():
             "addition": {"holds": 1},
         },
     }
-    values = book.substitutions({"articles": {name: {"count": count[name]} for name in "ab"}})
+    values = sphinx.substitutions({"articles": {name: {"count": count[name]} for name in "ab"}})
     assert values == {
         "a_counts": "4 claims: **3** hold, **1** refuted",
         "b_counts": "1 claim: **1** restricted",
@@ -835,7 +839,7 @@ def test_the_extension_in_a_small_sphinx_project(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     (source / "conf.py").write_text(
-        "extensions = ['myst_nb', 'kexue.book']\nhtml_theme = 'sphinx_book_theme'\nmyst_substitutions = {}\n"
+        "extensions = ['myst_nb', 'kexue.book.sphinx']\nhtml_theme = 'sphinx_book_theme'\nmyst_substitutions = {}\n"
         "myst_enable_extensions = ['substitution', 'dollarmath']\nnb_execution_mode = 'off'\nhtml_theme_options = {}\n"
     )
     (source / "pyproject.toml").write_text("[project.urls]\nRepository = 'https://github.com/a/book'\n")
@@ -845,7 +849,7 @@ def test_the_extension_in_a_small_sphinx_project(tmp_path):
     (source / "index.md").write_text("# Title\n\n{{ ledger_claims_found }}\n\n```{toctree}\nplot\n```\n")
     cell = new_code_cell("figure", execution_count=1)
     cell.outputs = [
-        nbformat.v4.new_output("display_data", data={book.PLOTLY_MIME: json.loads(slider().to_json())})
+        nbformat.v4.new_output("display_data", data={sphinx.PLOTLY_MIME: json.loads(slider().to_json())})
     ]
     nbformat.write(new_notebook(cells=[new_markdown_cell("# Plot"), cell]), source / "plot.ipynb")
     (source / "plot.py").write_text("figure\n")

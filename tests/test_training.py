@@ -18,13 +18,15 @@ import pytest
 import replay
 import torch
 from PIL import Image
+from replacing import replace
 from torch import nn
 
-from kexue import data, masking, reading, training
-from kexue.training import Run, Step, recorded, train
+from kexue import data, masking, reading, runs
+from kexue.nn import randomness
+from kexue.runs import Run, Step, loop, recorded, recorder, train
 
 ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "experiments" / "gumbel_vae.py"
+SCRIPT = ROOT / "src/kexue/experiments" / "gumbel_vae.py"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def fit(folder: Path, settings: Settings = Settings(), steps=60, **options):
     """Fit a line to noisy points; the smallest experiment there is."""
     torch.manual_seed(settings.seed)
     model = nn.Linear(3, 1)
-    x = torch.randn(40, 3, generator=training.generator(99))
+    x = torch.randn(40, 3, generator=randomness.generator(99))
     y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
 
     def loss(model, step):
@@ -88,10 +90,10 @@ def test_shares_make_up_the_batch():
 
 def test_generators_depend_on_seed_and_key():
     draws = [
-        torch.rand(3, generator=training.generator(*key)) for key in ((0,), (1,), (1, 1), (0, 1), (0, 0, 1))
+        torch.rand(3, generator=randomness.generator(*key)) for key in ((0,), (1,), (1, 1), (0, 1), (0, 0, 1))
     ]
     assert len({tuple(d.tolist()) for d in draws}) == 5
-    assert torch.equal(draws[3], torch.rand(3, generator=training.generator(0, 1)))
+    assert torch.equal(draws[3], torch.rand(3, generator=randomness.generator(0, 1)))
     assert torch.equal(Step(7, 1).generator().get_state(), Step(7, 1, 1, 2).generator().get_state())
 
 
@@ -121,7 +123,7 @@ def test_a_run_trains_and_records(tmp_path):
     assert steps.tolist() == [25, 50, 60]
     assert valid[-1] < valid[0]
     assert run.environment["sha256"] == {
-        name: training.sha256((tmp_path / name).read_bytes())
+        name: runs.sha256((tmp_path / name).read_bytes())
         for name in ("config.json", "metrics.csv", "weights.safetensors", "summary.json")
     }
     assert run.environment["processes"] == 1
@@ -163,7 +165,7 @@ def test_a_run_whose_time_is_up_after_every_step_comes_to_the_same_end(tmp_path,
     """Between rows, too: the checkpoint has the metrics of the steps since the last one."""
     options = {"steps": 27, "every": 12, "keep_weights": True}
     fit(tmp_path / "whole", **options)
-    monkeypatch.setattr(training, "stop_at", 0.0)
+    monkeypatch.setattr(loop, "stop_at", 0.0)
     for step in range(1, 27):
         assert fit(tmp_path / "parts", **options)[1] == {"stopped after step": step}
         assert [p.name for p in (tmp_path / "parts").glob("checkpoint-*")] == [f"checkpoint-{step:09d}"]
@@ -205,8 +207,8 @@ def test_a_younger_setting_counts_as_its_default(tmp_path):
         with pytest.raises(ValueError, match=rf"holds a run with other settings \({names}\)"):
             fit(tmp_path, other)
     # The other way round, a setting that is gone is a difference.
-    assert training.different_settings({"seed": 0, "rate": 0.05, "decay": 0.0}, Settings()) == ["decay"]
-    assert training.different_settings({"rate": 0.05, "seed": 0, "decay": None}, Younger()) == ["decay"]
+    assert runs.different_settings({"seed": 0, "rate": 0.05, "decay": 0.0}, Settings()) == ["decay"]
+    assert runs.different_settings({"rate": 0.05, "seed": 0, "decay": None}, Younger()) == ["decay"]
 
 
 def test_seeds_differ(tmp_path):
@@ -282,13 +284,13 @@ def test_metrics_are_measured_in_evaluation_mode(tmp_path):
 
 
 def test_the_rate_warms_up_and_goes_down():
-    factor = training.warm_up_then_down(4, 10)
+    factor = runs.warm_up_then_down(4, 10)
     assert [factor(i) for i in range(10)] == pytest.approx(
         [0.25, 0.5, 0.75, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]
     )
     for warmup in (0, 10):
         with pytest.raises(ValueError, match=f"warmup must be between 1 and steps − 1 = 9, got {warmup}"):
-            training.warm_up_then_down(warmup, 10)
+            runs.warm_up_then_down(warmup, 10)
 
 
 def test_schedule_and_clipping(tmp_path):
@@ -360,7 +362,7 @@ def test_weights_are_kept_in_half_precision_and_counters_as_they_are(tmp_path):
             self.register_buffer("count", torch.tensor(70_001))
 
     model = Counting()
-    training._save_weights(model, tmp_path / "weights.safetensors")
+    recorder._save_weights(model, tmp_path / "weights.safetensors")
     from safetensors.torch import load_file
 
     kept = load_file(tmp_path / "weights.safetensors")
@@ -375,7 +377,7 @@ def test_weights_are_kept_in_half_precision_and_counters_as_they_are(tmp_path):
     assert copy.count == 70_001
     # What was frozen is that of another run: it is not kept, and must be there when the rest is loaded.
     model.bias.requires_grad_(False)
-    training._save_weights(model, tmp_path / "weights.safetensors")
+    recorder._save_weights(model, tmp_path / "weights.safetensors")
     assert sorted(load_file(tmp_path / "weights.safetensors")) == ["count", "weight"]
     with pytest.raises(RuntimeError, match=r'Missing key.*"bias"'):
         Run(tmp_path).load_weights(copy)
@@ -385,7 +387,7 @@ def test_weights_are_kept_in_half_precision_and_counters_as_they_are(tmp_path):
     torch.testing.assert_close(copy.weight, model.weight, atol=1e-3, rtol=1e-3)
     model.weight.data[0, 0] = 1e6
     with pytest.raises(ValueError, match="weights must fit into half precision, but weight does not"):
-        training._save_weights(model, tmp_path / "weights.safetensors")
+        recorder._save_weights(model, tmp_path / "weights.safetensors")
 
 
 @pytest.mark.unchecked
@@ -465,12 +467,12 @@ def test_only_the_main_process_writes(tmp_path):
         def wait_for_everyone(self):
             pass
 
-    record = training._Record(tmp_path / "x", Settings(), 5, 5, Other())
+    record = recorder.Recorder(tmp_path / "x", Settings(), 5, 5, Other())
     record.add(1, 1, {"loss": 1.0})
     record.write_metrics()
     record.finish({"steps": 5}, nn.Linear(1, 1))
     assert not (tmp_path / "x").exists()
-    assert training._evaluated(lambda model: {"a": 1.0}, nn.Linear(1, 1), Other()) == {}
+    assert loop._evaluated(lambda model: {"a": 1.0}, nn.Linear(1, 1), Other()) == {}
 
 
 @pytest.mark.parametrize(("steps", "every"), [(0, 5), (5, 0), (-1, 5)])
@@ -533,10 +535,12 @@ def start_in_turn(runs: list, folder: Path, *launcher: str) -> subprocess.Popen:
         return subprocess.Popen(command, env=environment(), stdout=log, stderr=log)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "src/kexue/experiments").glob("[!_]*.py")), ids=lambda path: path.stem
+)
 def test_every_experiment_has_the_same_command_line(path):
     """So that experiments_in_turn.py, which calls it without starting a Python, does what a user does."""
-    call = f'training.command_line("{path.stem}", SCALES, RECORDINGS, run)'
+    call = f'runs.command_line("{path.stem}", SCALES, RECORDINGS, run)'
     assert path.read_text("utf-8").endswith(f'\n\nif __name__ == "__main__":\n    {call}\n')
 
 
@@ -702,11 +706,11 @@ def test_two_processes_follow_the_curve_of_one(tmp_path, subtests):
     """
     alone = [case.run(tmp_path / name / "one") for name, case in COMPARED.items()]
     alone += [
-        case.run(tmp_path / name / "other", "--seed", "1", stop_after=training.FIRST)
+        case.run(tmp_path / name / "other", "--seed", "1", stop_after=runs.FIRST)
         for name, case in COMPARED.items()
     ]
     together = [
-        case.run(tmp_path / name / "two", stop_after=None if case.every == 1 else training.FIRST)
+        case.run(tmp_path / name / "two", stop_after=None if case.every == 1 else runs.FIRST)
         for name, case in COMPARED.items()
     ]
     # Not `accelerate launch --cpu --num_processes 2`: accelerate 1.15 starts one process for it, and says nothing.
@@ -721,7 +725,7 @@ def test_two_processes_follow_the_curve_of_one(tmp_path, subtests):
         with subtests.test(name):
             runs = [Run(tmp_path / name / processes) for processes in ("one", "two")]
             first = [replay.first_steps(run.metrics, "loss") for run in runs]
-            assert len(first[0]) == len(first[1]) == training.FIRST
+            assert len(first[0]) == len(first[1]) == runs.FIRST
             np.testing.assert_allclose(*first, rtol=case.tolerance)
             if case.every == 1:
                 assert [run.environment["processes"] for run in runs] == [1, 2]
@@ -734,7 +738,7 @@ def test_two_processes_follow_the_curve_of_one(tmp_path, subtests):
             one, other = (
                 replay.first_steps(Run(tmp_path / name / seed).metrics, "loss") for seed in ("one", "other")
             )
-            assert len(one) == len(other) == training.FIRST
+            assert len(one) == len(other) == runs.FIRST
             assert not np.allclose(other, one, rtol=5 * max(case.tolerance, 2e-4))
 
 
@@ -752,7 +756,7 @@ def test_the_command_line_explains_itself(monkeypatch, capsys):
     ):
         monkeypatch.setattr(sys, "argv", [SCRIPT.name, *arguments])
         with pytest.raises(SystemExit) as left:
-            training.command_line("gumbel_vae", script.SCALES, script.RECORDINGS, script.run)
+            runs.command_line("gumbel_vae", script.SCALES, script.RECORDINGS, script.run)
         assert left.value.code == 2
         assert text in "".join(capsys.readouterr())
 
@@ -765,7 +769,7 @@ def test_the_command_line_chooses_runs_and_folders(monkeypatch, tmp_path, capsys
     def call(*arguments):
         ran.clear()
         monkeypatch.setattr(sys, "argv", ["x.py", *arguments])
-        training.command_line(
+        runs.command_line(
             "x", scales, runs, lambda config, folder: ran.append((config, folder)) or {"steps": 1}
         )
         return ran
@@ -796,9 +800,9 @@ def test_every_declared_run_is_recorded_and_nothing_else():
 def test_every_recorded_run_is_whole():
     for name, (_, config) in replay.declared().items():
         run = Run(ROOT / "runs" / name)
-        assert not training.different_settings(run.config, config), name
+        assert not runs.different_settings(run.config, config), name
         for file, digest in run.environment["sha256"].items():
-            assert training.sha256((run.folder / file).read_bytes()) == digest, f"{name}/{file}"
+            assert runs.sha256((run.folder / file).read_bytes()) == digest, f"{name}/{file}"
         assert run.summary.get("steps", math.nan) == config.steps or "diverged after step" in run.summary
         weights = run.folder / "weights.safetensors"
         assert config.keep_weights == weights.exists()
@@ -832,12 +836,12 @@ def test_the_recorded_weights_have_the_recorded_bounds(name):
     _, valid, test = data.mnist_parts()
     for split, part in (("valid_elbo", valid), ("test_elbo", test)):
         images = part.pixels.gt(0.5).float()
-        bound = script.evaluate_elbo(model, images, training.generator(0), 10).mean()
+        bound = script.evaluate_elbo(model, images, randomness.generator(0), 10).mean()
         assert float(bound) == pytest.approx(run.summary[split], abs=0.05)
 
 
 def experiments(name: str):
-    return replay.experiment(ROOT / "experiments" / f"{name}.py")
+    return replay.experiment(ROOT / "src/kexue/experiments" / f"{name}.py")
 
 
 @pytest.mark.slow
@@ -965,7 +969,7 @@ def test_a_language_model_s_parts_are_disjoint_blocks(monkeypatch):
     script = experiments("onlstm_language_model")
     words = tuple((f"p{i}", "the") for i in range(3000))
     text = data.TaggedText(words, words, data.SOURCES["people_daily"])
-    monkeypatch.setattr(data, "people_daily", lambda: text)
+    replace(data, "people_daily", lambda: text, monkeypatch)
     texts = script.corpus(script.Config(at_least=1))
     assert (len(texts.train), len(texts.valid), len(texts.test)) == (2700, 150, 150)
     assert texts.vocabulary.symbols[:2] == ("<eos>", "the")
@@ -986,7 +990,7 @@ def test_a_language_model_predicts_the_next_word_of_what_it_read(monkeypatch, tm
     script = experiments("onlstm_language_model")
     words = tuple(tuple("abcdefgh") for _ in range(2000))
     repeats = data.TaggedText(words, words, data.SOURCES["people_daily"])
-    monkeypatch.setattr(data, "people_daily", lambda: repeats)
+    replace(data, "people_daily", lambda: repeats, monkeypatch)
     config = script.Config(
         text=text, hidden_sizes=(32, 32), learning_rate=1e-2, steps=250, every=250, window=9
     )
@@ -1066,7 +1070,7 @@ def test_the_expected_pairs_are_counted_within_paragraphs(monkeypatch):
         (("n", "v", "w", "n"), ("n", "v")),
         data.SOURCES["people_daily"],
     )
-    monkeypatch.setattr(data, "people_daily", lambda: text)
+    replace(data, "people_daily", lambda: text, monkeypatch)
     words, classes, pairs = script.expected_pairs(script.Config(words=3, window=2, subsample=1e9))
     assert words == ("a", "b", "c")
     assert classes.tolist() == ["n", "v", "n"]
@@ -1081,14 +1085,14 @@ def test_the_expected_pairs_are_counted_within_paragraphs(monkeypatch):
 def test_pairs_are_drawn_in_proportion_to_their_weights():
     script = experiments("infomap_words")
     cumulated = torch.tensor([1.0, 1.0, 4.0], dtype=torch.float64)  # weights 1, 0 and 3
-    counts = script.drawn(cumulated, 4000, training.generator(0)).bincount(minlength=3)
+    counts = script.drawn(cumulated, 4000, randomness.generator(0)).bincount(minlength=3)
     assert counts.sum() == 4000
     assert counts[1] == 0
     assert counts[2] == pytest.approx(3000, abs=120)
 
 
 def test_batches_of_similar_length_take_every_sequence_once_an_epoch():
-    lengths = torch.randint(1, 40, (230,), generator=training.generator(0))
+    lengths = torch.randint(1, 40, (230,), generator=randomness.generator(0))
     epochs = [[Step(14 * epoch + i, 0).batch_of_similar(lengths, 16) for i in range(14)] for epoch in (0, 1)]
     for batches in epochs:
         assert len(torch.cat(batches).unique()) == 14 * 16
@@ -1107,7 +1111,7 @@ def test_batches_of_similar_length_take_every_sequence_once_an_epoch():
 
 def test_reviews_of_similar_length_come_together():
     script = experiments("masking_reviews")
-    lengths = torch.randint(1, 40, (230,), generator=training.generator(0))
+    lengths = torch.randint(1, 40, (230,), generator=randomness.generator(0))
     config = script.Config(batches="similar", batch_size=16)
     assert torch.equal(script.batch_of(config, lengths, Step(5, 0)), Step(5, 0).batch_of_similar(lengths, 16))
 
@@ -1191,7 +1195,7 @@ def test_words_that_recur_are_masked_whole_and_more_often():
 @pytest.mark.parametrize(("persons", "valid"), [(1, 1), (2, 1), (4, 1), (2, 2), (4, 4), (4, 2)])
 def test_names_are_new_and_those_in_the_place_are_right(persons, valid):
     script = experiments("reading_comprehension")
-    drawn = [script.name_question(persons, valid, training.generator(0, i)) for i in range(20)]
+    drawn = [script.name_question(persons, valid, randomness.generator(0, i)) for i in range(20)]
     for question, right in drawn:
         there = [one.split("在") for one in question.passage.removesuffix("。").split("。")]
         assert sorted(name for name, _ in there) == sorted(question.entities)
@@ -1205,7 +1209,7 @@ def test_names_are_new_and_those_in_the_place_are_right(persons, valid):
         assert len(set(characters)) == len(characters) == 3 * persons
         known = experiments("reading_pretraining").vocabulary()
         assert known.unknown not in known.encode(question.passage + question.question)[0]
-    assert script.name_question(persons, valid, training.generator(0, 3)) == drawn[3]
+    assert script.name_question(persons, valid, randomness.generator(0, 3)) == drawn[3]
     assert len({question.answer for question, _ in drawn}) > 15
     if persons > 1:  # the right one stands anywhere
         assert len({q.passage.index(q.answer) for q, _ in drawn}) == persons
@@ -1214,7 +1218,7 @@ def test_names_are_new_and_those_in_the_place_are_right(persons, valid):
 def test_what_is_shown_for_mask_predict():
     script = experiments("reading_comprehension")
     targets = torch.tensor([[9, 8, 7, 3, 0]]).repeat(400, 1)
-    shown = script.shown(400, targets, 3, training.generator(0))
+    shown = script.shown(400, targets, 3, randomness.generator(0))
     none = ~shown.any(1)
     assert 0.4 < none.float().mean() < 0.6
     assert shown[~none, 3].all()  # the end
@@ -1226,7 +1230,7 @@ def test_what_is_shown_for_mask_predict():
 def test_what_is_hidden_and_which_part_is_read():
     script = experiments("reading_comprehension")
     question = script.ClozeQuestion("甲" * 500, "乙＿" * 50, "甲", "nr", ())
-    hidden = script.hidden(question, 0.2, training.generator(0))
+    hidden = script.hidden(question, 0.2, randomness.generator(0))
     assert hidden.passage.replace(script.MASKED, "甲") == question.passage
     assert hidden.question.replace(script.MASKED, "乙") == question.question
     assert 60 < hidden.passage.count(script.MASKED) < 140
@@ -1234,7 +1238,7 @@ def test_what_is_hidden_and_which_part_is_read():
         passage = "甲" * place + "乙丙" + "甲" * (998 - place)
         for seed in range(5):
             asked = data.PassageQuestion(passage, "？", ("乙丙",))
-            part = script.near_answer(asked, training.generator(seed))
+            part = script.near_answer(asked, randomness.generator(seed))
             assert part.answer in part.passage
             assert part.passage in passage
             assert len(part.passage) == script.NEAR
@@ -1432,7 +1436,7 @@ def test_what_is_measured_of_segmentations_by_hand():
     assert script.impossible([0, 3, 1, 2, 2, 0, 0]) == 4
     assert script.places(("中国", "人", "中国")) == {(0, 2): "中国", (2, 3): "人", (3, 5): "中国"}
     # The likeliest tags that are a segmentation, of all of them.
-    emissions = torch.randn(5, 4, 4, generator=training.generator(0))
+    emissions = torch.randn(5, 4, 4, generator=randomness.generator(0))
     found = script.only_possible().decode(emissions, torch.ones(5, 4, dtype=torch.bool))
     for row, tags in zip(emissions, found.tolist(), strict=True):
         score = lambda several, row=row: float(sum(row[i, tag] for i, tag in enumerate(several)))  # noqa: E731
@@ -1511,9 +1515,9 @@ def test_the_second_stage_begins_where_it_says_and_resumes(tmp_path):
 
 def test_crops_are_squares_of_the_training_photographs():
     draw = experiments("vqvae_photos").crops(None, 64)
-    one, two = (draw(40, training.generator(seed)) for seed in (0, 1))
+    one, two = (draw(40, randomness.generator(seed)) for seed in (0, 1))
     assert one.shape == (40, 3, 64, 64)
-    assert torch.equal(one, draw(40, training.generator(0)))
+    assert torch.equal(one, draw(40, randomness.generator(0)))
     assert not torch.equal(one, two)
     assert -1 <= one.min() < -0.9
     assert 0.9 < one.max() <= 1
@@ -1531,7 +1535,7 @@ def test_photographs_of_a_folder_are_split_by_their_names(tmp_path):
     names = [set(part) for part in parts.values()]
     assert sum(map(len, names)) == len(set.union(*names)) == 40
     assert all(names)
-    assert script.crops(str(tmp_path), 64)(3, training.generator(0)).shape == (3, 3, 64, 64)
+    assert script.crops(str(tmp_path), 64)(3, randomness.generator(0)).shape == (3, 3, 64, 64)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="images must hold photographs for train, valid, test too, got"):
         script.photographs(str(tmp_path / "empty"))

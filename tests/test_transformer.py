@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kexue.transformer import Attention, Block, KeyValues, causal_mask, rotary
+from kexue.nn.attention import Attention, Block, KeyValues, causal_mask, rotary
 
 F64 = torch.float64
 

@@ -112,7 +112,7 @@ def _files(folder: Path) -> list[Path]:
 
 def imported_files(code: list[ast.Module]) -> set[Path]:
     """The files of ours that the code imports, directly or not."""
-    return imports.imported(code, [ROOT / "src", ROOT / "experiments"])
+    return imports.imported(code, [ROOT / "src"])
 
 
 def runs_named(code: list[ast.Module]) -> set[Path]:

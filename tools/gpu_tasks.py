@@ -70,7 +70,7 @@ def gpu_cells(root: Path) -> list[Cell]:
 
 @dataclass(frozen=True)
 class Recording:
-    """A run at the scale of a GPU, which a script of experiments/ declares in GPU_RECORDINGS."""
+    """A run at the scale of a GPU, which an experiment declares in GPU_RECORDINGS."""
 
     name: str
     script: str
@@ -88,7 +88,7 @@ def declared_recordings(root: Path) -> list[Recording]:
     Raises ValueError for one that is no literal, or lacks priority, minutes or settings.
     """
     found = []
-    for path in sorted((root / "experiments").glob("*.py")):
+    for path in sorted((root / "src/kexue/experiments").glob("[!_]*.py")):
         for node in ast.parse(path.read_text("utf-8")).body:
             target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
             if not isinstance(target, ast.Name) or target.id != "GPU_RECORDINGS":

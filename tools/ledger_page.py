@@ -15,7 +15,7 @@ from typing import Any
 
 import nbformat
 
-from kexue import ledger
+from kexue.book import ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -40,7 +40,7 @@ from typing import Any
 import imports
 import numpy as np
 
-from kexue.training import FIRST, Run, different_settings, sha256
+from kexue.runs import FIRST, Run, different_settings, sha256
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,25 +65,29 @@ RELATIVE_OF_CHOICES = {"perplexity": np.repeat([1e-2, 5e-2], [10, FIRST - 10])}
 
 @cache
 def experiment(path: Path) -> ModuleType:
-    """A script of experiments/, imported."""
-    if str(path.parent) not in sys.path:  # scripts may import each other
-        sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    """An experiment, imported."""
+    name = f"kexue.experiments.{path.stem}"
+    known = sys.modules.get(name)
+    if known is not None and Path(str(known.__file__)) == path:
+        return known
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # where dataclasses look for their module
+    sys.modules[name] = module  # where dataclasses look for their module
     spec.loader.exec_module(module)
     return module
 
 
+def experiments(root: Path) -> list[ModuleType]:
+    return [experiment(path) for path in sorted((root / "src/kexue/experiments").glob("[!_]*.py"))]
+
+
 @cache
 def declared(root: Path = ROOT) -> dict[str, tuple[ModuleType, Any]]:
-    """Every run that a script of experiments/ declares, by name: the script and the configuration."""
+    """Every run that an experiment declares, by name: the script and the configuration."""
     return {
-        name: (module, config)
-        for module in map(experiment, sorted((root / "experiments").glob("*.py")))
-        for name, config in module.RECORDINGS.items()
+        name: (module, config) for module in experiments(root) for name, config in module.RECORDINGS.items()
     }
 
 
@@ -95,7 +99,7 @@ def recorded_on_gpu(root: Path = ROOT) -> dict[str, Any]:
     """
     return {
         name: replace(module.SCALES["gpu"], **entry["settings"])
-        for module in map(experiment, sorted((root / "experiments").glob("*.py")))
+        for module in experiments(root)
         for name, entry in getattr(module, "GPU_RECORDINGS", {}).items()
         if (root / "runs" / name / "config.json").is_file()
     }
@@ -161,7 +165,7 @@ def wrong_steps(folder: Path, module: ModuleType, config: Any) -> list[str]:
 def fingerprints(runs: Mapping[str, Path]) -> dict[str, str]:
     """For each run, given with its script, the hash of what its first steps depend on.
 
-    That is the code of the script and of all that it imports from experiments/ and src/kexue, which holds
+    That is the code of the script and of all that it imports from src/kexue, which holds
     the hashes of downloaded data as well; the locked versions of the packages that these import or name,
     with the data that ship with them; the recorded configuration and metrics; and the weights of recorded
     runs that the script names, since it may start from them.
@@ -177,7 +181,7 @@ def fingerprints(runs: Mapping[str, Path]) -> dict[str, str]:
     of_script = {}
     for script in set(runs.values()):
         own = imports.tree(script.read_text("utf-8"))
-        paths = sorted({script} | imports.imported([own], [ROOT / "src", ROOT / "experiments"]))
+        paths = sorted({script} | imports.imported([own], [ROOT / "src"]))
         code = [imports.tree(path.read_text("utf-8")) for path in paths]
         named = imports.strings(code)
         read = [p for p in weights if named & {p.parts[-3], "/".join(p.parts[-3:-1])}]

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax, one_hot, softmax
 
-from kexue import checks
-from kexue.autograd import straight_through as straight_through
+from kexue.nn import checks
+from kexue.nn.autograd import straight_through as straight_through
 
 # --- Gumbel noise, Gumbel-Max, Gumbel-Softmax --------------------------------------------------
 

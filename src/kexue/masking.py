@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from kexue import checks
+from kexue.nn import checks
 
 # --- Masks and lengths -------------------------------------------------------------------------
 

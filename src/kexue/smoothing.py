@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn.functional import logsigmoid
 
-from kexue import checks
+from kexue.nn import checks
 
 # --- Checks of the input -----------------------------------------------------------------------
 

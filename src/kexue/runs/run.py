@@ -1,0 +1,84 @@
+"""Recorded runs, read."""
+
+import csv
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+
+def runs_folder() -> Path:
+    """Where the recorded runs are: inside an installed package, or in the source tree."""
+    installed = Path(__file__).parents[1] / "_runs"
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "runs"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its folder records it."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return json.loads((self.folder / "config.json").read_text("utf-8"))
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        return json.loads((self.folder / "environment.json").read_text("utf-8"))
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        return json.loads((self.folder / "summary.json").read_text("utf-8"))
+
+    @cached_property
+    def metrics(self) -> dict[str, np.ndarray]:
+        return self.columns("metrics.csv")
+
+    def columns(self, file: str) -> dict[str, np.ndarray]:
+        """The columns of one of its tables; NaN where a row has no value."""
+        with (self.folder / file).open(encoding="utf-8", newline="") as opened:
+            rows = list(csv.DictReader(opened))
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+
+    def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and values of one metric, at the ends of the intervals of `every` steps."""
+        step, span, values = (self.metrics[column] for column in ("step", "span", name))
+        keep = (span > 1) | (span.max() == 1)
+        keep[-1] = True
+        keep &= np.isfinite(values)
+        return step[keep], values[keep]
+
+    def load_weights(self, model: nn.Module) -> None:
+        """Put the recorded weights, kept in half precision, into a model.
+
+        Parameters that were frozen are not recorded: they must be frozen in the model, too, and stay as they
+        are.
+
+        Raises RuntimeError where the weights are not those of this model.
+        """
+        from safetensors.torch import load_file
+
+        frozen = {name: one for name, one in model.named_parameters() if not one.requires_grad}
+        state = load_file(self.folder / "weights.safetensors")
+        model.load_state_dict(
+            frozen | {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+        )
+
+
+def recorded(name: str, folder: Path | None = None) -> dict[str, Run]:
+    """The finished runs of an experiment by trial. Raises ValueError where there are none."""
+    root = folder or runs_folder()
+    found = sorted((root / name).glob("*/summary.json"))
+    if not found:
+        known = sorted({path.parents[1].name for path in root.glob("*/*/summary.json")})
+        raise ValueError(f"name must be one of the recorded runs, {known}, got {name!r}")
+    return {path.parent.name: Run(path.parent) for path in found}
