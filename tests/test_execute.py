@@ -140,10 +140,10 @@ TREE = {
     "src/kexue/book/fonts/font.otf": "",
     "src/kexue/experiments/__init__.py": "",
     "src/kexue/experiments/training_script.py": "",
-    "runs/plain/0/summary.json": "{}",
+    "runs/plain/0/run.json": "{}",
     "runs/plain/0/weights.safetensors": "",
-    "runs/many_a_runs/0/summary.json": "{}",
-    "runs/of_a_module/0/summary.json": "{}",
+    "runs/many_a_runs/0/run.json": "{}",
+    "runs/of_a_module/0/run.json": "{}",
     "ledger/one.toml": "",
     "ledger/named.toml": "",
     "constraints.txt": "",
@@ -153,8 +153,8 @@ NOT_READ = {
     "src/kexue/nn/unused.py": "",
     "src/kexue/__pycache__/outer.pyc": "",
     "src/kexue/experiments/unused.py": "",
-    "runs/unnamed/0/summary.json": "{}",
-    "runs/many_others/0/summary.json": "{}",
+    "runs/unnamed/0/run.json": "{}",
+    "runs/many_others/0/run.json": "{}",
     "ledger/other.toml": "",
     "tests/test_one.py": "",
     "pyproject.toml": "",
@@ -192,7 +192,7 @@ def test_a_file_that_a_chapter_does_not_read_does_not_count(key, tmp_path, name)
 
 
 @pytest.mark.parametrize(
-    "name", ["runs/plain/1/summary.json", "runs/many_b_runs/0/summary.json", "src/kexue/fonts/b"]
+    "name", ["runs/plain/1/run.json", "runs/many_b_runs/0/run.json", "src/kexue/book/fonts/b"]
 )
 def test_a_new_file_counts_where_it_will_be_read(key, tmp_path, name):
     before = key()
@@ -214,7 +214,7 @@ def test_the_whole_package_counts_where_an_import_is_computed(key, tmp_path, cod
 def test_all_runs_count_where_the_name_of_one_is_computed(key, tmp_path):
     cells = [*CELLS, new_code_cell("recorded(name)")]
     before = key(cells)
-    (tmp_path / "runs/unnamed/0/summary.json").write_text("{ }")
+    (tmp_path / "runs/unnamed/0/run.json").write_text("{ }")
     assert key(cells) != before
 
 

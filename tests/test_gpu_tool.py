@@ -14,6 +14,8 @@ import gpu_pack
 import gpu_tasks
 import pytest
 
+from kexue.runs import digest
+
 ROOT = Path(__file__).parents[1]
 
 EXPERIMENT = """
@@ -41,8 +43,8 @@ def run(config, folder):
         raise FileNotFoundError("pictures could not be downloaded")
     folder.mkdir(parents=True)
     time.sleep(config.sleep)
-    (folder / "summary.json").write_text(json.dumps(vars(config)))
-    (folder / "environment.json").write_text(json.dumps({"device": "stand-in", "sha256": {}}))
+    record = {"config": vars(config), "summary": {}, "environment": {"device": "stand-in"}, "sha256": {}}
+    (folder / "run.json").write_text(json.dumps(record))
     return {"steps": config.steps}
 """
 
@@ -73,6 +75,8 @@ import a_package_that_nobody_has
 TESTS = """
 import pytest
 
+from kexue.runs import digest
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("n", [1, 2])
 def test_one(n):
@@ -96,7 +100,7 @@ def root(tmp_path):
         "tests/test_toy.py": TESTS,
         "benchmarks/test_toy.py": "import pytest\npytestmark = pytest.mark.gpu\n\ndef test_speed(): pass\n",
         "pytest.ini": "[pytest]\nmarkers = gpu\n",
-        "runs/toy/there/summary.json": "{}",
+        "runs/toy/there/run.json": '{"summary": {}}',
     }
     for name, content in files.items():
         path = tmp_path / "project" / name
@@ -170,7 +174,7 @@ def test_everything_is_run_and_reported(root, device, tmp_path, capsys, monkeypa
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they take seconds to import
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p pytest_benchmark.plugin")
     (root / "runs" / "toy" / "slow").mkdir()
-    (root / "runs" / "toy" / "slow" / "summary.json").write_text("{}")
+    (root / "runs" / "toy" / "slow" / "run.json").write_text('{"summary": {}}')
     arguments = ["run", "--minutes", "5", "--out", str(tmp_path / "out"), "--jobs", "2"]
     assert gpu.main(arguments, root) == 1  # something failed
     report = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -192,16 +196,16 @@ def test_everything_is_run_and_reported(root, device, tmp_path, capsys, monkeypa
     assert recorded == ["toy/first", "toy/second"]
     # The first cell in a short form: the size of the scale "gpu", the length of "live".
     cells = root / "_build" / "gpu" / "cells" / "toy-GPU-cell-1"
-    short = json.loads((cells / "run1" / "summary.json").read_text())
+    short = json.loads((cells / "run1" / "run.json").read_text())["config"]
     assert (short["steps"], short["width"], short["seed"]) == (3, 512, 4)
-    assert (cells / "_build" / "runs" / "named" / "summary.json").is_file()
+    assert (cells / "_build" / "runs" / "named" / "run.json").is_file()
     assert not (root / "runs" / "toy" / "first").exists()
     text = (tmp_path / "out" / "report.txt").read_text()
     assert capsys.readouterr().out.startswith(text.splitlines()[0])
     assert "failed" in text
     assert "toy, GPU cell 3: AssertionError: seven is not eight" in text
     with tarfile.open(tmp_path / "out" / "results.tar.gz") as archive:
-        assert "runs/toy/first/summary.json" in archive.getnames()
+        assert "runs/toy/first/run.json" in archive.getnames()
         assert "report.json" in archive.getnames()
 
 
@@ -240,7 +244,7 @@ def test_with_a_pack_no_download_is_tried(root, device):
 
 
 def test_a_run_on_another_device_fails(root):
-    (root / "environment.json").write_text('{"device": "cpu"}')
+    (root / "run.json").write_text('{"environment": {"device": "cpu"}}')
     with pytest.raises(RuntimeError, match="ran on cpu, not on stand-in"):
         gpu_alone.on_the_gpu(root, "stand-in")
 
@@ -266,13 +270,15 @@ def test_only_what_is_not_there_is_untried(error, reason):
 def recorded(folder, weights=None):
     """A finished run's files."""
     folder.mkdir(parents=True)
-    files = {"metrics.csv": b"step,loss\n1,2\n", "summary.json": b"{}"}
+    files = {"metrics.csv": b"step,loss\n1,2\n"}
     if weights is not None:
         files["weights.safetensors"] = random.Random(0).randbytes(weights)
     for name, content in files.items():
         (folder / name).write_bytes(content)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    (folder / "environment.json").write_text(json.dumps({"sha256": hashes}))
+    parts = {"config": {"seed": 0}, "summary": {"steps": 1}}
+    hashes |= {part: digest(content) for part, content in parts.items()}
+    (folder / "run.json").write_text(json.dumps({**parts, "environment": {}, "sha256": hashes}))
 
 
 def test_results_come_back_without_weights_that_are_too_large(tmp_path):
@@ -294,9 +300,9 @@ def test_results_come_back_without_weights_that_are_too_large(tmp_path):
         "toy/small: written to runs/",
     ]
     assert (project / "runs/toy/small/weights.safetensors").stat().st_size == 1000
-    large = json.loads((project / "runs/toy/large/environment.json").read_text())
-    assert sorted(large["sha256"]) == ["metrics.csv", "summary.json"]
-    assert large["weights"] == "not kept"
+    large = json.loads((project / "runs/toy/large/run.json").read_text())
+    assert sorted(large["sha256"]) == ["config", "metrics.csv", "summary"]
+    assert large["environment"]["weights"] == "not kept"
     assert gpu_pack.unpack(tmp_path / "results.tar.gz", project)[0] == "toy/large: is there already"
 
 
@@ -313,7 +319,7 @@ def test_a_run_that_was_changed_is_not_unpacked(tmp_path):
     recorded(tmp_path / "runs" / "toy" / "a")
     (tmp_path / "runs" / "toy" / "a" / "metrics.csv").write_text("step,loss\n1,1\n")
     gpu_pack.write_results(tmp_path / "runs", tmp_path)
-    with pytest.raises(ValueError, match=r"toy/a: metrics\.csv is not the file that was recorded"):
+    with pytest.raises(ValueError, match=r"toy/a: metrics\.csv is not what was recorded"):
         gpu_pack.unpack(tmp_path / "results.tar.gz", tmp_path / "project")
     assert not (tmp_path / "project").exists()
 

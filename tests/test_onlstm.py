@@ -1128,7 +1128,7 @@ def test_the_paper_s_dropconnect_in_training(monkeypatch):
     ]
     masks = iter(dropped)
     monkeypatch.setattr(
-        onlstm, "drop", lambda weight, p, training: weight.masked_fill(next(masks), 0) / (1 - p)
+        recurrence, "drop", lambda weight, p, training: weight.masked_fill(next(masks), 0) / (1 - p)
     )
     x = randn(5, 3, 4)
     output, _, levels = stack(x)

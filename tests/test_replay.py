@@ -94,16 +94,22 @@ def test_an_edited_metrics_csv_is_noticed(copied, change):
     folder, found = copied
     assert found() == []
     edit(folder / "metrics.csv", change)
-    assert any("metrics.csv is not the file that was recorded" in problem for problem in found())
+    assert any("metrics.csv is not what was recorded" in problem for problem in found())
+
+
+def rewrite(folder: Path, **parts) -> None:
+    """Other parts of run.json."""
+    (folder / "run.json").write_text(json.dumps({**Run(folder).record, **parts}))
 
 
 @pytest.mark.slow
 def test_an_edit_of_the_first_steps_is_noticed_even_with_a_new_hash(copied, again):
     folder, found = copied
     edit(folder / "metrics.csv", lambda lines: [*lines[:5], another_digit(lines[5]), *lines[6:]])
-    environment = Run(folder).environment
-    environment["sha256"]["metrics.csv"] = runs.sha256((folder / "metrics.csv").read_bytes())
-    (folder / "environment.json").write_text(json.dumps(environment))
+    rewrite(
+        folder,
+        sha256={**Run(folder).sha256, "metrics.csv": runs.sha256((folder / "metrics.csv").read_bytes())},
+    )
     assert found() == []
     (problem,) = replay.wrong_steps(folder, *replay.declared()[NAME])
     assert "loss at step 5 is recorded as" in problem
@@ -115,30 +121,35 @@ def test_an_edit_of_the_first_steps_is_noticed_even_with_a_new_hash(copied, agai
 )
 def test_an_edited_summary_is_noticed(copied, change):
     folder, found = copied
-    path = folder / "summary.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    assert any("summary.json is not the file that was recorded" in problem for problem in found())
+    rewrite(folder, summary={**Run(folder).summary, **change})
+    assert any("summary is not what was recorded" in problem for problem in found())
 
 
 def test_a_summary_of_other_metrics_is_noticed_even_with_a_new_hash(copied):
     folder, found = copied
-    path = folder / "summary.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "loss": 1.0}))
-    environment = Run(folder).environment
-    environment["sha256"]["summary.json"] = runs.sha256(path.read_bytes())
-    (folder / "environment.json").write_text(json.dumps(environment))
-    assert found() == ["gumbel_vae_sweep/gumbel-lr0.003-tau0.2: summary.json is not the end of metrics.csv"]
+    summary = {**Run(folder).summary, "loss": 1.0}
+    rewrite(folder, summary=summary, sha256={**Run(folder).sha256, "summary": runs.digest(summary)})
+    assert found() == [f"{NAME}: its summary is not the end of metrics.csv"]
 
 
 def test_other_edits_are_noticed(copied):
     folder, found = copied
-    path = folder / "environment.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "sha256": {}}))
-    assert sum("is not the file that was recorded" in problem for problem in found()) == 3
-    edit(folder / "config.json", lambda lines: [line.replace("3000", "3001") for line in lines])
-    assert any("config.json is not what the script declares" in problem for problem in found())
+    known = Run(folder).sha256
+    rewrite(folder, sha256={})
+    assert sum("is not what was recorded" in problem for problem in found()) == 3
+    config = {**Run(folder).config, "steps": 3001}
+    rewrite(folder, config=config, sha256={**known, "config": runs.digest(config)})
+    assert found() == [f"{NAME}: its configuration is not what the experiment declares"]
+    rewrite(folder, module="kexue.experiments.vqvae_digits")
+    assert any(
+        "gumbel_vae declares it, run.json names kexue.experiments.vqvae_digits" in problem
+        for problem in found()
+    )
     (folder / "metrics.csv").unlink()
     assert any("no metrics.csv" in problem for problem in found())
+    (folder / "metrics.csv").write_text("step\n")
+    (folder / "run.json").write_text('{"module": "x", "config": {}}')  # as it stands until the run has ended
+    assert found() == [f"{NAME}: run.json has no environment, summary, sha256"]
 
 
 # --- Many --------------------------------------------------------------------------------------
@@ -249,11 +260,11 @@ def test_what_is_wrong_is_said_and_fails(project, monkeypatch, capsys):
     code, out = call(monkeypatch, capsys, "--minutes", "0")  # files are always looked at
     assert code == 1
     assert "6 of 7 runs whole" in out
-    assert "many/3: metrics.csv is not the file that was recorded" in out
+    assert "many/3: metrics.csv is not what was recorded" in out
     shutil.rmtree(project / "runs/many/3")
     code, out = call(monkeypatch, capsys, "--minutes", "0")
     assert code == 1
-    assert "many/3: no config.json, environment.json, metrics.csv, summary.json" in out
+    assert "many/3: no run.json, metrics.csv" in out
 
     module, config = replay.declared()["many/3"]
     module.run(config, project / "runs/many/3")
@@ -318,7 +329,7 @@ FEW, MANY = {"few/0", "few/1"}, {f"many/{i}" for i in range(5)}
         (change("constraints.txt", "torch==2", "torch==3"), FEW | MANY),
         (change("constraints.txt", "unused==3", "unused==4"), set()),
         (change("runs/many/2/metrics.csv", "0.1", "0.2"), {"many/2"}),
-        (change("runs/many/2/config.json", "2", "3"), {"many/2"}),
+        (change("runs/many/2/run.json", '"seed": 2', '"seed": 3'), {"many/2"}),
     ],
 )
 def test_what_changes_a_run(project, edited, runs):

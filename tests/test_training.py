@@ -102,14 +102,9 @@ def test_generators_depend_on_seed_and_key():
 
 def test_a_run_trains_and_records(tmp_path):
     model, summary = fit(tmp_path, finish=lambda m: {"test": 7.0}, keep_weights=True)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "config.json",
-        "environment.json",
-        "metrics.csv",
-        "summary.json",
-        "weights.safetensors",
-    ]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["metrics.csv", "run.json", "weights.safetensors"]
     run = Run(tmp_path)
+    assert run.module == Settings.__module__
     assert run.config == {"seed": 0, "rate": 0.05}
     assert run.summary == summary
     assert summary["steps"] == 60
@@ -122,9 +117,10 @@ def test_a_run_trains_and_records(tmp_path):
     steps, valid = run.curve("valid")
     assert steps.tolist() == [25, 50, 60]
     assert valid[-1] < valid[0]
-    assert run.environment["sha256"] == {
-        name: runs.sha256((tmp_path / name).read_bytes())
-        for name in ("config.json", "metrics.csv", "weights.safetensors", "summary.json")
+    assert run.sha256 == {
+        "config": runs.digest(run.config),
+        "summary": runs.digest(summary),
+        **{n: runs.sha256((tmp_path / n).read_bytes()) for n in ("metrics.csv", "weights.safetensors")},
     }
     assert run.environment["processes"] == 1
     copy = nn.Linear(3, 1)
@@ -154,10 +150,9 @@ def test_a_run_that_stopped_goes_on_to_the_same_end(tmp_path, stop):
     fit(tmp_path / "whole", keep_weights=True)
     _, partial = fit(tmp_path / "parts", stop_after=stop)
     assert partial == {"stopped after step": stop}
-    assert not (tmp_path / "parts" / "summary.json").exists()
+    assert "summary" not in Run(tmp_path / "parts").record
     fit(tmp_path / "parts", keep_weights=True)
-    for name in ("metrics.csv", "summary.json", "config.json", "weights.safetensors"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
+    assert Run(tmp_path / "parts").sha256 == Run(tmp_path / "whole").sha256
     assert not list((tmp_path / "parts").glob("checkpoint-*"))
 
 
@@ -170,8 +165,8 @@ def test_a_run_whose_time_is_up_after_every_step_comes_to_the_same_end(tmp_path,
         assert fit(tmp_path / "parts", **options)[1] == {"stopped after step": step}
         assert [p.name for p in (tmp_path / "parts").glob("checkpoint-*")] == [f"checkpoint-{step:09d}"]
     fit(tmp_path / "parts", **options)
-    for name in ("metrics.csv", "summary.json", "config.json", "weights.safetensors"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
+    assert len(Run(tmp_path / "whole").sha256) == 4
+    assert Run(tmp_path / "parts").sha256 == Run(tmp_path / "whole").sha256
 
 
 def test_a_checkpoint_that_was_cut_off_is_not_used(tmp_path):
@@ -200,9 +195,9 @@ class Younger(Settings):
 
 def test_a_younger_setting_counts_as_its_default(tmp_path):
     fit(tmp_path)
-    recorded_config = (tmp_path / "config.json").read_bytes()
+    before = (tmp_path / "run.json").read_bytes()
     fit(tmp_path, Younger())
-    assert (tmp_path / "config.json").read_bytes() == recorded_config
+    assert (tmp_path / "run.json").read_bytes() == before
     for other, names in ((Younger(decay=0.1), "decay"), (Younger(decay=0.1, rate=0.1), "decay, rate")):
         with pytest.raises(ValueError, match=rf"holds a run with other settings \({names}\)"):
             fit(tmp_path, other)
@@ -553,7 +548,7 @@ def test_a_run_that_was_killed_ends_in_the_same_summary(tmp_path):
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "summary.json").exists()
+    assert "summary" not in Run(tmp_path / "killed").record
     # The other half first, so that it begins in a new process; then the whole, in the same.
     runs = [
         ["gumbel_vae", [*options, "--folder", str(tmp_path / name)], None] for name in ("killed", "whole")
@@ -561,9 +556,11 @@ def test_a_run_that_was_killed_ends_in_the_same_summary(tmp_path):
     both = start_in_turn(runs, tmp_path / "both")
     said = tmp_path / "both" / "log"
     assert both.wait() == 0, said.read_text()
-    for name in ("summary.json", "metrics.csv"):
-        assert (tmp_path / "whole" / name).read_text() == (tmp_path / "killed" / name).read_text()
-    assert said.read_text().count((tmp_path / "whole" / "summary.json").read_text()) == 2
+    whole, killed_once = Run(tmp_path / "whole"), Run(tmp_path / "killed")
+    assert whole.sha256 == killed_once.sha256
+    assert whole.module == "kexue.experiments.gumbel_vae"
+    summary = json.dumps(whole.summary, indent=1) + "\n"
+    assert said.read_text().count(summary) == 2
 
 
 # A codebook with restarts, whose averages and choices are over the vectors of all processes.
@@ -763,14 +760,14 @@ def test_the_command_line_explains_itself(monkeypatch, capsys):
 
 def test_the_command_line_chooses_runs_and_folders(monkeypatch, tmp_path, capsys):
     ran = []
-    runs = {f"a/{i}": Settings(seed=i) for i in range(3)} | {"b/0": Settings()}
+    declared = {f"a/{i}": Settings(seed=i) for i in range(3)} | {"b/0": Settings()}
     scales = {"live": Settings(), "run": Settings(rate=0.1), "gpu": Settings(rate=0.2)}
 
     def call(*arguments):
         ran.clear()
         monkeypatch.setattr(sys, "argv", ["x.py", *arguments])
         runs.command_line(
-            "x", scales, runs, lambda config, folder: ran.append((config, folder)) or {"steps": 1}
+            "x", scales, declared, lambda config, folder: ran.append((config, folder)) or {"steps": 1}
         )
         return ran
 
@@ -793,16 +790,19 @@ def test_the_command_line_chooses_runs_and_folders(monkeypatch, tmp_path, capsys
 
 
 def test_every_declared_run_is_recorded_and_nothing_else():
-    names = {run.name for run in map(Run, (path.parent for path in ROOT.glob("runs/*/*/config.json")))}
+    names = {run.name for run in map(Run, (path.parent for path in ROOT.glob("runs/*/*/run.json")))}
     assert names == set(replay.declared()) | set(replay.recorded_on_gpu())
 
 
 def test_every_recorded_run_is_whole():
-    for name, (_, config) in replay.declared().items():
+    for name, (module, config) in replay.declared().items():
         run = Run(ROOT / "runs" / name)
+        assert run.module == module.__name__
         assert not runs.different_settings(run.config, config), name
-        for file, digest in run.environment["sha256"].items():
-            assert runs.sha256((run.folder / file).read_bytes()) == digest, f"{name}/{file}"
+        assert runs.digest(run.config) == run.sha256["config"]
+        assert runs.digest(run.summary) == run.sha256["summary"]
+        for file in set(run.sha256) - {"config", "summary"}:
+            assert runs.sha256((run.folder / file).read_bytes()) == run.sha256[file], f"{name}/{file}"
         assert run.summary.get("steps", math.nan) == config.steps or "diverged after step" in run.summary
         weights = run.folder / "weights.safetensors"
         assert config.keep_weights == weights.exists()
@@ -813,7 +813,7 @@ def test_every_recorded_run_is_whole():
 
 @pytest.mark.parametrize("head", ["mlm", "seq2seq"])
 def test_the_readers_have_the_best_settings_tried_and_a_rate_between_others(head):
-    trials = [Run(path.parent) for path in ROOT.glob(f"runs/reading_tuning/{head}-second*/config.json")]
+    trials = [Run(path.parent) for path in ROOT.glob(f"runs/reading_tuning/{head}-second*/run.json")]
     best = min(trials, key=lambda run: run.summary["valid_known_nats"])
     of_trials = {"seed": 0, "steps": 500, "every": 500, "keep_weights": False}
     for seed in (1, 2, 3):

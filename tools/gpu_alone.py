@@ -129,8 +129,9 @@ class ShortCell:
 
 def on_the_gpu(folder: Path, device: str) -> None:
     """Raises RuntimeError if a run says that it was on another device."""
-    path = folder / "environment.json"
-    if path.is_file() and (found := json.loads(path.read_text("utf-8")).get("device")) != device:
+    path = folder / "run.json"
+    record = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    if "environment" in record and (found := record["environment"].get("device")) != device:
         raise RuntimeError(f"ran on {found}, not on {device}")
 
 

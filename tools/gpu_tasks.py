@@ -106,10 +106,13 @@ def declared_recordings(root: Path) -> list[Recording]:
 
 def missing_recordings(root: Path) -> list[Recording]:
     return [
-        each
-        for each in declared_recordings(root)
-        if not (root / "runs" / each.name / "summary.json").is_file()
+        each for each in declared_recordings(root) if not finished(root / "runs" / each.name / "run.json")
     ]
+
+
+def finished(record: Path) -> bool:
+    """Whether a run.json has a summary."""
+    return record.is_file() and "summary" in json.loads(record.read_text("utf-8"))
 
 
 def plan(root: Path) -> str:

@@ -40,7 +40,7 @@ from typing import Any
 import imports
 import numpy as np
 
-from kexue.runs import FIRST, Run, different_settings, sha256
+from kexue.runs import FIRST, Run, different_settings, digest, sha256
 
 ROOT = Path(__file__).parents[1]
 
@@ -101,7 +101,7 @@ def recorded_on_gpu(root: Path = ROOT) -> dict[str, Any]:
         name: replace(module.SCALES["gpu"], **entry["settings"])
         for module in experiments(root)
         for name, entry in getattr(module, "GPU_RECORDINGS", {}).items()
-        if (root / "runs" / name / "config.json").is_file()
+        if (root / "runs" / name / "run.json").is_file()
     }
 
 
@@ -112,6 +112,10 @@ def first_steps(metrics: dict[str, np.ndarray], name: str) -> np.ndarray:
     return metrics[name][alone][first]
 
 
+def file_hash(path: Path) -> str:
+    return sha256(path.read_bytes()) if path.is_file() else "none"
+
+
 def wrong_files(folder: Path, config: Any) -> list[str]:
     """What is wrong with the files of a recorded run, without running anything.
 
@@ -119,22 +123,25 @@ def wrong_files(folder: Path, config: Any) -> list[str]:
     metrics.
     """
     run = Run(folder)
-    names = ["config.json", "environment.json", "metrics.csv", "summary.json"]
-    if missing := [name for name in names if not (folder / name).is_file()]:
+    if missing := [name for name in ("run.json", "metrics.csv") if not (folder / name).is_file()]:
         return [f"{run.name}: no {', '.join(missing)}"]
-    hashed = {"config.json", "metrics.csv", "summary.json", *(p.name for p in folder.glob("*.safetensors"))}
+    if missing := [part for part in ("module", "environment", "summary", "sha256") if part not in run.record]:
+        return [f"{run.name}: run.json has no {', '.join(missing)}"]
+    parts = {"config": digest(run.config), "summary": digest(run.summary)}
+    hashed = {*parts, "metrics.csv", *(path.name for path in folder.glob("*.safetensors"))}
     found = [
-        f"{run.name}: {name} is not the file that was recorded"
-        for name in sorted(hashed | set(run.environment["sha256"]))
-        if not (folder / name).is_file()
-        or sha256((folder / name).read_bytes()) != run.environment["sha256"].get(name)
+        f"{run.name}: {name} is not what was recorded"
+        for name in sorted(hashed | set(run.sha256))
+        if (parts[name] if name in parts else file_hash(folder / name)) != run.sha256.get(name)
     ]
+    if run.module != type(config).__module__:
+        found.append(f"{run.name}: {type(config).__module__} declares it, run.json names {run.module}")
     if different_settings(run.config, config):
-        return [*found, f"{run.name}: config.json is not what the script declares"]
+        return [*found, f"{run.name}: its configuration is not what the experiment declares"]
     if "diverged after step" not in run.summary and not np.isclose(
         run.metrics["loss"][-1], run.summary["loss"], rtol=1e-6
     ):
-        found.append(f"{run.name}: summary.json is not the end of metrics.csv")
+        found.append(f"{run.name}: its summary is not the end of metrics.csv")
     return found
 
 
@@ -171,11 +178,12 @@ def fingerprints(runs: Mapping[str, Path]) -> dict[str, str]:
     runs that the script names, since it may start from them.
     """
 
-    def digest(parts: Iterable[str]) -> str:
+    def joined(parts: Iterable[str]) -> str:
         return sha256("\n".join(parts).encode())
 
-    def file(path: Path) -> str:
-        return sha256(path.read_bytes()) if path.is_file() else "none"
+    def configured(name: str) -> str:
+        run = Run(ROOT / "runs" / name)
+        return digest(run.config) if (run.folder / "run.json").is_file() else "none"
 
     weights = sorted(ROOT.glob("runs/*/*/weights.safetensors"))
     of_script = {}
@@ -185,17 +193,15 @@ def fingerprints(runs: Mapping[str, Path]) -> dict[str, str]:
         code = [imports.tree(path.read_text("utf-8")) for path in paths]
         named = imports.strings(code)
         read = [p for p in weights if named & {p.parts[-3], "/".join(p.parts[-3:-1])}]
-        of_script[script] = digest(
+        of_script[script] = joined(
             [
                 *(f"{p.relative_to(ROOT).as_posix()}\n{imports.code(p.read_text('utf-8'))}" for p in paths),
                 *imports.locked(code, ROOT / "constraints.txt"),
-                *(f"{p.relative_to(ROOT).as_posix()} {file(p)}" for p in read),
+                *(f"{p.relative_to(ROOT).as_posix()} {file_hash(p)}" for p in read),
             ]
         )
     return {
-        name: digest(
-            [of_script[script], *(file(ROOT / "runs" / name / f) for f in ("config.json", "metrics.csv"))]
-        )
+        name: joined([of_script[script], configured(name), file_hash(ROOT / "runs" / name / "metrics.csv")])
         for name, script in runs.items()
     }
 
@@ -326,7 +332,7 @@ def main() -> int:
     from tqdm import tqdm
 
     runs = declared()
-    recorded = {f"{p.parent.parent.name}/{p.parent.name}" for p in ROOT.glob("runs/*/*/config.json")}
+    recorded = {f"{p.parent.parent.name}/{p.parent.name}" for p in ROOT.glob("runs/*/*/run.json")}
     of_gpu = recorded_on_gpu()
     strangers = recorded - set(runs) - set(of_gpu)
     found = [f"{name}: no script declares this run" for name in sorted(strangers)]

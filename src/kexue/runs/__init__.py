@@ -5,14 +5,14 @@ the whole batch, of which each process takes its share. So parameters and optimi
 there is: a run that was killed goes on to the same end, two processes follow the curve of one, and the
 first steps of a recorded run can be run again and compared (`replay`).
 
-A run is a folder, `runs/<name>/<trial>/` (the trial is the seed, where nothing else varies):
-config.json, environment.json, metrics.csv, summary.json and, where a chapter needs them,
-weights.safetensors in half precision.
+A run is a folder, `runs/<name>/<trial>/` (the trial is the seed, where nothing else varies): run.json with the
+module that made it, its configuration, environment and summary and the hashes of all; metrics.csv; and, where
+a chapter needs them, weights.safetensors in half precision.
 """
 
 from kexue.runs.arguments import command_line
 from kexue.runs.loop import FIRST, Loss, train
-from kexue.runs.recorder import different_settings, processor, sha256
+from kexue.runs.recorder import different_settings, digest, processor, sha256
 from kexue.runs.run import Run, recorded, runs_folder
 from kexue.runs.step import Metrics, Step, warm_up_then_down
 
@@ -24,6 +24,7 @@ __all__ = [
     "Step",
     "command_line",
     "different_settings",
+    "digest",
     "processor",
     "recorded",
     "runs_folder",

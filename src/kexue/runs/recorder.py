@@ -59,15 +59,17 @@ class Recorder:
         self.window: dict[str, list[float]] = defaultdict(list)
         """Metrics of the steps since the last row with `every`."""
         self.seconds = 0.0
-        path = folder / "config.json"
-        if path.is_file() and (different := different_settings(json.loads(path.read_text("utf-8")), config)):
+        path = folder / "run.json"
+        self.run = json.loads(path.read_text("utf-8")) if path.is_file() else None
+        if self.run and (different := different_settings(self.run["config"], config)):
             raise ValueError(f"folder {folder} holds a run with other settings ({', '.join(different)})")
         accelerator.wait_for_everyone()
-        if accelerator.is_main_process and not path.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            _write_json(path, _settings(config))
-        done = folder / "summary.json"
-        self.summary = json.loads(done.read_text("utf-8")) if done.is_file() else None
+        if self.run is None:
+            self.run = {"module": _module_of(config), "config": _settings(config)}
+            if accelerator.is_main_process:
+                folder.mkdir(parents=True, exist_ok=True)
+                _write_json(path, self.run)
+        self.summary = self.run.get("summary")
         if self.summary is not None and self.summary.get("steps", steps) != steps:
             raise ValueError(
                 f"folder {folder} holds a run of {self.summary['steps']} steps, got steps = {steps}"
@@ -129,20 +131,22 @@ class Recorder:
                 writer.writerows(self.rows)
 
     def finish(self, summary: Metrics, model: nn.Module | None = None) -> dict[str, Any]:
-        """Write metrics, weights, environment and, last, the summary; delete the checkpoint."""
+        """Write metrics, weights and, last, all of run.json; delete the checkpoint."""
         self.summary = {name: _rounded(name, value) for name, value in summary.items()}
         self.write_metrics()
         if self.accelerator.is_main_process:
             written = (path.name for kind in ("*.csv", "*.png") for path in self.folder.glob(kind))
-            files = ["config.json", *sorted(written)]
+            files = sorted(written)
             if model is not None:
                 _save_weights(model, self.folder / "weights.safetensors")
                 files.append("weights.safetensors")
-            environment = _environment(self.accelerator) | {"seconds": round(self.seconds, 1)}
-            environment["sha256"] = {name: sha256((self.folder / name).read_bytes()) for name in files}
-            environment["sha256"]["summary.json"] = sha256(_json(self.summary).encode())
-            _write_json(self.folder / "environment.json", environment)
-            _write_json(self.folder / "summary.json", self.summary)  # the last: it says that all is there
+            self.run["environment"] = _environment(self.accelerator) | {"seconds": round(self.seconds, 1)}
+            self.run["summary"] = self.summary
+            self.run["sha256"] = {
+                **{part: digest(self.run[part]) for part in ("config", "summary")},
+                **{name: sha256((self.folder / name).read_bytes()) for name in files},
+            }
+            _write_json(self.folder / "run.json", self.run)  # the last: its summary says that all is there
             for checkpoint in self.folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
         self.accelerator.wait_for_everyone()
@@ -168,6 +172,18 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def digest(part: Mapping[str, Any]) -> str:
+    """The hash of a part of run.json, written by itself."""
+    return sha256(_json(part).encode())
+
+
+def _module_of(config: Any) -> str:
+    """The module that declares a configuration, by the name under which it can be imported."""
+    name = type(config).__module__
+    started = getattr(sys.modules["__main__"], "__spec__", None)
+    return started.name if name == "__main__" and started is not None else name
 
 
 def _save_weights(model: nn.Module, path: Path) -> None:

@@ -28,16 +28,31 @@ class Run:
         return f"{self.folder.parent.name}/{self.folder.name}"
 
     @cached_property
+    def record(self) -> dict[str, Any]:
+        """All of run.json; without a summary, if the run has not ended."""
+        return json.loads((self.folder / "run.json").read_text("utf-8"))
+
+    @property
+    def module(self) -> str:
+        """The experiment: the module that declares its configuration."""
+        return self.record["module"]
+
+    @property
     def config(self) -> dict[str, Any]:
-        return json.loads((self.folder / "config.json").read_text("utf-8"))
+        return self.record["config"]
 
-    @cached_property
+    @property
     def environment(self) -> dict[str, Any]:
-        return json.loads((self.folder / "environment.json").read_text("utf-8"))
+        return self.record["environment"]
 
-    @cached_property
+    @property
     def summary(self) -> dict[str, Any]:
-        return json.loads((self.folder / "summary.json").read_text("utf-8"))
+        return self.record["summary"]
+
+    @property
+    def sha256(self) -> dict[str, str]:
+        """The hash of each of its files, and of the parts "config" and "summary" of run.json."""
+        return self.record["sha256"]
 
     @cached_property
     def metrics(self) -> dict[str, np.ndarray]:
@@ -77,8 +92,9 @@ class Run:
 def recorded(name: str, folder: Path | None = None) -> dict[str, Run]:
     """The finished runs of an experiment by trial. Raises ValueError where there are none."""
     root = folder or runs_folder()
-    found = sorted((root / name).glob("*/summary.json"))
-    if not found:
-        known = sorted({path.parents[1].name for path in root.glob("*/*/summary.json")})
+    found = [Run(path.parent) for path in sorted((root / name).glob("*/run.json"))]
+    finished = {run.folder.name: run for run in found if "summary" in run.record}
+    if not finished:
+        known = sorted({path.parents[1].name for path in root.glob("*/*/run.json")})
         raise ValueError(f"name must be one of the recorded runs, {known}, got {name!r}")
-    return {path.parent.name: Run(path.parent) for path in found}
+    return finished
