@@ -94,7 +94,7 @@ for name, values in estimates.items():
 # We follow the article: first how to move $\theta$ out of the draw, for a normal
 # distribution (easy) and for a categorical one (Gumbel-Max, then Gumbel-Softmax); then the two
 # estimators beside each other, and what decides between them; last an autoencoder whose code is
-# discrete. Letters are on the page {doc}`../notation`.
+# discrete. Letters are on the page {doc}`../pages/notation`.
 #
 # ## The draw hides the parameter
 #

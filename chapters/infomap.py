@@ -136,7 +136,7 @@ plt.show()
 
 # %% [markdown]
 # This chapter builds that from nothing: what a code is and why it cannot be too short, how to code by category, how long a walk's description is (the *map equation*), and how to search for the
-# modules. The article calls the thread *层层递进*, layer by layer. Letters are on the page {doc}`../notation`; all lengths are in bits.
+# modules. The article calls the thread *层层递进*, layer by layer. Letters are on the page {doc}`../pages/notation`; all lengths are in bits.
 #
 # ## Codewords take room, and there is only so much of it
 #

@@ -105,7 +105,7 @@ plt.show()
 # %% [markdown]
 # The article has two halves, which share a spirit: build on what is there. The first makes a layer out of finished layers instead of raw weights.
 # The second goes through the operations of sequence models and gives each its mask. It numbers no equations; we number its displayed ones
-# in their order. Letters are on the page {doc}`../notation`.
+# in their order. Letters are on the page {doc}`../pages/notation`.
 #
 # ## A layer can be made of layers, if someone counts the weights
 #

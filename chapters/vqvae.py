@@ -109,7 +109,7 @@ plt.show()
 
 # %% [markdown]
 # We follow the article: why pixels make bad words; how to encode and to quantise; how to train through a step that has no derivative; and
-# what the codes are good for. Letters are on the page {doc}`../notation`.
+# what the codes are good for. Letters are on the page {doc}`../pages/notation`.
 #
 # ## One pixel after the other is exact, and bad
 #

@@ -263,7 +263,11 @@ FAULTS = {  # what is put at the end of an article, where it is seen, and what i
     ),
     "a verdict": ("<div class='kexue-verdict'>\\(x\\)</div>", faults_of_content, "verdict:"),
     "a picture": ("<img src='none:' alt='A description, long enough.'>", faults_of_content, "did not load"),
-    "a description": ("<img src='_static/preview.png' alt='short'>", faults_of_content, "has no description"),
+    "a description": (
+        "<img src='../_static/preview.png' alt='short'>",
+        faults_of_content,
+        "has no description",
+    ),
     "a figure": ("<div class='plotly-graph-div' id='e'></div>", faults_of_content, "empty figure: e"),
     "a wide word": ("<p>" + 60 * "wide" + "</p>", faults_of_width, "px wide"),
     "a wide element": ("<div style='width: 400px'>wide</div>", faults_of_width, "width: 400px"),
@@ -273,7 +277,7 @@ FAULTS = {  # what is put at the end of an article, where it is seen, and what i
 
 
 def test_faults_are_found(open_page, problems):
-    page = open_page("changelog.html", PHONE)
+    page = open_page("pages/changelog.html", PHONE)
     page.evaluate(
         "() => document.querySelector('article').insertAdjacentHTML('beforeend', '<div id=last></div>')"
     )
@@ -287,7 +291,7 @@ def test_faults_are_found(open_page, problems):
 
 def test_text_that_is_pale_in_the_dark_theme_alone_is_found(open_page):
     """Also if it is a word of code, of which one of many is looked at."""
-    page = open_page("changelog.html")
+    page = open_page("pages/changelog.html")
     page.add_style_tag(content="html[data-theme=dark] .highlight .pale { color: #333; background: #222 }")
     code = "<div class='highlight'><pre>" + 3 * "<span class='pale'>pale</span> " + "</pre></div>"
     page.evaluate("html => document.querySelector('article').innerHTML = html", code)
@@ -300,7 +304,7 @@ def test_text_that_is_pale_in_the_dark_theme_alone_is_found(open_page):
 
 
 def test_what_goes_wrong_on_a_page_is_found(open_page, problems):
-    page = open_page("changelog.html")
+    page = open_page("pages/changelog.html")
     page.evaluate("() => { console.error('an error'); setTimeout(() => { throw Error('in a script') }) }")
     page.evaluate("() => Promise.allSettled([fetch('none.js'), fetch('https://kexue.fm/')])")
     for problem in (
@@ -314,7 +318,7 @@ def test_what_goes_wrong_on_a_page_is_found(open_page, problems):
 
 
 def test_a_theme_in_name_only_is_found(open_page):
-    page = open_page("changelog.html")
+    page = open_page("pages/changelog.html")
     page.add_style_tag(content="html body { background: #fff; color: #000 }")
     with pytest.raises(AssertionError, match="dark"):
         switch_theme(page, "dark")
@@ -339,7 +343,7 @@ def test_the_interactive_figure_follows_its_slider(open_page):
 
 
 def test_the_ledger_filters_by_verdict_and_is_linked(open_page):
-    page = open_page("ledger.html")
+    page = open_page("pages/ledger.html")
     rows = page.locator(".ledger-table tbody tr")
     texts_seen = "rows => rows.filter(row => row.checkVisibility()).map(row => row.innerText)"
     total = rows.count()
@@ -353,11 +357,11 @@ def test_the_ledger_filters_by_verdict_and_is_linked(open_page):
     assert button.get_attribute("aria-pressed") == "true"
     page.locator(".ledger-filter button", has_text="all").click()
     assert len(rows.evaluate_all(texts_seen)) == total
-    page.goto(page.url.replace("ledger.html", "chapters/smoothing.html"))
+    page.goto(page.url.replace("pages/ledger.html", "chapters/smoothing.html"))
     link = page.locator(".kexue-verdict[data-row='smoothing.eq2'] a")
     assert link.get_attribute("href").endswith("ledger.html#smoothing-eq2")
     link.click()
-    page.wait_for_url("**/ledger.html#smoothing-eq2")
+    page.wait_for_url("**/pages/ledger.html#smoothing-eq2")
     assert page.locator("#smoothing-eq2").count() == 1
 
 

@@ -14,15 +14,15 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def workshop(tmp_path, monkeypatch):
     """A small root with chapters to execute."""
-    for folder in ("chapters", "src/kexue", "ledger", "tests", "_static"):
+    for folder in ("chapters", "src/kexue", "ledger", "tests", "_static", "pages"):
         (tmp_path / folder).mkdir(parents=True)
     for name in (
         "constraints.txt",
         "pyproject.toml",
-        "ledger.json",
+        "_config.yml",
         "_toc.yml",
-        "intro.md",
-        "references.bib",
+        "pages/intro.md",
+        "pages/references.bib",
     ):
         (tmp_path / name).write_text(name)
     (tmp_path / "ledger" / "a.toml").write_text("rows")
@@ -69,7 +69,7 @@ def test_book_executes_once_and_continues_after_a_failure(workshop, tmp_path, ca
     assert re.search(r"bad +1 cells in \d+ s", report)
     assert executed_text(tmp_path, "good") == "42 chapters\n"
     assert executed_text(tmp_path, "bad") == "mended\n"
-    assert (tmp_path / "build" / "source" / "intro.md").read_text() == "intro.md"
+    assert (tmp_path / "build" / "source" / "pages" / "intro.md").read_text() == "pages/intro.md"
     assert good.read_bytes() == before  # committed files are not touched
     script = good.with_suffix(".py")  # what counts is the script
     script.write_text(script.read_text().replace("6 * 7", "6 * 8"))

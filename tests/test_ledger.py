@@ -53,7 +53,7 @@ def pages():
     return ledger_page.pages(ledger_page.marked_tests())
 
 
-@pytest.mark.parametrize("name", ["ledger.md", "evidence.md", "ledger.json"])
+@pytest.mark.parametrize("name", ["pages/ledger.md", "pages/evidence.md", "ledger/ledger.json"])
 def test_the_pages_are_up_to_date(name, pages):
     assert (ROOT / name).read_text("utf-8") == pages[name], "make ledger, and commit"
 
@@ -107,10 +107,10 @@ def test_no_gap_when_all_is_there(small_book):
     )
     assert found_gaps(root) == []
     pages = ledger_page.pages(ledger_page.marked_tests(root), root)
-    assert "a\\|b" in pages["ledger.md"]
-    assert "chapters/a.ipynb#a-section" in pages["ledger.md"]
-    assert ":pyobject: test_eq1" in pages["evidence.md"]
-    count = json.loads(pages["ledger.json"])["articles"]["a"]["count"]
+    assert "a\\|b" in pages["pages/ledger.md"]
+    assert "chapters/a.ipynb#a-section" in pages["pages/ledger.md"]
+    assert ":pyobject: test_eq1" in pages["pages/evidence.md"]
+    count = json.loads(pages["ledger/ledger.json"])["articles"]["a"]["count"]
     assert [count[sort]["holds"] for sort in ("claim", "equation", "addition")] == [1, 1, 0]
 
 
@@ -121,7 +121,7 @@ def test_the_errata_begin_with_what_is_refuted_and_keep_the_order_of_the_numbers
     nb = nbformat.read(root / "chapters" / "a.ipynb", as_version=4)
     nb.cells[1].outputs[0].data[ledger.MIME_TYPE]["measured"] = [["second", 2.0], ["first", 1.0]]
     nbformat.write(nb, root / "chapters" / "a.ipynb")
-    page = ledger_page.pages(ledger_page.marked_tests(root), root)["ledger.md"]
+    page = ledger_page.pages(ledger_page.marked_tests(root), root)["pages/ledger.md"]
     errata = page.partition("## Errata")[2]
     assert re.findall(r"\*\*(a\.\w+)\*\*", errata) == ["a.claim1", "a.eq1"]
     assert "Measured: second = 2; first = 1." in errata
@@ -163,7 +163,7 @@ def test_gaps_are_noticed(small_book, rows, verdicts, tests, message):
 def test_errata_list_what_is_restricted(small_book):
     row = toml_row("claim1", "claim", "restricted", "only on Mondays")
     root = small_book(row, {"a.claim1": "restricted"})
-    page = ledger_page.pages({}, root)["ledger.md"]
+    page = ledger_page.pages({}, root)["pages/ledger.md"]
     errata = page.partition("## Errata")[2]
     assert "only on Mondays" in errata
     assert "error = 0.5" in errata
@@ -218,7 +218,7 @@ def command_line(small_book, monkeypatch):
 def test_command_line_writes_and_checks(small_book, command_line, tmp_path, capsys):
     root = small_book(toml_row("eq1"), {}, TEST.format(name="eq1"))
     assert command_line(root, "check") == 1
-    assert "ledger.md is out of date: run `make ledger`" in capsys.readouterr().err
+    assert "pages/ledger.md is out of date: run `make ledger`" in capsys.readouterr().err
     assert command_line(root, "write") == 0
     assert command_line(root, "check") == 0
     assert "1 rows, each with evidence" in capsys.readouterr().out

@@ -43,7 +43,7 @@ def test_importing_kexue_alone_imports_no_torch():
 def test_the_citation_names_the_version():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert re.search(rf"^version: {re.escape(version)}$", (ROOT / "CITATION.cff").read_text(), re.M)
-    assert f"## {version}" in (ROOT / "changelog.md").read_text()
+    assert f"## {version}" in (ROOT / "pages" / "changelog.md").read_text()
 
 
 def test_the_address_stands_in_one_place():
@@ -843,7 +843,8 @@ def test_the_extension_in_a_small_sphinx_project(tmp_path):
         "myst_enable_extensions = ['substitution', 'dollarmath']\nnb_execution_mode = 'off'\nhtml_theme_options = {}\n"
     )
     (source / "pyproject.toml").write_text("[project.urls]\nRepository = 'https://github.com/a/book'\n")
-    (source / "ledger.json").write_text(
+    (source / "ledger").mkdir()
+    (source / "ledger" / "ledger.json").write_text(
         '{"articles": {"a": {"count": {"claim": {"holds": 7}, "addition": {}, "equation": {}}}}}'
     )
     (source / "index.md").write_text("# Title\n\n{{ ledger_claims_found }}\n\n```{toctree}\nplot\n```\n")

@@ -102,7 +102,7 @@ def setup(app: "Sphinx") -> dict[str, bool]:
 def _configure(app: "Sphinx", config: "Config") -> None:
     root = Path(app.confdir)
     config.html_theme_options["repository_url"] = repository(root)
-    ledger = json.loads((root / "ledger.json").read_text("utf-8"))
+    ledger = json.loads((root / "ledger" / "ledger.json").read_text("utf-8"))
     config.myst_substitutions = {**config.myst_substitutions, **substitutions(ledger)}
 
 

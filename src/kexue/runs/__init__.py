@@ -5,7 +5,7 @@ the whole batch, of which each process takes its share. So parameters and optimi
 there is: a run that was killed goes on to the same end, two processes follow the curve of one, and the
 first steps of a recorded run can be run again and compared (`replay`).
 
-A run is a folder, `runs/<name>/<trial>/` (the trial is the seed, where nothing else varies): run.json with the
+A run is a folder, `runs/<name>/<trial>/` (the trial is the seed, if nothing else varies): run.json with the
 module that made it, its configuration, environment and summary and the hashes of all; metrics.csv; and, where
 a chapter needs them, weights.safetensors in half precision.
 """

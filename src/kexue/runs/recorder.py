@@ -60,15 +60,16 @@ class Recorder:
         """Metrics of the steps since the last row with `every`."""
         self.seconds = 0.0
         path = folder / "run.json"
-        self.run = json.loads(path.read_text("utf-8")) if path.is_file() else None
-        if self.run and (different := different_settings(self.run["config"], config)):
-            raise ValueError(f"folder {folder} holds a run with other settings ({', '.join(different)})")
+        self.run: dict[str, Any] = {"module": _module_of(config), "config": _settings(config)}
+        begun = path.is_file()
+        if begun:
+            self.run = json.loads(path.read_text("utf-8"))
+            if different := different_settings(self.run["config"], config):
+                raise ValueError(f"folder {folder} holds a run with other settings ({', '.join(different)})")
         accelerator.wait_for_everyone()
-        if self.run is None:
-            self.run = {"module": _module_of(config), "config": _settings(config)}
-            if accelerator.is_main_process:
-                folder.mkdir(parents=True, exist_ok=True)
-                _write_json(path, self.run)
+        if accelerator.is_main_process and not begun:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_json(path, self.run)
         self.summary = self.run.get("summary")
         if self.summary is not None and self.summary.get("steps", steps) != steps:
             raise ValueError(
