@@ -24,7 +24,8 @@ import torch
 from IPython.display import Markdown, display
 from torch import nn
 
-from kexue import data, decoding, plotting
+from kexue import data, decoding
+from kexue.book import plotting
 from kexue.book.ledger import verdict
 from kexue.book.notebook import card, setup, source
 from kexue.book.plotting import mean_interval

@@ -23,7 +23,8 @@ import torch
 from IPython.display import Markdown, display
 from torch import nn
 
-from kexue import data, plotting, reading
+from kexue import data, reading
+from kexue.book import plotting
 from kexue.book.ledger import verdict
 from kexue.book.notebook import card, setup, source
 from kexue.book.plotting import mean_interval
@@ -723,7 +724,7 @@ display(
 # ## How much faster depends on the cache
 #
 # The MLM head runs the network once, the seq2seq head once for each token and once for the end. The article's seq2seq reader computes everything again for each token; today one keeps the keys and values of what was read, so that passage and question go through the network once. We measure both, greedily and with a beam, one question at a time and eight together. So that all answers have exactly
-# the length that we want, the encoder has random weights, the sizes of the trained one, and never chooses the end itself. The MLM head has its nine masks whatever the answer's length, as in use. Passages have 120 characters, questions 30; one thread, processor time, medians of five rounds in which both heads take turns.
+# the length that we want, the encoder has random weights, the sizes of the trained one, and never chooses the end itself. The MLM head has its nine masks whatever the answer's length, as in use. Passages have 120 characters, questions 30; one thread, processor time, medians of three rounds in which both heads take turns.
 
 
 # %% tags=["hide-input"]
@@ -767,7 +768,7 @@ for batch, several in ((1, (2, 4, 6, 8)), (8, (2, 8))):
                 seconds(fills_in, batch, constrain=False),
                 seconds(reader, batch, constrain=False, **options),
             )
-            for _ in range(5)
+            for _ in range(3)
         ]
         # Of rounds in which both were measured, one after the other.
         ratio[name, batch, length] = np.median([b / a for a, b in rounds])

@@ -23,7 +23,8 @@ from IPython.display import Markdown, display
 from sklearn import metrics
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from kexue import data, plotting
+from kexue import data
+from kexue.book import plotting
 from kexue.book.ledger import verdict
 from kexue.book.notebook import card, setup, source
 from kexue.smoothing import (

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import replay
 import sympy
 import torch
 from hypothesis import given, settings
@@ -20,6 +19,7 @@ from torch.autograd import gradcheck
 from torch.nn.functional import one_hot
 
 from kexue import data, onlstm
+from kexue.experiments import onlstm_language_model
 from kexue.onlstm import (
     HGRN,
     LSTM,
@@ -1714,7 +1714,7 @@ def test_baselines_on_a_small_treebank_with_and_without_punctuation(tmp_path, mo
         archive.writestr("treebank/combined/wsj_0001.mrg", SENTENCES)
     replace(data, "fetch", lambda name: tmp_path / Path(name).name, monkeypatch)
     replace(data, "treebank", cache(data.treebank.__wrapped__), monkeypatch)
-    found = replay.experiment(ROOT / "src/kexue/experiments/onlstm_language_model.py").baseline_scores()
+    found = onlstm_language_model.baseline_scores()
 
     # The spans of the annotated trees, without the root's and those of single words:
     #   cat    10 words  0-2 2-10 3-10 3-6 6-10 7-10

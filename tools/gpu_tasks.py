@@ -25,7 +25,7 @@ def marked_gpu(decorated: ast.expr) -> bool:
 def marked_tests(root: Path, folder: str) -> dict[str, list[str]]:
     """The tests of a folder that carry the mark `gpu`, by file; read, not imported."""
     found = {}
-    for path in sorted((root / folder).glob("test_*.py")):
+    for path in sorted((root / folder).rglob("test_*.py")):
         body = ast.parse(path.read_text("utf-8")).body
         whole = any(
             isinstance(node, ast.Assign)

@@ -33,7 +33,7 @@ def marked_tests(root: Path = ROOT) -> Evidence:
     """Tests that carry @pytest.mark.verifies, passing or not, less those that are skipped everywhere
     or without a GPU: they must not be the evidence."""
     found: Evidence = {}
-    for path in sorted((root / "tests").glob("test_*.py")):
+    for path in sorted((root / "tests").rglob("test_*.py")):
         for node in ast.parse(path.read_text("utf-8")).body:
             if not isinstance(node, ast.FunctionDef):
                 continue

@@ -21,6 +21,23 @@ from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax, o
 from kexue.nn import checks
 from kexue.nn.autograd import straight_through as straight_through
 
+__all__ = [
+    "ESTIMATORS",
+    "CategoricalVAE",
+    "Estimator",
+    "Gradients",
+    "Params",
+    "elbo",
+    "evaluate_elbo",
+    "gumbel_max",
+    "gumbel_noise",
+    "gumbel_softmax",
+    "reparam_grad",
+    "score_function_grad",
+    "straight_through",
+    "vae_loss",
+]
+
 # --- Gumbel noise, Gumbel-Max, Gumbel-Softmax --------------------------------------------------
 
 

@@ -24,6 +24,21 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from kexue.nn import checks
 
+__all__ = [
+    "BiRNN",
+    "Masks",
+    "Merge",
+    "Pooling",
+    "TextClassifier",
+    "lengths_of",
+    "masked_max",
+    "masked_mean",
+    "masked_softmax",
+    "predict",
+    "reverse_sequence",
+    "sequence_mask",
+]
+
 # --- Masks and lengths -------------------------------------------------------------------------
 
 

@@ -16,6 +16,29 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, SupportsFloat, get_args
 
+__all__ = [
+    "KINDS",
+    "MIME_TYPE",
+    "OUTCOMES",
+    "OUTCOME_VERBS",
+    "SORTS",
+    "SORT_NAMES",
+    "SYMBOLS",
+    "Article",
+    "Kind",
+    "Outcome",
+    "Row",
+    "Sort",
+    "VerdictError",
+    "box",
+    "counted",
+    "ledger_folder",
+    "load",
+    "outcome_of",
+    "row",
+    "verdict",
+]
+
 # What the article defines or derives, what it says of the world, and what is ours, beyond the article.
 Kind = Literal["definition", "identity", "bound", "limit", "algorithm", "claim", "addition"]
 Outcome = Literal["holds", "restricted", "refuted", "open", "unreached"]

@@ -21,6 +21,13 @@ from kexue.book import ledger
 from kexue.data import SOURCES
 from kexue.runs import processor
 
+__all__ = [
+    "card",
+    "reading_minutes",
+    "setup",
+    "source",
+]
+
 _started: dict[str, float] = {}
 
 _WORDS_PER_MINUTE = 180  # technical prose; a formula or a line of code counts as its words

@@ -14,6 +14,26 @@ from matplotlib import font_manager
 from numpy.typing import ArrayLike
 from scipy import stats
 
+__all__ = [
+    "BLACK",
+    "BLUE",
+    "COLOURS",
+    "GREEN",
+    "ORANGE",
+    "PURPLE",
+    "RED",
+    "SKY",
+    "band",
+    "mean_interval",
+    "panels",
+    "png",
+    "simplex_slider",
+    "slider_figure",
+    "stories_figure",
+    "use_style",
+    "views_figure",
+]
+
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from matplotlib.axes import Axes

@@ -17,6 +17,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from kexue.book.ledger import OUTCOME_VERBS, OUTCOMES, SORTS, counted
 
+__all__ = [
+    "PLOTLY_MIME",
+    "PlotlyRenderer",
+    "repository",
+    "setup",
+    "substitutions",
+]
+
 if TYPE_CHECKING:
     from docutils.nodes import Element
     from sphinx.application import Sphinx

@@ -13,6 +13,14 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from kexue.nn import checks
 
+__all__ = [
+    "Attention",
+    "Block",
+    "KeyValues",
+    "causal_mask",
+    "rotary",
+]
+
 
 def causal_mask(length: int, device: torch.device | str | None = None) -> Bool[Tensor, "length length"]:
     """True where a query may look at a key: at its own place and before it."""

@@ -3,6 +3,10 @@
 from jaxtyping import Float
 from torch import Tensor
 
+__all__ = [
+    "straight_through",
+]
+
 
 def straight_through(hard: Float[Tensor, "*s"], soft: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     """The value of `hard`, bit for bit, with the gradient of `soft`, which is finite.

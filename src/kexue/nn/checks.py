@@ -5,6 +5,17 @@ import numbers
 import torch
 from torch import Tensor
 
+__all__ = [
+    "FLOATING",
+    "axis",
+    "count",
+    "floating",
+    "generator",
+    "positive",
+    "tensor",
+    "working",
+]
+
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 

@@ -3,6 +3,10 @@
 import numpy as np
 import torch
 
+__all__ = [
+    "generator",
+]
+
 
 def generator(seed: int, *key: int) -> torch.Generator:
     """A generator that depends on the seed and the key alone; zeros at the end of a key do not count."""

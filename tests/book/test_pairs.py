@@ -11,7 +11,7 @@ import pytest
 from execute import script_of
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CHAPTERS = ROOT / "chapters"
 STEMS = sorted({path.stem for path in CHAPTERS.glob("*.*") if path.suffix in (".py", ".ipynb")})
 

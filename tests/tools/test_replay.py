@@ -19,7 +19,7 @@ import replay
 from kexue import runs
 from kexue.runs import Run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NAME = "gumbel_vae_sweep/gumbel-lr0.003-tau0.2"
 
 

@@ -14,7 +14,7 @@ import torch
 from kexue.book import ledger
 from kexue.book.ledger import Row, VerdictError, verdict
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SLUGS = ledger_page.slugs()
 
 
@@ -66,7 +66,7 @@ def small_book(tmp_path):
     """A root with one article of two rows; `build(rows, verdicts, tests)` writes it."""
 
     def build(rows: str, verdicts: dict[str, str], tests: str = "") -> Path:
-        for folder in ("ledger", "chapters", "tests"):
+        for folder in ("ledger", "chapters", "pages", "tests"):
             (tmp_path / folder).mkdir(exist_ok=True)
         head = "title='T'\ntitle_zh='题'\ngloss='g'\ndate='2019'\nurl='u'\n"
         head += "prerequisites=[]\ndata=[]\n"

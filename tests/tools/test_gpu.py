@@ -16,7 +16,7 @@ import pytest
 
 from kexue.runs import digest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 EXPERIMENT = """
 import json, sys, time

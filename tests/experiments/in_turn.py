@@ -1,6 +1,6 @@
 """Several runs of experiments after each other in one process, or in each that torchrun starts.
 
-python tests/experiments_in_turn.py RUNS.json
+python tests/experiments/in_turn.py RUNS.json
 
 RUNS.json holds a list of [name of the script, its arguments, None or after how many steps to leave]. A
 Python, PyTorch and the data that scripts share are then loaded once for all, not once for each.
@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 from replay import experiment  # noqa: E402
