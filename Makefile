@@ -59,7 +59,7 @@ test: ## prove it: unit tests, pairs, ledger, notebooks, strict build, links, br
 
 unit: writable venv
 	@COVERAGE_CORE=$$($(PY) -c "import sys; print('sysmon' if sys.version_info >= (3, 12) else 'ctrace')") \
-	  $(PY) -m pytest tests --ignore tests/test_book.py -q -n $(WORKERS) --dist worksteal --cov --cov-report=term --evidence "$(BUILD)/evidence.json"
+	  $(PY) -m pytest tests --ignore tests/book/test_pages.py -q -n $(WORKERS) --dist worksteal --cov --cov-report=term --evidence "$(BUILD)/evidence.json"
 	@$(PY) tools/ledger_page.py check --evidence "$(BUILD)/evidence.json"
 
 # The largest first, so that no worker is idle for long in the end.
@@ -67,7 +67,7 @@ notebooks: venv
 	@$(PY) -m pytest $(patsubst %.py,%.ipynb,$(shell ls -S chapters/*.py)) $(NBVAL) -q -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 browser: venv # the page must be there: make html
-	@$(PY) -m pytest tests/test_book.py -q -rs -n $(WORKERS) --dist worksteal --html-dir "$(HTML)"
+	@$(PY) -m pytest tests/book/test_pages.py -q -rs -n $(WORKERS) --dist worksteal --html-dir "$(HTML)"
 
 links: venv # the pages must be there: make html
 	@$(PY) tools/links.py "$(HTML)"
@@ -82,7 +82,7 @@ check: venv ## format, lint, types, pairs and unit tests, in under a minute: bef
 	@$(PY) -m ruff check --quiet .
 	@# the types beside the tests, which are without plugins that they do not use and every process would import
 	@$(PY) -m mypy --no-error-summary & types=$$!; \
-	  $(PY) -m pytest tests --ignore tests/test_book.py -m "not house and not slow" -q -n $(WORKERS) --dist worksteal \
+	  $(PY) -m pytest tests --ignore tests/book/test_pages.py -m "not house and not slow" -q -n $(WORKERS) --dist worksteal \
 	    -p no:nbval -p no:anyio -p no:typeguard; \
 	  tests=$$?; wait $$types && exit $$tests
 	@$(PY) tools/ledger_page.py check
@@ -102,7 +102,7 @@ sync: venv ## bring each .py and .ipynb in step, the newer one wins
 	@python=$(ABSOLUTE_PY); cd chapters && "$$python" -m jupytext --sync *.py
 
 ledger: writable venv ## write the ledger's pages from the tests that pass and the committed outputs
-	@$(PY) -m pytest tests -m "verifies" -q -n $(WORKERS) --dist loadscope --ignore tests/test_book.py --evidence "$(BUILD)/evidence.json"
+	@$(PY) -m pytest tests -m "verifies" -q -n $(WORKERS) --dist loadscope --ignore tests/book/test_pages.py --evidence "$(BUILD)/evidence.json"
 	@$(PY) tools/ledger_page.py write --evidence "$(BUILD)/evidence.json"
 
 bench: venv ## speed beside the peers, as ratios within one run

@@ -80,7 +80,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--evidence", type=Path, help="write which ledger rows the tests that passed are evidence for"
     )
     parser.addoption(
-        "--html-dir", type=Path, default=Path("_build/html"), help="the built book, for tests/test_book.py"
+        "--html-dir",
+        type=Path,
+        default=Path("_build/html"),
+        help="the built book, for test_pages.py",
     )
 
 

@@ -4,7 +4,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const root = document.documentElement.dataset.content_root || "";
   document.querySelectorAll(".kexue-verdict[data-row] strong").forEach((name) => {
     const link = document.createElement("a");
-    link.href = `${root}ledger.html#${name.textContent.replace(".", "-")}`;
+    link.href = `${root}pages/ledger.html#${name.textContent.replace(".", "-")}`;
     name.replaceWith(link);
     link.append(name);
   });

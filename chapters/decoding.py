@@ -24,7 +24,11 @@ import torch
 from IPython.display import Markdown, display
 from torch import nn
 
-from kexue import data, decoding, plotting
+from kexue import data, decoding
+from kexue.book import plotting
+from kexue.book.ledger import verdict
+from kexue.book.notebook import card, setup, source
+from kexue.book.plotting import mean_interval
 from kexue.decoding import (
     BidirectionalSeq2Seq,
     Seq2Seq,
@@ -36,10 +40,7 @@ from kexue.decoding import (
     with_markers,
     without_markers,
 )
-from kexue.ledger import verdict
-from kexue.notebook import card, setup, source
-from kexue.plotting import mean_interval
-from kexue.training import recorded
+from kexue.runs import recorded
 
 rng = setup("decoding")
 
@@ -54,7 +55,7 @@ rng = setup("decoding")
 #
 # Our task is to say English words: from their letters to their phonemes, in the CMU Pronouncing Dictionary. `decoding` is D-IH0-K-OW1-D-IH0-NG there,
 # where the digits are stress. The task is real, its vocabularies are small, answers are long enough to have a beginning and an end, and error rates are known from the literature.
-# The runs that this chapter reads were recorded before by `experiments/decoding_seq2seq.py`: for each of three seeds an L2R, an R2L and a bidirectional model of exactly the same size, with as many steps, on the same batches.
+# The runs that this chapter reads were recorded before by `kexue.experiments.decoding_seq2seq`: for each of three seeds an L2R, an R2L and a bidirectional model of exactly the same size, with as many steps, on the same batches.
 
 # %% tags=["hide-input"]
 finals, SEEDS = recorded("decoding"), (1, 2, 3)
@@ -1467,7 +1468,7 @@ display(Markdown("\n".join(lines)))
 # The same script with larger models and more steps, on one machine or several (`accelerate launch`); nobody has run it yet.
 
 # %% tags=["gpu", "skip-execution", "nbval-ignore-output"]
-# %run ../experiments/decoding_seq2seq.py --scale gpu
+# %run -m kexue.experiments.decoding_seq2seq --scale gpu
 
 # %% [markdown]
 # ## Where the article is imprecise, and what is done now

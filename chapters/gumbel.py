@@ -25,7 +25,10 @@ from IPython.display import Markdown, display
 from scipy import integrate, optimize, stats
 from torch.distributions import Categorical, Laplace, Normal, Uniform
 
-from kexue import data, plotting, training
+from kexue import data
+from kexue.book import plotting
+from kexue.book.ledger import verdict
+from kexue.book.notebook import card, setup, source
 from kexue.gumbel import (
     CategoricalVAE,
     elbo,
@@ -38,8 +41,8 @@ from kexue.gumbel import (
     straight_through,
     vae_loss,
 )
-from kexue.ledger import verdict
-from kexue.notebook import card, setup, source
+from kexue.nn import randomness
+from kexue.runs import Step, recorded
 
 rng = setup("gumbel")
 
@@ -91,7 +94,7 @@ for name, values in estimates.items():
 # We follow the article: first how to move $\theta$ out of the draw, for a normal
 # distribution (easy) and for a categorical one (Gumbel-Max, then Gumbel-Softmax); then the two
 # estimators beside each other, and what decides between them; last an autoencoder whose code is
-# discrete. Letters are on the page {doc}`../notation`.
+# discrete. Letters are on the page {doc}`../pages/notation`.
 #
 # ## The draw hides the parameter
 #
@@ -1140,7 +1143,7 @@ source(CategoricalVAE, elbo, vae_loss)
 digits = data.mnist()
 binary = digits.pixels.gt(0.5).float()
 parts = data.stratified_split(
-    digits.label, (0.8, 0.1, 0.1), training.generator(0)
+    digits.label, (0.8, 0.1, 0.1), randomness.generator(0)
 )
 train, valid, test = (binary[part] for part in parts)
 frequency = (train.sum(0) + 0.5) / (len(train) + 1)
@@ -1153,9 +1156,9 @@ no_code = float(
 STEPS, BATCH = 1000, 100
 model = CategoricalVAE()
 optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
-before = float(evaluate_elbo(model, valid, training.generator(0)).mean())
+before = float(evaluate_elbo(model, valid, randomness.generator(0)).mean())
 for step in range(STEPS):
-    now = training.Step(step, seed=0)
+    now = Step(step, seed=0)
     if step == 200:
         plateau = copy.deepcopy(model)  # for later
     x = train[now.batch(len(train), BATCH)]
@@ -1164,7 +1167,7 @@ for step in range(STEPS):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-live = float(evaluate_elbo(model, test, training.generator(0), 10).mean())
+live = float(evaluate_elbo(model, test, randomness.generator(0), 10).mean())
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 display(
@@ -1178,7 +1181,7 @@ display(
 # %% [markdown]
 # ## A baseline for each image gets the score function off the plateau
 #
-# The recorded runs are longer (6,000 steps, five seeds) and were made by the script `experiments/gumbel_vae.py`, which `make replay` runs again for its first steps.
+# The recorded runs are longer (6,000 steps, five seeds) and were made by the script `kexue.experiments.gumbel_vae`, which `make replay` runs again for its first steps.
 # Every estimator was tuned with nine trials of 3,000 steps: three learning rates, and three values of one more setting, the final temperature for the two that have one, and for the others
 # how much slower the encoder learns than the decoder. The trial with the best bound on the validation digits was chosen; all 45 are in `runs/`.
 
@@ -1190,12 +1193,12 @@ NAMES = {
     "score_baseline": "score, batch baseline",
     "score": "score function",
 }
-sweep = training.recorded("gumbel_vae_sweep")
+sweep = recorded("gumbel_vae_sweep")
 trials = {
     key: [run for run in sweep.values() if run.config["estimator"] == key]
     for key in NAMES
 }
-runs = {key: training.recorded(f"gumbel_vae_{key}") for key in NAMES}
+runs = {key: recorded(f"gumbel_vae_{key}") for key in NAMES}
 final = {
     key: np.array([run.summary["test_elbo"] for run in of.values()])
     for key, of in runs.items()
@@ -1381,7 +1384,7 @@ models, again = {}, {}
 for key in NAMES:
     models[key] = CategoricalVAE()
     runs[key]["0"].load_weights(models[key])
-    again[key] = evaluate_elbo(models[key], test, training.generator(0), 10)
+    again[key] = evaluate_elbo(models[key], test, randomness.generator(0), 10)
 off_record = max(
     abs(float(again[key].mean()) - runs[key]["0"].summary["test_elbo"])
     for key in NAMES
@@ -1441,7 +1444,7 @@ plt.show()
 
 # %%
 schedules = {}
-for run in training.recorded("gumbel_vae_temperature").values():
+for run in recorded("gumbel_vae_temperature").values():
     c = run.config
     kind = "fixed" if c["tau_start"] == c["tau_end"] else "annealed to"
     schedules.setdefault((kind, c["tau_end"]), []).append(run)
@@ -1521,10 +1524,10 @@ for name, label in (
     ("fixed1-seed0", "fixed τ = 1"),
     ("annealed0.25-seed0", "annealed to 0.25"),
 ):
-    run = training.recorded("gumbel_vae_temperature")[name]
+    run = recorded("gumbel_vae_temperature")[name]
     scored = CategoricalVAE()
     run.load_weights(scored)
-    onehot = float(evaluate_elbo(scored, train, training.generator(0)).mean())
+    onehot = float(evaluate_elbo(scored, train, randomness.generator(0)).mean())
     lost[label] = run.summary["elbo"] - onehot
     rows.append(
         f"| {label} | {run.summary['elbo']:.1f} | {onehot:.1f} | {run.summary['test_elbo']:.1f} |"
@@ -1547,7 +1550,7 @@ display(
 # of 100 images). It has not been run for this book.
 
 # %% tags=["gpu", "skip-execution", "nbval-ignore-output"]
-# %run ../experiments/gumbel_vae.py --scale gpu
+# %run -m kexue.experiments.gumbel_vae --scale gpu
 
 # %% [markdown]
 # ## What the field does now

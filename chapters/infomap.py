@@ -38,15 +38,13 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import adjusted_mutual_info_score
 
 import infomap as package
-from kexue import data, plotting, training
+from kexue import data
+from kexue.book import plotting
+from kexue.book.ledger import verdict
+from kexue.book.notebook import card, setup, source
 from kexue.infomap import (
     EXIT,
     HierarchicalCode,
-    _codebook,
-    _codelengths,
-    _exits,
-    _Network,
-    _two_levels,
     annealed_infomap,
     entropy,
     hierarchical_map_equation,
@@ -60,8 +58,11 @@ from kexue.infomap import (
     search_stages,
     stationary_distribution,
 )
-from kexue.ledger import verdict
-from kexue.notebook import card, setup, source
+from kexue.infomap.codelength import codelengths_of, exit_rates
+from kexue.infomap.codes import codebook_cost
+from kexue.infomap.network import Network
+from kexue.infomap.two_levels import search_two_levels
+from kexue.runs import recorded
 
 setup("infomap")
 rng = np.random.default_rng(0)
@@ -135,7 +136,7 @@ plt.show()
 
 # %% [markdown]
 # This chapter builds that from nothing: what a code is and why it cannot be too short, how to code by category, how long a walk's description is (the *map equation*), and how to search for the
-# modules. The article calls the thread *层层递进*, layer by layer. Letters are on the page {doc}`../notation`; all lengths are in bits.
+# modules. The article calls the thread *层层递进*, layer by layer. Letters are on the page {doc}`../pages/notation`; all lengths are in bits.
 #
 # ## Codewords take room, and there is only so much of it
 #
@@ -601,7 +602,7 @@ verdict("infomap.eq10", holds=max(eq10) < 1e-12)
 # %%
 triangle = random_walk_flow(nx.cycle_graph(3), teleport=0)
 one, three = (map_equation(triangle, m) for m in ([0, 0, 0], [0, 1, 2]))
-q_three = _exits(triangle, np.arange(3)).sum()  # every step is one
+q_three = exit_rates(triangle, np.arange(3)).sum()  # every step is one
 print(f"bits for a step:     {one:.3f} in one module, {three:.3f} in three")
 print(f"bits for a codeword: {one:.3f} and {three / (1 + 2 * q_three):.3f}")
 
@@ -775,7 +776,7 @@ for name, teleport, seed in (("eq14", 0.0, 1), ("eq15", 0.15, 3)):
     out = weights.sum(1, keepdims=True)
     transitions = np.divide(weights, out, where=out > 0, out=np.zeros((12, 12)))
     flow = random_walk_flow(graph, teleport)
-    q = _exits(flow, np.array(labels))
+    q = exit_rates(flow, np.array(labels))
     errors[name] = abs(q - exits_by_pairs(flow, labels, transitions, teleport))
     path = np.array(labels)[walk(transitions, teleport, 100_000)]
     left = path[:-1][path[:-1] != path[1:]]
@@ -799,7 +800,9 @@ for name in ("eq14", "eq15"):
 # $$
 
 # %%
-source(random_walk_flow, map_equation, _exits, _codelengths, _codebook)
+source(
+    random_walk_flow, map_equation, exit_rates, codelengths_of, codebook_cost
+)
 
 # %% [markdown]
 # ## What the formula says is what a code spends
@@ -1110,8 +1113,10 @@ def above_optimum(graph, teleport):
     """How much longer than the shortest is what `infomap` finds with the seeds 0 to 9."""
     # All seeds have the same walk, whose rates are computed once.
     flow = random_walk_flow(graph, teleport)
-    network = _Network.of(flow)
-    found = [_two_levels(network, random.Random(seed)) for seed in range(10)]
+    network = Network.of(flow)
+    found = [
+        search_two_levels(network, random.Random(seed)) for seed in range(10)
+    ]
     return [map_equation(flow, modules) for modules in found] - optimum(flow)
 
 
@@ -1703,14 +1708,14 @@ verdict(
 # Now the article's experiment, of which it shows six clusters and finds that they look good. Take a vector for each word, link each word with its nearest neighbours, and let InfoMap divide the network. The article takes the 10,000 most frequent words of its author's vectors, and from each word up to 50 links, to the nearest words whose *cosine*, the inner product of the vectors at length 1, is 0.6 or more; the cosine is the link's weight. So do
 # we, with vectors whose training is open: *skip-gram*, in which a word's vector learns to tell the words around it from others {cite:p}`mikolov2013`, on one month of a newspaper, the *People's Daily* (人民日报) of January 1998, cut into words by people. That is little text.
 #
-# `experiments/infomap_words.py` has the training and the search for its settings. They were chosen by how many words have a nearest neighbour of their own *class*: in the corpus each word has a tag, its part of speech or kind of name (noun, verb, person, place, organisation, …). We give each word its most frequent tag.
+# `kexue.experiments.infomap_words` has the training and the search for its settings. They were chosen by how many words have a nearest neighbour of their own *class*: in the corpus each word has a tag, its part of speech or kind of name (noun, verb, person, place, organisation, …). We give each word its most frequent tag.
 
 # %%
 source(neighbour_graph)
 
 # %%
-tuning = training.recorded("infomap_words_tuning")
-runs = training.recorded("infomap_words")
+tuning = recorded("infomap_words_tuning")
+runs = recorded("infomap_words")
 best_first = sorted(tuning.values(), key=lambda run: -run.summary["same_class"])
 rows = [
     "| window | subsampling | rate | neighbour of own class | clusters |",
@@ -2150,7 +2155,7 @@ display(
 # On a machine with a CUDA device this cell trains word vectors of 300 dimensions, ten times as long. It has not been run for this book.
 
 # %% tags=["gpu", "skip-execution", "nbval-ignore-output"]
-# %run ../experiments/infomap_words.py --scale gpu
+# %run -m kexue.experiments.infomap_words --scale gpu
 
 # %% [markdown]
 # ## Exercises

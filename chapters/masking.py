@@ -32,8 +32,10 @@ from torch.nn.utils.rnn import (
     pad_sequence,
 )
 
-from kexue import data, plotting, training
-from kexue.ledger import verdict
+from kexue import data
+from kexue.book import plotting
+from kexue.book.ledger import verdict
+from kexue.book.notebook import card, setup, source
 from kexue.masking import (
     BiRNN,
     TextClassifier,
@@ -45,7 +47,7 @@ from kexue.masking import (
     reverse_sequence,
     sequence_mask,
 )
-from kexue.notebook import card, setup, source
+from kexue.runs import recorded
 
 os.environ["KERAS_BACKEND"] = "torch"  # must be set before the import
 os.environ["KERAS_TORCH_DEVICE"] = "cpu"
@@ -103,7 +105,7 @@ plt.show()
 # %% [markdown]
 # The article has two halves, which share a spirit: build on what is there. The first makes a layer out of finished layers instead of raw weights.
 # The second goes through the operations of sequence models and gives each its mask. It numbers no equations; we number its displayed ones
-# in their order. Letters are on the page {doc}`../notation`.
+# in their order. Letters are on the page {doc}`../pages/notation`.
 #
 # ## A layer can be made of layers, if someone counts the weights
 #
@@ -1009,10 +1011,10 @@ ARMS = {
 }
 ADDED = (0, 8, 32, 128, 512)
 runs = {}
-for run in training.recorded("masking_reviews").values():
+for run in recorded("masking_reviews").values():
     key = run.config["pooling"], run.config["batches"], run.config["masks"]
     runs.setdefault(key, []).append(run)
-tuning = training.recorded("masking_reviews_tuning").values()
+tuning = recorded("masking_reviews_tuning").values()
 best = {
     arm: max(
         (run for run in tuning if run.config["masks"] == arm),
@@ -1163,8 +1165,8 @@ short = [i for i, ids in enumerate(test_ids) if len(ids) < 160]
 models = {}
 for arm in ARMS:
     models[arm] = TextClassifier(len(vocabulary), masks=arm).eval()
-    recorded = training.recorded("masking_reviews")
-    recorded[f"attention-random-{arm}-seed1"].load_weights(models[arm])
+    reviewed = recorded("masking_reviews")
+    reviewed[f"attention-random-{arm}-seed1"].load_weights(models[arm])
 
 
 @torch.no_grad()
@@ -1588,7 +1590,7 @@ for arm, model in models.items():
 # On a machine with a CUDA device this cell trains the classifier with eight times the hidden units, on longer reviews. It has not been run for this book.
 
 # %% tags=["gpu", "skip-execution", "nbval-ignore-output"]
-# %run ../experiments/masking_reviews.py --scale gpu
+# %run -m kexue.experiments.masking_reviews --scale gpu
 
 # %% [markdown]
 # ## Exercises

@@ -23,10 +23,11 @@ import torch
 from IPython.display import Markdown, display
 from torch import nn
 
-from kexue import data, plotting, reading
-from kexue.ledger import verdict
-from kexue.notebook import card, setup, source
-from kexue.plotting import mean_interval
+from kexue import data, reading
+from kexue.book import plotting
+from kexue.book.ledger import verdict
+from kexue.book.notebook import card, setup, source
+from kexue.book.plotting import mean_interval
 from kexue.reading import (
     Characters,
     ClozeDataset,
@@ -41,7 +42,7 @@ from kexue.reading import (
     total_correlation,
     vote,
 )
-from kexue.training import recorded, warm_up_then_down
+from kexue.runs import recorded, warm_up_then_down
 
 rng = setup("reading")
 
@@ -83,8 +84,8 @@ display(
 # (*Passage:* in the first semi-final of a table tennis challenge at Yuyao, Liu Guoliang and Wang Chen each beat their opponents. *Question:* ＿, Olympic champion in the men's singles, won three straight games without much trouble. *Answer:* Liu Guoliang.)
 #
 # %% [markdown]
-# Two readers start from the same encoder, a small masked language model of characters that was pretrained on the training stretch of the same newspaper (`experiments/reading_pretraining.py`). The **MLM head** fills in all masks at once; the **seq2seq head** writes token by token. They are trained on the same
-# questions in the same order, for as many steps, each with the best values from the same two grids, by the probability of those true answers on the questions for choosing that the vocabulary can spell (one seed; the second grid, which decided, in runs of less than half the length; `experiments/reading_comprehension.py`). With half or with twice its learning rate, either head was worse there. The results shown here were recorded beforehand. Intervals are Student's 95 % over three seeds, paired where the same seed trained both heads. A seed is an order of the questions:
+# Two readers start from the same encoder, a small masked language model of characters that was pretrained on the training stretch of the same newspaper (`kexue.experiments.reading_pretraining`). The **MLM head** fills in all masks at once; the **seq2seq head** writes token by token. They are trained on the same
+# questions in the same order, for as many steps, each with the best values from the same two grids, by the probability of those true answers on the questions for choosing that the vocabulary can spell (one seed; the second grid, which decided, in runs of less than half the length; `kexue.experiments.reading_comprehension`). With half or with twice its learning rate, either head was worse there. The results shown here were recorded beforehand. Intervals are Student's 95 % over three seeds, paired where the same seed trained both heads. A seed is an order of the questions:
 # all readers start from one pretrained encoder, so the intervals do not say what another pretraining would change.
 #
 # An answer can be *free*; *within the passage*, by the article's greedy decoding (below); *searched* for there; or, which is our addition, the likeliest of the passage's *names*, of all or of those that are not in the question. A free answer is *mixed up* if it does not stand in the passage, though one of the passage's names has its length,
@@ -723,7 +724,7 @@ display(
 # ## How much faster depends on the cache
 #
 # The MLM head runs the network once, the seq2seq head once for each token and once for the end. The article's seq2seq reader computes everything again for each token; today one keeps the keys and values of what was read, so that passage and question go through the network once. We measure both, greedily and with a beam, one question at a time and eight together. So that all answers have exactly
-# the length that we want, the encoder has random weights, the sizes of the trained one, and never chooses the end itself. The MLM head has its nine masks whatever the answer's length, as in use. Passages have 120 characters, questions 30; one thread, processor time, medians of five rounds in which both heads take turns.
+# the length that we want, the encoder has random weights, the sizes of the trained one, and never chooses the end itself. The MLM head has its nine masks whatever the answer's length, as in use. Passages have 120 characters, questions 30; one thread, processor time, medians of three rounds in which both heads take turns.
 
 
 # %% tags=["hide-input"]
@@ -767,7 +768,7 @@ for batch, several in ((1, (2, 4, 6, 8)), (8, (2, 8))):
                 seconds(fills_in, batch, constrain=False),
                 seconds(reader, batch, constrain=False, **options),
             )
-            for _ in range(5)
+            for _ in range(3)
         ]
         # Of rounds in which both were measured, one after the other.
         ratio[name, batch, length] = np.median([b / a for a, b in rounds])
@@ -1608,8 +1609,8 @@ verdict(
 # At full scale the encoder is a real Chinese BERT, by its name or folder, and the questions are those of CMRC 2018 {cite:p}`cui2019`, which people asked. Long passages are cut into windows. The encoder of this chapter was pretrained on a GPU, with the script's settings for a laptop; nobody has run the cell below yet.
 
 # %% tags=["gpu", "skip-execution", "nbval-ignore-output"]
-# %run ../experiments/reading_comprehension.py --scale gpu --bert bert-base-chinese --head mlm
-# %run ../experiments/reading_comprehension.py --scale gpu --bert bert-base-chinese --head seq2seq
+# %run -m kexue.experiments.reading_comprehension --scale gpu --bert bert-base-chinese --head mlm
+# %run -m kexue.experiments.reading_comprehension --scale gpu --bert bert-base-chinese --head seq2seq
 
 # %% [markdown]
 # ## Where the article is imprecise, and what is done now

@@ -23,9 +23,10 @@ from IPython.display import Markdown, display
 from sklearn import metrics
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from kexue import data, plotting
-from kexue.ledger import verdict
-from kexue.notebook import card, setup, source
+from kexue import data
+from kexue.book import plotting
+from kexue.book.ledger import verdict
+from kexue.book.notebook import card, setup, source
 from kexue.smoothing import (
     smooth_max,
     soft_accuracy,
@@ -51,7 +52,7 @@ rng = setup("smoothing")
 # $\operatorname{softmax}(Kx)$ in its place, and the result is differentiable. The *sharpness* $K$ (an
 # inverse temperature) says how near the smooth version is to the steps. In formulas
 # capital $K$ is the sharpness and small $k$ counts, as in "the $k$ largest"; in code, `smooth_max`, `soft_onehot`
-# and `soft_argmax` call the sharpness `k`. All letters are on the page {doc}`../notation`. The figure shows the position of
+# and `soft_argmax` call the sharpness `k`. All letters are on the page {doc}`../pages/notation`. The figure shows the position of
 # the largest of six scores $x_i(t)=-(t-i)^2$, which jumps from $i$ to $i+1$ halfway between, and what
 # the substitution makes of it.
 

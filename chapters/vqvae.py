@@ -27,9 +27,11 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import cross_entropy, mse_loss
 
-from kexue import data, plotting, training
-from kexue.ledger import verdict
-from kexue.notebook import card, setup, source
+from kexue import data
+from kexue.book import plotting
+from kexue.book.ledger import verdict
+from kexue.book.notebook import card, setup, source
+from kexue.runs import Step, recorded
 from kexue.vqvae import (
     ORDERS,
     VQVAE,
@@ -72,7 +74,7 @@ def load_photo_model(run):
     return model.eval()
 
 
-headline = training.recorded("vqvae_photos")
+headline = recorded("vqvae_photos")
 photo_model = load_photo_model(headline["0"])
 whole = {
     name: data.centre_square(p.pixels, 128)[None] * 2 - 1
@@ -107,7 +109,7 @@ plt.show()
 
 # %% [markdown]
 # We follow the article: why pixels make bad words; how to encode and to quantise; how to train through a step that has no derivative; and
-# what the codes are good for. Letters are on the page {doc}`../notation`.
+# what the codes are good for. Letters are on the page {doc}`../pages/notation`.
 #
 # ## One pixel after the other is exact, and bad
 #
@@ -515,7 +517,7 @@ def train_live(objective, gamma=0.25, seed=0):
     model = VQVAE(1, 16, 32, 16, downsample=4, blocks=1, quantizer=vq)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
     for step in range(STEPS):
-        now = training.Step(step, seed)
+        now = Step(step, seed)
         x = x_train[now.batch(len(x_train), BATCH)]
         z = model.encode(x)
         out = vq(z, now.generator())
@@ -591,7 +593,7 @@ verdict(
 
 # %%
 objectives = {}
-for name, run in training.recorded("vqvae_digits_objective").items():
+for name, run in recorded("vqvae_digits_objective").items():
     c = run.config
     objectives.setdefault((c["objective"], c["gamma"]), []).append(
         (run.summary["valid_mse"], run.summary["test_mse"])
@@ -936,7 +938,7 @@ for name in ("astronaut", "china", "rocket"):
     on_training[name] = image_quality(x, y)[0].mean()
 tried = {
     run.config["colours"]: run.summary
-    for name, run in training.recorded("vqvae_photos_tuning").items()
+    for name, run in recorded("vqvae_photos_tuning").items()
     if name.startswith("colours")
 }
 assert tried["mixed"]["valid_psnr"] > tried["kept"]["valid_psnr"]
@@ -960,7 +962,7 @@ display(
 # %%
 sweep = {
     (run.config["downsample"], run.config["num_codes"]): run
-    for run in training.recorded("vqvae_photos_sweep").values()
+    for run in recorded("vqvae_photos_sweep").values()
 }
 
 
@@ -1101,7 +1103,7 @@ assert psnr_of[8, 5] < psnr_of[16, 512] - 1
 
 # %%
 health = {}
-for name, run in training.recorded("vqvae_photos_health").items():
+for name, run in recorded("vqvae_photos_health").items():
     health.setdefault(name.rpartition("-seed")[0], []).append(run)
 ARMS = {
     "loss-random-stay": "loss, random start",
@@ -1247,7 +1249,7 @@ source(PixelAttention.forward, PixelAttention.sample, PixelAttention._logits)
 source(PixelCNN.forward)
 
 # %%
-digit_run = training.recorded("vqvae_digits")["0"]
+digit_run = recorded("vqvae_digits")["0"]
 c = digit_run.config
 digit_model = VQVAE(
     1,
@@ -1274,14 +1276,14 @@ with torch.no_grad():
 
 # %%
 priors = {}
-for name, run in training.recorded("vqvae_prior_attention").items():
+for name, run in recorded("vqvae_prior_attention").items():
     priors.setdefault(name.rpartition("-seed")[0], []).append(run)
-priors["cnn"] = list(training.recorded("vqvae_prior_cnn").values())
+priors["cnn"] = list(recorded("vqvae_prior_cnn").values())
 for model_name, of in (("attention", "raster"), ("cnn", "cnn")):
     best = min(
         (
             run
-            for run in training.recorded("vqvae_prior_tuning").values()
+            for run in recorded("vqvae_prior_tuning").values()
             if run.config["model"] == model_name
         ),
         key=lambda run: run.summary["valid_bits"],
@@ -1321,10 +1323,7 @@ display(
 # %%
 cnn_at_its_best = min(
     run.summary["test_bits"]
-    for run in (
-        *priors["cnn"],
-        *training.recorded("vqvae_prior_tuning").values(),
-    )
+    for run in (*priors["cnn"], *recorded("vqvae_prior_tuning").values())
     if run.config["model"] == "cnn"
 )
 for run in priors["cnn"]:  # it gets worse on the validation digits
@@ -1654,7 +1653,7 @@ today = {
     "loss, restarts": health["loss-data-restart"],
     "moving average, restarts": health["ema-data-restart"],
 }
-for name, run in training.recorded("vqvae_photos_today").items():
+for name, run in recorded("vqvae_photos_today").items():
     label = {
         "rotation": "rotation trick, moving average, restarts",
         "fsq": "finite scalars, 8 × 8 × 8",
@@ -1662,7 +1661,7 @@ for name, run in training.recorded("vqvae_photos_today").items():
     }[name.rpartition("-seed")[0]]
     today.setdefault(label, []).append(run)
 tuned = {}
-for name, run in training.recorded("vqvae_photos_tuning").items():
+for name, run in recorded("vqvae_photos_tuning").items():
     key = run.config["quantiser"]
     if "-lr" in name and (
         key not in tuned
@@ -1713,11 +1712,11 @@ for name in ("rotation trick", "finite scalars"):
 # On a machine with a CUDA device these cells train at the paper's size: photographs of your own, in a folder, and the whole of MNIST. They have not been run for this book.
 
 # %% tags=["gpu", "skip-execution", "nbval-ignore-output"]
-# %run ../experiments/vqvae_photos.py --scale gpu --images photographs
+# %run -m kexue.experiments.vqvae_photos --scale gpu --images photographs
 
 # %% tags=["gpu", "skip-execution", "nbval-ignore-output"]
-# %run ../experiments/vqvae_digits.py --scale gpu --folder ../_build/runs/digits
-# %run ../experiments/vqvae_prior.py --scale gpu --codes ../_build/runs/digits
+# %run -m kexue.experiments.vqvae_digits --scale gpu --folder ../_build/runs/digits
+# %run -m kexue.experiments.vqvae_prior --scale gpu --codes ../_build/runs/digits
 
 # %% [markdown]
 # ## Exercises
@@ -1783,8 +1782,8 @@ card(
     "vqvae",
     {
         "Sizes": f"live: 6 × {STEPS} steps of {BATCH} digits; recorded: 3 runs of {headline['0'].summary['steps']:,} steps on photographs of 128 × 128, "
-        f"{len(sweep)} of 1,500 and {sum(map(len, health.values())) + sum(map(len, today.values())) - 6 + len(training.recorded('vqvae_photos_tuning'))} of 1,000 or 600 on 64 × 64; "
-        f"{1 + sum(map(len, objectives.values()))} on digits, {sum(map(len, priors.values())) + len(training.recorded('vqvae_prior_tuning'))} of priors",
+        f"{len(sweep)} of 1,500 and {sum(map(len, health.values())) + sum(map(len, today.values())) - 6 + len(recorded('vqvae_photos_tuning'))} of 1,000 or 600 on 64 × 64; "
+        f"{1 + sum(map(len, objectives.values()))} on digits, {sum(map(len, priors.values())) + len(recorded('vqvae_prior_tuning'))} of priors",
         "Photographs": "; ".join(
             f"{name} ({p.part}): {p.credit}" for name, p in photographs.items()
         ),

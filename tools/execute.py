@@ -36,8 +36,17 @@ CHAPTERS = ROOT / "chapters"
 TIMEOUT = 600  # seconds for a cell
 TAGS_THAT_MATTER = {"gpu", "raises-exception"}  # and skip-execution: such cells are left out
 # What the pages of the book are made from
-BOOK_SOURCES = ("_static", "chapters", "ledger", "src", "tests", "ledger.json", "pyproject.toml")
-BOOK_PATTERNS = ("_*.yml", "*.md", "*.bib")
+BOOK_SOURCES = (
+    "_config.yml",
+    "_static",
+    "_toc.yml",
+    "chapters",
+    "ledger",
+    "pages",
+    "pyproject.toml",
+    "src",
+    "tests",
+)
 
 
 class ChapterError(Exception):
@@ -112,7 +121,7 @@ def _files(folder: Path) -> list[Path]:
 
 def imported_files(code: list[ast.Module]) -> set[Path]:
     """The files of ours that the code imports, directly or not."""
-    return imports.imported(code, [ROOT / "src", ROOT / "experiments"])
+    return imports.imported(code, [ROOT / "src"])
 
 
 def runs_named(code: list[ast.Module]) -> set[Path]:
@@ -265,10 +274,6 @@ def copy_sources(target: Path) -> None:
             shutil.copytree(path, target / name, ignore=ignore)
         else:
             shutil.copyfile(path, target / name)
-    for pattern in BOOK_PATTERNS:
-        for path in ROOT.glob(pattern):
-            if path.is_file():
-                shutil.copyfile(path, target / path.name)
 
 
 def run(slug: str) -> int:

@@ -36,14 +36,13 @@ LENGTHS = ("steps", "every", "warmup", "examples", "searched", "pairs")
 
 
 def imported(path: Path) -> Any:
-    """A script of experiments/."""
-    if str(path.parent) not in sys.path:  # scripts may import each other
-        sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    """An experiment."""
+    name = f"kexue.experiments.{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise FileNotFoundError(f"no script {path}")
+        raise FileNotFoundError(f"no module {path}")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # where dataclasses look for their module
+    sys.modules[name] = module  # where dataclasses look for their module
     spec.loader.exec_module(module)
     return module
 
@@ -91,9 +90,9 @@ class ShortCell:
         return self.work / (named.replace("../", "") if named else f"run{self.count}")
 
     def __call__(self, line: str) -> Any:
-        """What `%run script options` does, shortened."""
-        script, *options = shlex.split(line)
-        module = imported((self.root / "chapters" / script).resolve())
+        """What `%run -m module options` does, shortened."""
+        _, name, *options = shlex.split(line)
+        module = imported(self.root.joinpath("src", *name.split(".")).with_suffix(".py"))
         scale = options[options.index("--scale") + 1] if "--scale" in options else "run"
         named, fields = set_fields(module.SCALES[scale], options)
         config = dataclasses.replace(module.SCALES[scale], **fields)
@@ -130,8 +129,9 @@ class ShortCell:
 
 def on_the_gpu(folder: Path, device: str) -> None:
     """Raises RuntimeError if a run says that it was on another device."""
-    path = folder / "environment.json"
-    if path.is_file() and (found := json.loads(path.read_text("utf-8")).get("device")) != device:
+    path = folder / "run.json"
+    record = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    if "environment" in record and (found := record["environment"].get("device")) != device:
         raise RuntimeError(f"ran on {found}, not on {device}")
 
 
@@ -149,16 +149,18 @@ def run_cell(spec: Mapping[str, Any]) -> tuple[Status, str]:
 
 
 def run_recording(spec: Mapping[str, Any]) -> tuple[Status, str]:
-    module = imported(Path(spec["root"], "experiments", spec["script"]))
+    module = imported(Path(spec["root"], "src/kexue/experiments", spec["script"]))
     images = spec["settings"].get("images")
     if images and not Path(images).is_dir():
         raise NotThere(f"needs photographs in a folder {images}")
     config = dataclasses.replace(module.SCALES["gpu"], **spec["settings"])
-    if (training := getattr(module, "training", None)) is not None:
-        training.stop_at = time.monotonic() + spec["seconds"]
-        known, new = training.runs_folder(), Path(spec["folder"]).parents[1]
+    if (runs := getattr(module, "runs", None)) is not None:
+        runs.loop.stop_at = time.monotonic() + spec["seconds"]
+        known, new = runs.runs_folder(), Path(spec["folder"]).parents[1]
         # What was recorded just now counts as recorded, for a run that builds on it.
-        training.runs_folder = lambda: new if (new / str(getattr(config, "codes", "-"))).is_dir() else known
+        runs.runs_folder = runs.run.runs_folder = lambda: (
+            new if (new / str(getattr(config, "codes", "-"))).is_dir() else known
+        )
     folder = Path(spec["folder"])
     summary = module.run(config, folder)
     if step := summary.get("stopped after step"):

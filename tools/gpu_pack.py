@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpu_tasks import last_line
+from gpu_tasks import finished, last_line
 
 PACK_LIMIT = 15_000_000
 WEIGHTS_LIMIT = 16_000_000
@@ -41,7 +41,7 @@ def write_results(runs: Path, out: Path, limit: int = WEIGHTS_LIMIT) -> list[str
     """One tar of the reports and the runs: settings, metrics, summaries, tables; weights up to the limit.
 
     Of an unfinished run there is the progress so far; its checkpoint stays. Gives the weights that did not
-    fit. The environment of a run without its weights lists no hash of them, and says so.
+    fit. A run without its weights lists no hash of them, and its environment says so.
     """
     weights = sorted(runs.glob("*/*/*.safetensors"), key=lambda path: path.stat().st_size)
     totals = itertools.accumulate(path.stat().st_size for path in weights)
@@ -56,10 +56,10 @@ def write_results(runs: Path, out: Path, limit: int = WEIGHTS_LIMIT) -> list[str
         for path in files:
             name = "runs/" + path.relative_to(runs).as_posix()
             absent = [one.name for one in left_out if one.parent == path.parent]
-            if path.name == "environment.json" and absent:
+            if path.name == "run.json" and absent and finished(path):
                 content = json.loads(path.read_text("utf-8"))
                 content["sha256"] = {k: v for k, v in content["sha256"].items() if k not in absent}
-                content["weights"] = "not kept"
+                content["environment"]["weights"] = "not kept"
                 data = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
                 entry = tarfile.TarInfo(name)
                 entry.size = len(data)
@@ -74,6 +74,8 @@ def unpack(results: Path, root: Path) -> list[str]:
 
     Raises ValueError for a run whose files are not those that it hashed, before anything of it is written.
     """
+    from kexue.runs import digest
+
     runs: dict[str, dict[str, bytes]] = {}
     with tarfile.open(results) as archive:
         for entry in archive:
@@ -85,15 +87,18 @@ def unpack(results: Path, root: Path) -> list[str]:
     told = []
     for name, files in sorted(runs.items()):
         folder = root / "runs" / name
-        if "summary.json" not in files:
+        record = json.loads(files.get("run.json", b"{}"))
+        if "summary" not in record:
             told.append(f"{name}: not finished")
             continue
-        if (folder / "summary.json").is_file():
+        if finished(folder / "run.json"):
             told.append(f"{name}: is there already")
             continue
-        for file, digest in json.loads(files["environment.json"])["sha256"].items():
-            if file not in files or hashlib.sha256(files[file]).hexdigest() != digest:
-                raise ValueError(f"{name}: {file} is not the file that was recorded")
+        found = {part: digest(record[part]) for part in ("config", "summary")}
+        found |= {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
+        for part, recorded in record["sha256"].items():
+            if found.get(part) != recorded:
+                raise ValueError(f"{name}: {part} is not what was recorded")
         folder.mkdir(parents=True, exist_ok=True)
         for file, content_of_file in files.items():
             (folder / file).write_bytes(content_of_file)

@@ -25,7 +25,7 @@ def marked_gpu(decorated: ast.expr) -> bool:
 def marked_tests(root: Path, folder: str) -> dict[str, list[str]]:
     """The tests of a folder that carry the mark `gpu`, by file; read, not imported."""
     found = {}
-    for path in sorted((root / folder).glob("test_*.py")):
+    for path in sorted((root / folder).rglob("test_*.py")):
         body = ast.parse(path.read_text("utf-8")).body
         whole = any(
             isinstance(node, ast.Assign)
@@ -70,7 +70,7 @@ def gpu_cells(root: Path) -> list[Cell]:
 
 @dataclass(frozen=True)
 class Recording:
-    """A run at the scale of a GPU, which a script of experiments/ declares in GPU_RECORDINGS."""
+    """A run at the scale of a GPU, which an experiment declares in GPU_RECORDINGS."""
 
     name: str
     script: str
@@ -88,7 +88,7 @@ def declared_recordings(root: Path) -> list[Recording]:
     Raises ValueError for one that is no literal, or lacks priority, minutes or settings.
     """
     found = []
-    for path in sorted((root / "experiments").glob("*.py")):
+    for path in sorted((root / "src/kexue/experiments").glob("[!_]*.py")):
         for node in ast.parse(path.read_text("utf-8")).body:
             target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
             if not isinstance(target, ast.Name) or target.id != "GPU_RECORDINGS":
@@ -106,10 +106,13 @@ def declared_recordings(root: Path) -> list[Recording]:
 
 def missing_recordings(root: Path) -> list[Recording]:
     return [
-        each
-        for each in declared_recordings(root)
-        if not (root / "runs" / each.name / "summary.json").is_file()
+        each for each in declared_recordings(root) if not finished(root / "runs" / each.name / "run.json")
     ]
+
+
+def finished(record: Path) -> bool:
+    """Whether a run.json has a summary."""
+    return record.is_file() and "summary" in json.loads(record.read_text("utf-8"))
 
 
 def plan(root: Path) -> str:

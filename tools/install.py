@@ -148,7 +148,7 @@ def main(directory: str) -> "str | int":
         ready = [
             python,
             "-c",
-            "import kexue.gumbel, kexue.training, accelerate, mlxtend, tyro, nbclient, jupyter_book, nbval",
+            "import kexue.gumbel, kexue.runs, accelerate, mlxtend, tyro, nbclient, jupyter_book, nbval",
         ]
         if succeeds(ready):
             print("pip failed (no network?): going on with the packages that are installed.")

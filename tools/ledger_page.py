@@ -2,7 +2,7 @@
 
 Joins the rows (ledger/*.toml), the verdicts in the committed outputs (chapters/*.ipynb) and the tests
 that passed (FILE, written by `pytest --evidence FILE`; without it, the tests that carry the mark)
-into ledger.md, evidence.md and ledger.json. `check` compares instead, and fails on a gap.
+into pages/ledger.md, pages/evidence.md and ledger/ledger.json. `check` compares instead, and fails on a gap.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from typing import Any
 
 import nbformat
 
-from kexue import ledger
+from kexue.book import ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,7 +33,7 @@ def marked_tests(root: Path = ROOT) -> Evidence:
     """Tests that carry @pytest.mark.verifies, passing or not, less those that are skipped everywhere
     or without a GPU: they must not be the evidence."""
     found: Evidence = {}
-    for path in sorted((root / "tests").glob("test_*.py")):
+    for path in sorted((root / "tests").rglob("test_*.py")):
         for node in ast.parse(path.read_text("utf-8")).body:
             if not isinstance(node, ast.FunctionDef):
                 continue
@@ -65,7 +65,7 @@ def verdicts(notebook: Path) -> dict[str, dict[str, Any]]:
 
 
 def join(evidence: Evidence, root: Path = ROOT) -> dict[str, Any]:
-    """Everything that ledger.json holds."""
+    """Everything that ledger/ledger.json holds."""
     articles = {}
     for slug in slugs(root):
         article = ledger.load(slug, root / "ledger")
@@ -129,7 +129,7 @@ def gaps(joined: dict[str, Any], evidence: Evidence, root: Path = ROOT) -> list[
 
 
 def ledger_page(joined: dict[str, Any]) -> str:
-    """ledger.md"""
+    """pages/ledger.md"""
     lines = [
         "<!-- Written by `make ledger`; do not edit. -->",
         "# The ledger",
@@ -198,14 +198,14 @@ def _erratum(slug: str, row: dict[str, Any]) -> list[str]:
     return [
         f"**{row['id']}** ({row['place']}): **{row['verdict']}**. {row['why']}",
         f"{numbers and 'Measured: ' + numbers + '. '}"
-        f"See [{row['section']}](chapters/{slug}.ipynb#{anchor(row['section'])}).",
+        f"See [{row['section']}](../chapters/{slug}.ipynb#{anchor(row['section'])}).",
     ]
 
 
 def _table_row(slug: str, row: dict[str, Any]) -> str:
     links = []
     if row["section"]:
-        links.append(f"Section [{row['section']}](chapters/{slug}.ipynb#{anchor(row['section'])})")
+        links.append(f"Section [{row['section']}](../chapters/{slug}.ipynb#{anchor(row['section'])})")
     tests = [test.partition("::")[2] for test in row["tests"]]
     if tests:
         links.append(
@@ -220,7 +220,7 @@ def _table_row(slug: str, row: dict[str, Any]) -> str:
 
 
 def evidence_page(evidence: Evidence, root: Path = ROOT) -> str:
-    """evidence.md: the code of every test that the ledger cites."""
+    """pages/evidence.md: the code of every test that the ledger cites."""
     cited: dict[str, list[str]] = {}
     for row_id, tests in evidence.items():
         for test in tests:
@@ -245,7 +245,12 @@ def evidence_page(evidence: Evidence, root: Path = ROOT) -> str:
                     f'<a href="ledger.html#{i.replace(".", "-")}">{i}</a>' for i in sorted(ids, key=_natural)
                 )
                 lines += ["", f"### {name}", "", f"Evidence for {rows}.", ""]
-                lines += [f"```{{literalinclude}} {path}", ":language: python", f":pyobject: {name}", "```"]
+                lines += [
+                    f"```{{literalinclude}} ../{path}",
+                    ":language: python",
+                    f":pyobject: {name}",
+                    "```",
+                ]
     return "\n".join(lines) + "\n"
 
 
@@ -269,9 +274,9 @@ def pages(evidence: Evidence, root: Path = ROOT) -> dict[str, str]:
     """The generated files, by name."""
     joined = join(evidence, root)
     return {
-        "ledger.md": ledger_page(joined),
-        "evidence.md": evidence_page(evidence, root),
-        "ledger.json": json.dumps(joined, ensure_ascii=False, indent=1) + "\n",
+        "pages/ledger.md": ledger_page(joined),
+        "pages/evidence.md": evidence_page(evidence, root),
+        "ledger/ledger.json": json.dumps(joined, ensure_ascii=False, indent=1) + "\n",
     }
 
 

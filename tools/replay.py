@@ -40,7 +40,7 @@ from typing import Any
 import imports
 import numpy as np
 
-from kexue.training import FIRST, Run, different_settings, sha256
+from kexue.runs import FIRST, Run, different_settings, digest, sha256
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,25 +65,29 @@ RELATIVE_OF_CHOICES = {"perplexity": np.repeat([1e-2, 5e-2], [10, FIRST - 10])}
 
 @cache
 def experiment(path: Path) -> ModuleType:
-    """A script of experiments/, imported."""
-    if str(path.parent) not in sys.path:  # scripts may import each other
-        sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    """An experiment, imported."""
+    name = f"kexue.experiments.{path.stem}"
+    known = sys.modules.get(name)
+    if known is not None and Path(str(known.__file__)) == path:
+        return known
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # where dataclasses look for their module
+    sys.modules[name] = module  # where dataclasses look for their module
     spec.loader.exec_module(module)
     return module
 
 
+def experiments(root: Path) -> list[ModuleType]:
+    return [experiment(path) for path in sorted((root / "src/kexue/experiments").glob("[!_]*.py"))]
+
+
 @cache
 def declared(root: Path = ROOT) -> dict[str, tuple[ModuleType, Any]]:
-    """Every run that a script of experiments/ declares, by name: the script and the configuration."""
+    """Every run that an experiment declares, by name: the script and the configuration."""
     return {
-        name: (module, config)
-        for module in map(experiment, sorted((root / "experiments").glob("*.py")))
-        for name, config in module.RECORDINGS.items()
+        name: (module, config) for module in experiments(root) for name, config in module.RECORDINGS.items()
     }
 
 
@@ -95,9 +99,9 @@ def recorded_on_gpu(root: Path = ROOT) -> dict[str, Any]:
     """
     return {
         name: replace(module.SCALES["gpu"], **entry["settings"])
-        for module in map(experiment, sorted((root / "experiments").glob("*.py")))
+        for module in experiments(root)
         for name, entry in getattr(module, "GPU_RECORDINGS", {}).items()
-        if (root / "runs" / name / "config.json").is_file()
+        if (root / "runs" / name / "run.json").is_file()
     }
 
 
@@ -108,6 +112,10 @@ def first_steps(metrics: dict[str, np.ndarray], name: str) -> np.ndarray:
     return metrics[name][alone][first]
 
 
+def file_hash(path: Path) -> str:
+    return sha256(path.read_bytes()) if path.is_file() else "none"
+
+
 def wrong_files(folder: Path, config: Any) -> list[str]:
     """What is wrong with the files of a recorded run, without running anything.
 
@@ -115,22 +123,25 @@ def wrong_files(folder: Path, config: Any) -> list[str]:
     metrics.
     """
     run = Run(folder)
-    names = ["config.json", "environment.json", "metrics.csv", "summary.json"]
-    if missing := [name for name in names if not (folder / name).is_file()]:
+    if missing := [name for name in ("run.json", "metrics.csv") if not (folder / name).is_file()]:
         return [f"{run.name}: no {', '.join(missing)}"]
-    hashed = {"config.json", "metrics.csv", "summary.json", *(p.name for p in folder.glob("*.safetensors"))}
+    if missing := [part for part in ("module", "environment", "summary", "sha256") if part not in run.record]:
+        return [f"{run.name}: run.json has no {', '.join(missing)}"]
+    parts = {"config": digest(run.config), "summary": digest(run.summary)}
+    hashed = {*parts, "metrics.csv", *(path.name for path in folder.glob("*.safetensors"))}
     found = [
-        f"{run.name}: {name} is not the file that was recorded"
-        for name in sorted(hashed | set(run.environment["sha256"]))
-        if not (folder / name).is_file()
-        or sha256((folder / name).read_bytes()) != run.environment["sha256"].get(name)
+        f"{run.name}: {name} is not what was recorded"
+        for name in sorted(hashed | set(run.sha256))
+        if (parts[name] if name in parts else file_hash(folder / name)) != run.sha256.get(name)
     ]
+    if run.module != type(config).__module__:
+        found.append(f"{run.name}: {type(config).__module__} declares it, run.json names {run.module}")
     if different_settings(run.config, config):
-        return [*found, f"{run.name}: config.json is not what the script declares"]
+        return [*found, f"{run.name}: its configuration is not what the experiment declares"]
     if "diverged after step" not in run.summary and not np.isclose(
         run.metrics["loss"][-1], run.summary["loss"], rtol=1e-6
     ):
-        found.append(f"{run.name}: summary.json is not the end of metrics.csv")
+        found.append(f"{run.name}: its summary is not the end of metrics.csv")
     return found
 
 
@@ -161,37 +172,36 @@ def wrong_steps(folder: Path, module: ModuleType, config: Any) -> list[str]:
 def fingerprints(runs: Mapping[str, Path]) -> dict[str, str]:
     """For each run, given with its script, the hash of what its first steps depend on.
 
-    That is the code of the script and of all that it imports from experiments/ and src/kexue, which holds
+    That is the code of the script and of all that it imports from src/kexue, which holds
     the hashes of downloaded data as well; the locked versions of the packages that these import or name,
     with the data that ship with them; the recorded configuration and metrics; and the weights of recorded
     runs that the script names, since it may start from them.
     """
 
-    def digest(parts: Iterable[str]) -> str:
+    def joined(parts: Iterable[str]) -> str:
         return sha256("\n".join(parts).encode())
 
-    def file(path: Path) -> str:
-        return sha256(path.read_bytes()) if path.is_file() else "none"
+    def configured(name: str) -> str:
+        run = Run(ROOT / "runs" / name)
+        return digest(run.config) if (run.folder / "run.json").is_file() else "none"
 
     weights = sorted(ROOT.glob("runs/*/*/weights.safetensors"))
     of_script = {}
     for script in set(runs.values()):
         own = imports.tree(script.read_text("utf-8"))
-        paths = sorted({script} | imports.imported([own], [ROOT / "src", ROOT / "experiments"]))
+        paths = sorted({script} | imports.imported([own], [ROOT / "src"]))
         code = [imports.tree(path.read_text("utf-8")) for path in paths]
         named = imports.strings(code)
         read = [p for p in weights if named & {p.parts[-3], "/".join(p.parts[-3:-1])}]
-        of_script[script] = digest(
+        of_script[script] = joined(
             [
                 *(f"{p.relative_to(ROOT).as_posix()}\n{imports.code(p.read_text('utf-8'))}" for p in paths),
                 *imports.locked(code, ROOT / "constraints.txt"),
-                *(f"{p.relative_to(ROOT).as_posix()} {file(p)}" for p in read),
+                *(f"{p.relative_to(ROOT).as_posix()} {file_hash(p)}" for p in read),
             ]
         )
     return {
-        name: digest(
-            [of_script[script], *(file(ROOT / "runs" / name / f) for f in ("config.json", "metrics.csv"))]
-        )
+        name: joined([of_script[script], configured(name), file_hash(ROOT / "runs" / name / "metrics.csv")])
         for name, script in runs.items()
     }
 
@@ -322,7 +332,7 @@ def main() -> int:
     from tqdm import tqdm
 
     runs = declared()
-    recorded = {f"{p.parent.parent.name}/{p.parent.name}" for p in ROOT.glob("runs/*/*/config.json")}
+    recorded = {f"{p.parent.parent.name}/{p.parent.name}" for p in ROOT.glob("runs/*/*/run.json")}
     of_gpu = recorded_on_gpu()
     strangers = recorded - set(runs) - set(of_gpu)
     found = [f"{name}: no script declares this run" for name in sorted(strangers)]

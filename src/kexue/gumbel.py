@@ -18,8 +18,25 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax, one_hot, softmax
 
-from kexue import checks
-from kexue.autograd import straight_through as straight_through
+from kexue.nn import checks
+from kexue.nn.autograd import straight_through as straight_through
+
+__all__ = [
+    "ESTIMATORS",
+    "CategoricalVAE",
+    "Estimator",
+    "Gradients",
+    "Params",
+    "elbo",
+    "evaluate_elbo",
+    "gumbel_max",
+    "gumbel_noise",
+    "gumbel_softmax",
+    "reparam_grad",
+    "score_function_grad",
+    "straight_through",
+    "vae_loss",
+]
 
 # --- Gumbel noise, Gumbel-Max, Gumbel-Softmax --------------------------------------------------
 

@@ -22,7 +22,22 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from kexue import checks
+from kexue.nn import checks
+
+__all__ = [
+    "BiRNN",
+    "Masks",
+    "Merge",
+    "Pooling",
+    "TextClassifier",
+    "lengths_of",
+    "masked_max",
+    "masked_mean",
+    "masked_softmax",
+    "predict",
+    "reverse_sequence",
+    "sequence_mask",
+]
 
 # --- Masks and lengths -------------------------------------------------------------------------
 

@@ -17,7 +17,19 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn.functional import logsigmoid
 
-from kexue import checks
+from kexue.nn import checks
+
+__all__ = [
+    "smooth_max",
+    "soft_accuracy",
+    "soft_argmax",
+    "soft_f1",
+    "soft_k_max",
+    "soft_onehot",
+    "soft_precision",
+    "soft_recall",
+    "soft_top_k",
+]
 
 # --- Checks of the input -----------------------------------------------------------------------
 

@@ -1,0 +1,157 @@
+"""What every chapter does at its head and at its end, and how it shows the package's code."""
+
+import ast
+import inspect
+import math
+import os
+import platform
+import re
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from IPython.display import Markdown, display
+from threadpoolctl import threadpool_limits
+
+from kexue.book import ledger
+from kexue.data import SOURCES
+from kexue.runs import processor
+
+__all__ = [
+    "card",
+    "reading_minutes",
+    "setup",
+    "source",
+]
+
+_started: dict[str, float] = {}
+
+_WORDS_PER_MINUTE = 180  # technical prose; a formula or a line of code counts as its words
+_PACKAGES = ("kexue", "torch", "numpy", "matplotlib", "scikit-learn", "plotly")
+
+
+def setup(slug: str, seed: int = 0, threads: int = 1) -> torch.Generator:
+    """Prepare a chapter and show its head: what it checks, how long it takes, what it needs.
+
+    Seeds torch's global generator, demands deterministic algorithms, sets the style of the figures
+    and the number of threads of all libraries (at most OMP_NUM_THREADS, where that is set). Small
+    tensors run as fast on one thread, and much faster beside other programs. Returns a generator with
+    the same seed for the cells to draw from.
+
+    Raises ValueError for a slug without a ledger.
+    """
+    from kexue.book import plotting
+
+    article = ledger.load(slug)
+    _started[slug] = time.perf_counter()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs to be deterministic
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True)
+    threads = min(threads, int(os.environ.get("OMP_NUM_THREADS", threads)))
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)  # of what else is loaded: NumPy, scikit-learn
+    plotting.use_style()
+    display(Markdown(_head(article)))
+    return torch.Generator().manual_seed(seed)
+
+
+def source(*objects: Callable[..., object] | type) -> None:
+    """Show functions or classes as they stand in the package; of each docstring, the first line."""
+    blocks = []
+    for item in objects:
+        module = inspect.getmodule(item)
+        assert module is not None
+        path = f"src/{module.__name__.replace('.', '/')}.py"
+        blocks.append(f"```python\n# {path}\n{_without_long_docstrings(inspect.getsource(item))}```")
+    display(Markdown("\n\n".join(blocks)))
+
+
+def card(slug: str, sizes: Mapping[str, object], seed: int = 0) -> None:
+    """Show the chapter's card: data, seeds, sizes, times, hardware and versions of this run."""
+    article = ledger.load(slug)
+    lines = {
+        "Data": "; ".join(
+            f"[{s.title}]({s.url}), {s.size}, {s.licence}" for s in map(SOURCES.__getitem__, article.data)
+        ),
+        "Seed": f"{seed}, and what the cells derive from it",
+        **{name: str(value) for name, value in sizes.items()},
+        "Reading time": f"about {reading_minutes(slug)} min" if _chapter_file(slug) else "unknown",
+        "Running time": f"{time.perf_counter() - _started.get(slug, math.nan):.0f} s",
+        "Peak memory": _peak_memory(),
+        "Hardware": f"{processor()}, {torch.get_num_threads()} threads, {_accelerator()}",
+        "Software": f"Python {platform.python_version()}, "
+        + ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in lines.items())
+    display(Markdown(f"| | this run |\n|---|---|\n{table}"))
+
+
+def reading_minutes(slug: str) -> int:
+    """Reading time of a chapter's text and code, rounded to 5 minutes."""
+    path = _chapter_file(slug)
+    if path is None:
+        raise FileNotFoundError(f"no chapter {slug}.py in {Path.cwd()}")
+    words = len(re.findall(r"\w+", path.read_text("utf-8")))
+    return max(5, 5 * round(words / _WORDS_PER_MINUTE / 5))
+
+
+def _chapter_file(slug: str) -> Path | None:
+    path = Path.cwd() / f"{slug}.py"  # a notebook's working directory is its folder
+    return path if path.is_file() else None
+
+
+def _head(article: ledger.Article) -> str:
+    found = "; ".join(filter(None, (_found(article, sort) for sort in ledger.SORTS)))
+    data = "; ".join(f"{SOURCES[name].title} ({SOURCES[name].size})" for name in article.data)
+    minutes = f"about {reading_minutes(article.slug)} minutes; " if _chapter_file(article.slug) else ""
+    return "\n".join(
+        (
+            f"- **Article**: 苏剑林, [《{article.title_zh}》]({article.url})"
+            f" (*{article.gloss}*), {article.date}",
+            f"- **Checked here**: {found}",
+            f"- **Reading time**: {minutes}what this page trains, a laptop's processor trains while you wait",
+            f"- **You should know**: {', '.join(article.prerequisites)}",
+            f"- **Data**: {data}",
+            "- **Edition**: the first, which is being revised: shorter, with fewer and better experiments",
+        )
+    )
+
+
+def _found(article: ledger.Article, sort: ledger.Sort) -> str:
+    counts = article.count(sort)
+    if not (total := sum(counts.values())):
+        return ""
+    outcomes = ", ".join(f"{counts[o]} {ledger.OUTCOME_VERBS[o]}" for o in ledger.OUTCOMES if counts[o])
+    return f"{ledger.counted(total, sort)} ({outcomes})"
+
+
+def _without_long_docstrings(code: str) -> str:
+    code = textwrap.dedent(code)
+    lines = code.splitlines(keepends=True)
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or ast.get_docstring(node) is None:
+            continue
+        doc = node.body[0]
+        assert doc.end_lineno is not None
+        first, last = doc.lineno - 1, doc.end_lineno
+        if last - first > 1:
+            head = lines[first].rstrip()
+            lines[first:last] = [f'{head}"""\n', *([""] * (last - first - 1))]
+    return "".join(lines)
+
+
+def _peak_memory() -> str:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return "unknown"
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f"{unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30:.1f} GiB"
+
+
+def _accelerator() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"

@@ -1,0 +1,365 @@
+"""One look for all figures: readable in both themes and at phone width, safe for colour-blind readers."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import matplotlib.figure
+import matplotlib.pyplot as plt
+import numpy as np
+from cycler import cycler
+from matplotlib import font_manager
+from numpy.typing import ArrayLike
+from scipy import stats
+
+__all__ = [
+    "BLACK",
+    "BLUE",
+    "COLOURS",
+    "GREEN",
+    "ORANGE",
+    "PURPLE",
+    "RED",
+    "SKY",
+    "band",
+    "mean_interval",
+    "panels",
+    "png",
+    "simplex_slider",
+    "slider_figure",
+    "stories_figure",
+    "use_style",
+    "views_figure",
+]
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, without its yellow, which is too pale for lines on white.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK = COLOURS = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#222222",
+)
+
+_Mean = np.ndarray | np.floating[Any]
+
+_VISIBLE = 0.2  # mean error of a pixel, of 255; drawings have below 0.1, photographs over 1
+
+_STYLE: Any = {
+    "figure.dpi": 160,  # what notebooks save with: sharp on a fine screen
+    "savefig.bbox": "tight",
+    "figure.constrained_layout.use": True,
+    # An opaque card: readable on a dark page without a second set of pictures.
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.size": 10.5,
+    "font.family": ["DejaVu Sans", "Noto Sans CJK SC"],  # the second for Chinese: a subset, in fonts/
+    "axes.titlesize": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "axes.axisbelow": True,
+    "axes.prop_cycle": cycler(color=COLOURS),
+    "image.cmap": "cividis",
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "lines.linewidth": 1.8,
+}
+
+
+def use_style() -> None:
+    """Make the book's style the default of matplotlib and Plotly."""
+    font_manager.fontManager.addfont(Path(__file__).parent / "fonts" / "NotoSansCJKsc-subset.otf")
+    mpl.rcParams.update(_STYLE)
+    import plotly.io as pio
+
+    pio.renderers.default = "plotly_mimetype"  # the chapters' outputs hold data, not scripts
+    _show_figures_as(png)
+
+
+def png(figure: "Figure") -> bytes:
+    """A figure as PNG in at most 256 colours, a third of the bytes, where the eye sees no difference.
+
+    Pictures of photographs keep all of their colours.
+    """
+    from PIL import Image
+
+    with io.BytesIO() as buffer:
+        figure.savefig(buffer, format="png", dpi=figure.dpi)
+        drawn = Image.open(buffer).convert("RGB")
+    few = drawn.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
+    error = np.abs(np.asarray(few.convert("RGB"), dtype=float) - np.asarray(drawn))
+    with io.BytesIO() as buffer:
+        (few if error.mean() < _VISIBLE else drawn).save(buffer, "PNG", optimize=True)
+        return buffer.getvalue()
+
+
+def _show_figures_as(formatter: "Callable[[Figure], bytes]") -> None:
+    from IPython import get_ipython
+
+    if (shell := get_ipython()) is not None:
+        plt.switch_backend(mpl.get_backend())  # now: the first figure would, and register another formatter
+        shell.display_formatter.formatters["image/png"].for_type(mpl.figure.Figure, formatter)
+
+
+def panels(count: int = 1, height: float = 3.2, width: float = 5.2) -> "tuple[Figure, Any]":
+    """A figure with `count` panels below each other, `height` inches each: a phone is narrow.
+
+    Returns the figure and its axes: one `Axes`, or an array of them.
+    """
+    return plt.subplots(count, 1, figsize=(width, height * count))
+
+
+def mean_interval(
+    samples: ArrayLike, axis: int = -1, confidence: float = 0.95, overlap: float = 0.0
+) -> tuple[_Mean, _Mean, _Mean]:
+    """Mean of samples and its Student-t confidence interval: (mean, low, high).
+
+    The variance of the mean is (1/n + overlap) times that of a sample. For independent samples
+    `overlap` is 0. For scores on random splits of one data set it is the size of the test set over
+    that of the training set (Nadeau and Bengio 2003), since such scores are correlated.
+
+    Raises ValueError for fewer than two samples, samples that are not finite, a confidence outside
+    (0, 1), or a negative overlap.
+    """
+    values = np.asarray(samples, dtype=float)
+    n = values.shape[axis]
+    if n < 2:
+        raise ValueError(f"samples must hold at least 2 values along axis={axis}, got {n}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"samples must be finite, got {values[~np.isfinite(values)][0]}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    if overlap < 0:
+        raise ValueError(f"overlap must not be negative, got {overlap}")
+    mean = values.mean(axis)
+    deviation = values.std(axis, ddof=1) * np.sqrt(1 / n + overlap)
+    half = stats.t.ppf((1 + confidence) / 2, n - 1) * deviation
+    return mean, mean - half, mean + half
+
+
+def band(
+    ax: "Axes",
+    x: ArrayLike,
+    samples: ArrayLike,
+    label: str,
+    color: str | None = None,
+    overlap: float = 0.0,
+    **line: Any,
+) -> None:
+    """Draw the mean over the last axis of `samples` against x, with its 95 % confidence band."""
+    mean, low, high = mean_interval(samples, overlap=overlap)
+    (drawn,) = ax.plot(x, mean, label=label, color=color, **line)
+    ax.fill_between(np.asarray(x), low, high, color=drawn.get_color(), alpha=0.25, linewidth=0)
+
+
+def simplex_slider(
+    clouds: Mapping[str, ArrayLike],
+    group: ArrayLike,
+    names: Sequence[str],
+    start: str,
+    prefix: str,
+    caption: str,
+    alt: str,
+) -> "go.Figure":
+    """An interactive triangle: points of the simplex that move with a slider.
+
+    Args:
+        clouds: by the slider's label, n points with three weights that sum to 1: (n, 3).
+        group: 0, 1 or 2 for each point: its colour and shape.
+        names: what the three groups are called.
+        start: the label that is shown first.
+        prefix: what stands before the label, for example "K = ".
+        caption: stands below the figure in the book.
+        alt: a description for those who do not see the figure.
+    """
+    corners = np.array([[0, 0], [1, 0], [0.5, np.sqrt(3) / 2]])
+    outline = corners[[0, 1, 2, 0]]
+    member = np.asarray(group)
+    edge: dict[str, Any] = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "showlegend": False}
+    edge |= {"x": outline[:, 0], "y": outline[:, 1], "line": {"color": BLACK}}
+    frames = []
+    for label, cloud in clouds.items():
+        place = (np.asarray(cloud) @ corners).round(4)
+        traces = [edge]
+        for i, (name, symbol) in enumerate(zip(names, ("circle", "square", "diamond"), strict=True)):
+            x, y = place[member == i].T
+            trace = {"type": "scatter", "mode": "markers", "hoverinfo": "skip", "name": name, "x": x, "y": y}
+            traces.append(trace | {"marker": {"size": 8, "color": COLOURS[i], "symbol": symbol}})
+        frames.append((label, traces))
+    return slider_figure(
+        frames,
+        start=list(clouds).index(start),
+        prefix=prefix,
+        caption=caption,
+        alt=alt,
+        xaxis={"visible": False},
+        yaxis={"visible": False, "scaleanchor": "x"},
+        legend={"orientation": "h", "y": 1.1},
+    )
+
+
+def slider_figure(
+    frames: Sequence[tuple[str, Sequence[Mapping[str, Any]]]],
+    start: int,
+    prefix: str,
+    caption: str,
+    alt: str,
+    redraw: bool = False,
+    **layout: Any,
+) -> "go.Figure":
+    """An interactive figure whose slider runs through the frames; it opens on frame `start`.
+
+    Args:
+        frames: a label for the slider and the traces, for each frame; all frames have the same traces.
+        start: the frame that is shown first.
+        prefix: what stands before the label, for example "K = ".
+        caption: stands below the figure in the book.
+        alt: a description for those who do not see the figure.
+        redraw: draw everything anew at each step, as Plotly needs for other traces than lines and points.
+        layout: Plotly's layout; the axes, for example.
+    """
+    import plotly.graph_objects as go
+
+    go_to = {"mode": "immediate", "frame": {"duration": 0, "redraw": redraw}, "transition": {"duration": 0}}
+    steps = [{"method": "animate", "label": name, "args": [[name], go_to]} for name, _ in frames]
+    slider = {"active": start, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": 10}}
+    return go.Figure(
+        data=_compact(frames[start][1]),
+        frames=[
+            go.Frame(data=_compact(traces), name=name)
+            for (name, _), traces in zip(frames, _changes([traces for _, traces in frames]), strict=True)
+        ],
+        layout=_interactive(caption, alt) | {"sliders": [slider], **layout},
+    )
+
+
+def views_figure(
+    traces: Sequence[Mapping[str, Any]],
+    views: Mapping[str, tuple[Sequence[bool], Mapping[str, Any]]],
+    prefix: str,
+    caption: str,
+    alt: str,
+    **layout: Any,
+) -> "go.Figure":
+    """An interactive figure whose slider goes through views of the same data; it opens on the first.
+
+    Args:
+        traces: all that can be seen.
+        views: by the slider's label, which traces are visible, and what changes in the layout.
+        prefix: what stands before the label.
+        caption: stands below the figure in the book.
+        alt: a description for those who do not see the figure.
+        layout: Plotly's layout; the axes, for example.
+
+    Raises ValueError for no views, or one that does not say of each trace whether it is seen.
+    """
+    import plotly.graph_objects as go
+
+    if not views:
+        raise ValueError("views must hold at least one, got none")
+    steps = []
+    for label, (visible, changes) in views.items():
+        if len(visible) != len(traces):
+            raise ValueError(f"views must say of {len(traces)} traces if they are seen, got {visible}")
+        steps.append(
+            {"method": "update", "label": label, "args": [{"visible": list(visible)}, dict(changes)]}
+        )
+    value = {"prefix": prefix, "font": {"color": BLACK, "size": 14}}
+    slider = {"active": 0, "steps": steps, "currentvalue": value, "pad": {"t": 10}}
+    # Too many labels to stand side by side: only the current one is shown.
+    slider |= {"ticklen": 0, "minorticklen": 0, "font": {"color": "rgba(0,0,0,0)"}}
+    layout = _interactive(caption, alt) | {"sliders": [slider], **layout}
+    figure = go.Figure(data=_compact(traces), layout=layout)
+    first, changes = next(iter(views.values()))
+    for trace, seen in zip(figure.data, first, strict=True):
+        trace.visible = seen
+    return figure.update_layout({name.replace(".", "_"): value for name, value in changes.items()})
+
+
+def stories_figure(
+    stories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
+    prefix: str,
+    caption: str,
+    alt: str,
+    **layout: Any,
+) -> "go.Figure":
+    """An interactive figure with a menu of stories, each of which a slider goes through step by step.
+
+    Args:
+        stories: by the menu's label, the traces of each step; opens on the first story's first step.
+        prefix: what stands before the number of the step.
+        caption: stands below the figure in the book.
+        alt: a description for those who do not see the figure.
+        layout: Plotly's layout; the axes, for example.
+
+    Raises ValueError for no stories, or one without steps.
+    """
+    import plotly.graph_objects as go
+
+    if not stories or not all(stories.values()):
+        raise ValueError(f"stories must hold at least one, each with a step, got {dict(stories)!r}")
+    traces = [trace for steps in stories.values() for step in steps for trace in step]
+    begin = 0
+    buttons: list[dict[str, Any]] = []
+    for label, steps in stories.items():
+        views: list[dict[str, Any]] = []
+        for number, step in enumerate(steps, start=1):
+            visible = [begin <= i < begin + len(step) for i in range(len(traces))]
+            views.append({"method": "restyle", "label": str(number), "args": [{"visible": visible}]})
+            begin += len(step)
+        slider = {"active": 0, "steps": views, "currentvalue": {"prefix": prefix}, "pad": {"t": 10}}
+        shown = [{"visible": views[0]["args"][0]["visible"]}, {"sliders": [slider]}]
+        buttons.append({"method": "update", "label": label, "args": shown})
+    menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.15, "yanchor": "top"}
+    first, change = buttons[0]["args"]
+    whole = {**_interactive(caption, alt), "updatemenus": [menu], **change, **layout}
+    figure = go.Figure(data=_compact(traces), layout=whole)
+    for trace, seen in zip(figure.data, first["visible"], strict=True):
+        trace.visible = seen
+    return figure
+
+
+def _compact(traces: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Traces whose numbers take half the space: a screen needs no double precision."""
+
+    def single(value: Any) -> Any:
+        return value.astype(np.float32) if getattr(value, "dtype", None) == np.float64 else value
+
+    return [{name: single(value) for name, value in trace.items()} for trace in traces]
+
+
+def _changes(frames: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[dict[str, Any]]]:
+    """Of the traces of each frame, what differs between frames, and the type, which Plotly needs."""
+
+    def varies(trace: int, name: str) -> bool:
+        first, *others = (np.asarray(frame[trace].get(name)) for frame in frames)
+        return not all(np.array_equal(first, other) for other in others)
+
+    return [
+        [
+            {name: value for name, value in trace.items() if name == "type" or varies(number, name)}
+            for number, trace in enumerate(frame)
+        ]
+        for frame in frames
+    ]
+
+
+def _interactive(caption: str, alt: str) -> dict[str, Any]:
+    return {
+        "template": "plotly_white",
+        "font": {"size": 13, "color": BLACK},
+        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+        "height": 460,
+        "meta": {"alt": alt, "caption": caption},
+    }

@@ -1,0 +1,162 @@
+"""The Sphinx extension behind the book, and the renderer for Plotly's outputs.
+
+The extension puts the repository's address (from pyproject.toml) and the ledger's counts into the
+configuration, copies plotly.min.js and the chapters' scripts next to the pages, and removes what
+would ask another host.
+"""
+
+import hashlib
+import html
+import json
+import shutil
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from kexue.book.ledger import OUTCOME_VERBS, OUTCOMES, SORTS, counted
+
+__all__ = [
+    "PLOTLY_MIME",
+    "PlotlyRenderer",
+    "repository",
+    "setup",
+    "substitutions",
+]
+
+if TYPE_CHECKING:
+    from docutils.nodes import Element
+    from sphinx.application import Sphinx
+    from sphinx.config import Config
+
+PLOTLY_MIME = "application/vnd.plotly.v1+json"
+
+
+class PlotlyRenderer:
+    """Renders committed Plotly outputs; registered as `myst_nb.mime_renderers` in pyproject.toml."""
+
+    mime_priority_overrides: ClassVar = [("*", PLOTLY_MIME, 1)]
+
+    @staticmethod
+    def handle_mime(renderer: Any, data: Any, inline: bool) -> "list[Element] | None":
+        """The nodes for an output, or None where it is not Plotly's."""
+        if inline or data.mime_type != PLOTLY_MIME:
+            return None
+        import plotly.io as pio
+        from docutils import nodes
+
+        figure = data.content if isinstance(data.content, dict) else json.loads(data.content)
+        digest = hashlib.sha256(json.dumps(figure, sort_keys=True).encode()).hexdigest()[:12]
+        page = renderer.renderer.sphinx_env.docname
+        code = pio.to_html(
+            {key: figure[key] for key in ("data", "layout", "frames") if key in figure},
+            config={"responsive": True, "displaylogo": False, **figure.get("config", {})},
+            include_plotlyjs=f"{'../' * page.count('/')}_static/plotly.min.js",
+            full_html=False,
+            div_id=f"plotly-{digest}",
+            validate=False,
+            auto_play=False,
+        )
+        meta = figure.get("layout", {}).get("meta", {})
+        alt = html.escape(meta.get("alt", "Interactive figure"))
+        caption = html.escape(meta.get("caption", ""))
+        wrapped = (
+            f'<figure class="kexue-interactive" role="group" aria-label="{alt}">{code}'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+        return [nodes.raw(text=wrapped, format="html", classes=["output", "text_html"])]
+
+
+def repository(root: Path) -> str:
+    """The repository's address, from the one place where it stands."""
+    return tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["Repository"]
+
+
+def substitutions(ledger: dict[str, Any]) -> dict[str, str]:
+    """What pages can write as {{ name }}: the ledger's counts, each sort of row apart.
+
+    `<slug>_counts` are the claims of one article; `ledger_claims`, `ledger_equations` and
+    `ledger_additions` say how many there are in all ("7 claims"), `ledger_claims_found` and so on how
+    they came out.
+    """
+    articles = ledger["articles"]
+    values = {"ledger_articles": str(len(articles))}
+    for slug, article in articles.items():
+        claims = article["count"]["claim"]
+        values[f"{slug}_counts"] = f"{counted(sum(claims.values()), 'claim')}: {_found(claims)}"
+    for sort in SORTS:
+        total: Counter[str] = Counter()
+        for article in articles.values():
+            total.update(article["count"][sort])
+        values[f"ledger_{sort}s"] = counted(sum(total.values()), sort)
+        values[f"ledger_{sort}s_found"] = _found(total)
+    return values
+
+
+def _found(count: Mapping[str, int]) -> str:
+    found = ((outcome, count.get(outcome, 0)) for outcome in OUTCOMES)
+    return ", ".join(f"**{number}** {OUTCOME_VERBS[outcome]}" for outcome, number in found if number)
+
+
+def setup(app: "Sphinx") -> dict[str, bool]:
+    """Entry point for Sphinx."""
+    app.connect("config-inited", _configure)
+    app.connect("html-page-context", _adjust_page, priority=900)  # after the theme's own handlers
+    app.connect("build-finished", _copy_files)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _configure(app: "Sphinx", config: "Config") -> None:
+    root = Path(app.confdir)
+    config.html_theme_options["repository_url"] = repository(root)
+    ledger = json.loads((root / "ledger" / "ledger.json").read_text("utf-8"))
+    config.myst_substitutions = {**config.myst_substitutions, **substitutions(ledger)}
+
+
+def _adjust_page(
+    app: "Sphinx", pagename: str, templatename: str, context: dict[str, Any], doctree: object
+) -> None:
+    # sphinx-thebe adds its script twice, which is an error in the browser, and it names another host.
+    context["script_files"] = [
+        file
+        for file in context["script_files"]
+        if "thebe" not in str(getattr(file, "filename", file))
+        and "THEBE_JS_URL" not in (file.attributes.get("body") or "")
+    ]
+    # A list whose children are no list items is an accessibility violation, and so is a wide table that
+    # scrolls on a phone, but not by the keyboard.
+    if body := context.get("body"):
+        body = body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+        if pagename.startswith("chapters/"):
+            body = body.replace('<table class="table">', '<table class="table" tabindex="0">')
+        context["body"] = body
+    # A chapter can be downloaded as a script as well.
+    if (Path(app.srcdir) / f"{pagename}.py").is_file():
+        for button in context.get("header_buttons", []):
+            if button.get("label") == "download-buttons":
+                button["buttons"].append(
+                    {
+                        "type": "link",
+                        "url": context["pathto"](f"_sources/{pagename}.py", 1),
+                        "text": ".py",
+                        "tooltip": "Download script file",
+                        "icon": "fas fa-code",
+                        "label": "download-script-button",
+                    }
+                )
+
+
+def _copy_files(app: "Sphinx", exception: Exception | None) -> None:
+    if exception is not None or app.builder.format != "html":
+        return
+    import plotly
+
+    out = Path(app.outdir)
+    shutil.copyfile(
+        Path(plotly.__file__).parent / "package_data" / "plotly.min.js", out / "_static" / "plotly.min.js"
+    )
+    for page in app.env.found_docs:
+        script = Path(app.srcdir) / f"{page}.py"
+        if script.is_file():
+            shutil.copyfile(script, out / "_sources" / f"{page}.py")

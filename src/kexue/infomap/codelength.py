@@ -1,0 +1,106 @@
+"""The map equation: bits per step of the walk, for a division into modules."""
+
+import itertools
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+
+from kexue.infomap.codes import codebook_cost, plogp
+from kexue.infomap.walk import Flow
+
+# A module for each node: from nodes, or in the order of a flow's nodes.
+Partition = Mapping[Hashable, Hashable] | Sequence[Hashable] | np.ndarray
+
+
+def map_equation(flow: Flow, partition: Partition) -> float:
+    """Bits per step of the best two-level description of the walk with these modules (infomap.eq11).
+
+    L(M) = q·H(Q) + Σᵢ p↻ᵢ·H(Pⁱ): an index codebook, used at the modules' exit rates qᵢ, whose sum is q,
+    and for each module a codebook of its nodes' visit rates and its exit rate, whose sum is p↻ᵢ. Exits are
+    along links and by teleportation (infomap.eq15). Visit rates sum to 1.
+
+    Args:
+        flow: of `random_walk_flow`.
+        partition: a module for each node: a mapping from nodes, or a sequence in the order of `flow.nodes`.
+
+    Raises:
+        TypeError: partition is neither mapping nor sequence, or a module is not hashable.
+        ValueError: a partition that misses a node, or has NaN for a module.
+    """
+    return sum(codelengths_of(flow, labels_of(flow, partition)))
+
+
+def labels_of(flow: Flow, partition: Partition) -> np.ndarray:
+    """Modules 0, 1, … in the order in which they first occur."""
+    if isinstance(partition, Mapping):
+        missing = [node for node in flow.nodes if node not in partition]
+        if missing:
+            raise ValueError(f"partition must have a module for every node, got none for {missing[0]!r}")
+        partition = [partition[node] for node in flow.nodes]
+    elif not isinstance(partition, Sequence | np.ndarray):
+        raise TypeError(f"partition must be a mapping or a sequence, got {type(partition).__name__}")
+    if len(partition) != len(flow.nodes):
+        raise ValueError(f"partition must have {len(flow.nodes)} modules, got {len(partition)}")
+    number: dict[Hashable, int] = {}
+    labels = []
+    for module in partition.tolist() if isinstance(partition, np.ndarray) else partition:
+        if not isinstance(module, Hashable):
+            raise TypeError(f"partition must have hashable modules, got {module!r}")
+        if module != module:
+            raise ValueError(f"partition must have modules that equal themselves, got {module!r}")
+        labels.append(number.setdefault(module, len(number)))
+    return np.array(labels)
+
+
+def exit_rates(flow: Flow, labels: np.ndarray) -> np.ndarray:
+    """infomap.eq15: qᵢ = Σ over its nodes of teleportation to nodes outside, and of links to them."""
+    modules, n = labels.max() + 1, len(labels)
+    link = flow.link.tocoo()
+    crossing = labels[link.row] != labels[link.col]
+    outside = 1 - np.bincount(labels, minlength=modules) / n
+    by_link = np.bincount(labels[link.row[crossing]], link.data[crossing], modules)
+    return np.bincount(labels, flow.teleport, modules) * outside + by_link
+
+
+def codelengths_of(flow: Flow, labels: np.ndarray) -> tuple[float, float]:
+    """Bits per step of the index codebook, and of the modules' codebooks."""
+    exits = exit_rates(flow, labels)
+    within = np.bincount(labels, flow.visit) + exits
+    modules = plogp(within).sum() - plogp(exits).sum() - plogp(flow.visit).sum()
+    return codebook_cost(exits), float(modules)
+
+
+def hierarchical_map_equation(flow: Flow, levels: Sequence[Partition]) -> float:
+    """Bits per step of the best description with modules in modules (infomap.claim3).
+
+    A module that holds modules has a codebook of their exit rates and of its own; one that holds nodes
+    has that of `map_equation`. With one level of modules this is `map_equation`.
+
+    Args:
+        flow: of `random_walk_flow`.
+        levels: partitions as for `map_equation`, from the coarsest to the finest. A module that is not
+            divided further is the same in the levels that follow.
+
+    Raises ValueError for no levels, a partition that misses a node, or one that does not divide the one
+    before it.
+    """
+    if len(levels) == 0:
+        raise ValueError("levels must hold at least one partition, got none")
+    labels = [labels_of(flow, level) for level in levels]
+    total = codebook_cost(exit_rates(flow, labels[0]))
+    for number, (coarse, fine) in enumerate(itertools.pairwise(labels), start=1):
+        parent = _parents(coarse, fine, number)
+        divided = np.bincount(parent) > 1
+        exits, inner = exit_rates(flow, coarse), exit_rates(flow, fine)
+        used, terms = exits + np.bincount(parent, inner), plogp(exits) + np.bincount(parent, plogp(inner))
+        total += float((plogp(used) - terms)[divided].sum())
+    return total + codelengths_of(flow, labels[-1])[1]
+
+
+def _parents(coarse: np.ndarray, fine: np.ndarray, number: int) -> np.ndarray:
+    """The coarse module that each fine one lies in."""
+    parent = np.full(fine.max() + 1, -1)
+    parent[fine] = coarse
+    if not np.array_equal(parent[fine], coarse):
+        raise ValueError(f"levels must each divide the one before, but levels[{number}] does not")
+    return parent

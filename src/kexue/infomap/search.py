@@ -1,0 +1,212 @@
+"""The search for the division with the shortest description."""
+
+import math
+import random
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from scipy import sparse
+
+from kexue.infomap.codelength import (
+    codelengths_of,
+    exit_rates,
+    hierarchical_map_equation,
+    labels_of,
+    map_equation,
+)
+from kexue.infomap.codes import codebook_cost
+from kexue.infomap.many_levels import search_levels
+from kexue.infomap.mergers import alternatives_for, merge_pairs
+from kexue.infomap.network import Network, relative_codelength
+from kexue.infomap.two_levels import search_two_levels
+from kexue.infomap.walk import Flow, random_walk_flow, weighted_links
+from kexue.nn import checks
+
+
+@dataclass(frozen=True)
+class Communities:
+    """What `infomap` found."""
+
+    modules: dict[Hashable, int]
+    """The top module of each node."""
+    codelength: float
+    """Bits per step; with one level of modules that of `map_equation`."""
+    index_codelength: float
+    """The part of the codebook at the top."""
+    module_codelength: float
+    """All other codebooks."""
+    levels: tuple[dict[Hashable, int], ...]
+    """The module of each node, from the coarsest level to the finest."""
+
+
+Engine = Literal["numpy", "infomap"]
+
+
+def infomap(
+    graph: Any,
+    teleport: float = 0.15,
+    seed: int = 0,
+    levels: int | None = 2,
+    trials: int = 1,
+    engine: Engine = "numpy",
+) -> Communities:
+    """Modules that make the description of a random walk short: a search for the least L(M) (infomap.alg1).
+
+    Every node begins as a module. In random order, nodes move to the neighbouring module that shortens
+    the description most; then modules move as nodes do; then single nodes and parts of modules move
+    again, until nothing helps. With teleportation, which leads everywhere, modules without links between
+    them are merged as well where that helps. The best of several trials is kept. Nodes that the walk never
+    visits, isolated ones for τ = 0, cost nothing wherever they are.
+
+    Args:
+        graph: see `random_walk_flow`.
+        teleport: τ, see `random_walk_flow`; 0 is the walk without teleportation on an undirected graph.
+        seed: of the order of moves.
+        levels: 2, modules of nodes; or None, as many levels of modules in modules as shorten the description.
+        trials: with different orders.
+        engine: this search, or the C++ package of the authors of the map equation (pip install infomap),
+            with the flags that make it minimise the same L(M); the one for large graphs.
+
+    Raises:
+        TypeError: graph is none of what `random_walk_flow` takes, or seed or trials are no ints.
+        ValueError: see `random_walk_flow`; levels other than 2 and None; fewer than one trial, a negative
+            seed, or an unknown engine.
+        ImportError: engine is "infomap", and the package is not installed.
+    """
+    checks.count("seed", seed, 0)
+    checks.count("trials", trials, 1)
+    if levels not in (2, None):
+        raise ValueError(f"levels must be 2 or None, got {levels!r}")
+    if engine not in get_args(Engine):
+        raise ValueError(f"engine must be one of {get_args(Engine)}, got {engine!r}")
+    flow = random_walk_flow(graph, teleport)
+    if engine == "infomap":
+        found = _by_package(graph, teleport, seed, levels, trials)
+    else:
+        found = _best_of(flow, random.Random(seed), levels, trials)
+    return _communities(flow, found)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a search stands: after what, with which modules, and how long the description is."""
+
+    name: str
+    modules: dict[Hashable, int]
+    codelength: float
+
+
+def search_stages(graph: Any, teleport: float = 0.15, seed: int = 0) -> tuple[Stage, ...]:
+    """What one trial of `infomap` with two levels goes through; L(M) never becomes longer (infomap.alg1).
+
+    Args:
+        graph: see `random_walk_flow`.
+        teleport: τ, see `random_walk_flow`.
+        seed: of the order of moves; the last stage is what `infomap` gives for it.
+
+    Raises what `infomap` raises.
+    """
+    checks.count("seed", seed, 0)
+    flow = random_walk_flow(graph, teleport)
+    stages: list[Stage] = []
+
+    def watch(name: str, labels: np.ndarray) -> None:
+        named = dict(zip(flow.nodes, labels.tolist(), strict=True))
+        stages.append(Stage(name, named, map_equation(flow, labels)))
+
+    search_two_levels(Network.of(flow), random.Random(seed), watch=watch)
+    return tuple(stages)
+
+
+def annealed_infomap(graph: Any, teleport: float = 0.15, seed: int = 0, sweeps: int = 100) -> Communities:
+    """Modules by the search of 2007: merge, then anneal (infomap.alg2). For small graphs.
+
+    First the two modules whose merger shortens the description most are merged, again and again. Then, in
+    each sweep, every node is given to one of its neighbours' modules, its own or an empty one, with
+    probability proportional to 2^(−L/T) (heat bath), while the temperature T falls from 0.05 to 0.0005
+    bits. The shortest description met on the way is the result.
+
+    Args:
+        graph: see `random_walk_flow`.
+        teleport: τ, see `random_walk_flow`.
+        seed: of the annealing.
+        sweeps: of the annealing; 0 leaves what the mergers gave.
+
+    Raises:
+        TypeError: graph is none of what `random_walk_flow` takes, or seed or sweeps are no ints.
+        ValueError: see `random_walk_flow`; a negative seed or number of sweeps.
+    """
+    checks.count("seed", seed, 0)
+    checks.count("sweeps", sweeps, 0)
+    flow = random_walk_flow(graph, teleport)
+    network, rng = Network.of(flow), np.random.default_rng(seed)
+    labels = merge_pairs(network, np.arange(len(network.visit)))
+    best, shortest = labels.copy(), relative_codelength(network, labels, 0.0)
+    undivided = np.zeros_like(labels)
+    if relative_codelength(network, undivided, 0.0) <= shortest:
+        best, shortest = undivided, relative_codelength(network, undivided, 0.0)
+    for temperature in np.geomspace(0.05, 0.0005, sweeps):
+        for node in rng.permutation(len(labels)).tolist():
+            modules, lengths = alternatives_for(network, labels, node)
+            odds = np.exp2((lengths.min() - lengths) / temperature)
+            labels[node] = rng.choice(modules, p=odds / odds.sum())
+        labels = np.unique(labels, return_inverse=True)[1]
+        length = relative_codelength(network, labels, 0.0)
+        if length < shortest - 1e-12:
+            best, shortest = labels.copy(), length
+    return _communities(flow, (best,))
+
+
+def _communities(flow: Flow, found: tuple[np.ndarray, ...]) -> Communities:
+    if len(found) == 1:
+        index, modules = codelengths_of(flow, labels_of(flow, found[0]))
+        codelength = index + modules
+    else:
+        index, codelength = codebook_cost(exit_rates(flow, found[0])), hierarchical_map_equation(flow, found)
+    named = tuple(dict(zip(flow.nodes, level.tolist(), strict=True)) for level in found)
+    return Communities(named[0], codelength, index, codelength - index, named)
+
+
+def _by_package(
+    graph: Any, teleport: float, seed: int, levels: int | None, trials: int
+) -> tuple[np.ndarray, ...]:
+    import infomap as package
+
+    _, weights = weighted_links(graph)
+    flags = f"--silent --num-trials {trials} --seed {seed + 1}" + " --two-level" * (levels == 2)
+    if teleport > 0:  # recorded, to all nodes: what the formula says, and not the package's default
+        flags += " --directed --recorded-teleportation --to-nodes"
+        flags += f" --teleportation-probability {float(teleport)!r}"
+    else:
+        weights = sparse.triu(weights)
+    search = package.Infomap(flags)
+    links = weights.tocoo()
+    for node in range(weights.shape[0]):
+        search.add_node(node)
+    search.add_links(zip(links.row.tolist(), links.col.tolist(), links.data.tolist(), strict=True))
+    if weights.shape[0] == 1:  # the package gives no modules then
+        return (np.zeros(1, dtype=int),)
+    paths = search.run().multilevel_modules()
+    depth = max(map(len, paths.values()))
+    return tuple(
+        np.unique(
+            [paths[node][min(level, len(paths[node]) - 1)] for node in range(len(paths))], return_inverse=True
+        )[1]
+        for level in range(depth)
+    )
+
+
+def _best_of(flow: Flow, rng: random.Random, levels: int | None, trials: int) -> tuple[np.ndarray, ...]:
+    network = Network.of(flow)
+    best: tuple[float, tuple[np.ndarray, ...]] = (math.inf, ())
+    for _ in range(trials):
+        labels = search_two_levels(network, rng)
+        found = (labels,) if levels == 2 else search_levels(flow, network, labels, rng)
+        if trials == 1:
+            return found
+        codelength = hierarchical_map_equation(flow, found)
+        if codelength < best[0] - 1e-12:
+            best = codelength, found
+    return best[1]

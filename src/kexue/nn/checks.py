@@ -1,0 +1,78 @@
+"""Checks of arguments that several modules need: what is wrong is named, with its value."""
+
+import numbers
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "FLOATING",
+    "axis",
+    "count",
+    "floating",
+    "generator",
+    "positive",
+    "tensor",
+    "working",
+]
+
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def tensor(name: str, value: object) -> None:
+    """Raises TypeError unless `value` is a dense tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
+
+
+def floating(name: str, value: object) -> None:
+    """Raises TypeError unless `value` is a dense floating-point tensor."""
+    tensor(name, value)
+    assert isinstance(value, Tensor)
+    if value.dtype not in FLOATING:
+        raise TypeError(f"{name} must have a floating-point dtype of 16 to 64 bits, got {value.dtype}")
+
+
+def axis(name: str, value: Tensor, dim: int) -> None:
+    """Raises unless `dim` is an axis of the tensor `value`, and it has entries there."""
+    if not isinstance(dim, int) or isinstance(dim, bool):
+        raise TypeError(f"dim must be an int, got {type(dim).__name__}")
+    if not -value.ndim <= dim < value.ndim:
+        raise ValueError(f"dim must be an axis of {name}, whose shape is {tuple(value.shape)}, got {dim}")
+    if value.shape[dim] == 0:
+        raise ValueError(f"{name} must not be empty along dim={dim}, got shape {tuple(value.shape)}")
+
+
+def positive(name: str, value: float, x: Tensor) -> None:
+    """Raises unless `value` is a positive number that fits into the dtype that x is computed in."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    limits = torch.finfo(working(x).dtype)
+    if not limits.tiny <= value <= limits.max:
+        raise ValueError(
+            f"{name} must be positive and finite, within [{limits.tiny:.2g}, {limits.max:.2g}], got {value}"
+        )
+
+
+def count(name: str, value: int, low: int, high: int | None = None, meaning: str = "") -> None:
+    """Raises unless `value` is an int within [low, high]; `meaning` says what `high` is."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if value < low or (high is not None and value > high):
+        upper = "" if high is None else f" and {meaning or high}"
+        raise ValueError(
+            f"{name} must be {'at least' if high is None else 'between'} {low}{upper}, got {value}"
+        )
+
+
+def working(x: Tensor) -> Tensor:
+    """x in the dtype to compute in: half precision is too coarse and too narrow."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def generator(value: object) -> None:
+    """Raises TypeError unless `value` is a torch.Generator or None."""
+    if value is not None and not isinstance(value, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator or None, got {type(value).__name__}")

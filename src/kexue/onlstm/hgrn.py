@@ -1,0 +1,87 @@
+"""A relative: a linear recurrence with ordered layers."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import sigmoid, silu
+
+from kexue.nn import checks
+from kexue.onlstm.gates import cumax
+from kexue.onlstm.layers import locked_dropout
+
+
+class HGRN(nn.Module):
+    """Gated linear recurrences whose forget gates have lower bounds that rise with the layer.
+
+    In each layer λ = γ + (1 − γ)∘σ(F x), h = λ∘h_prev + (1 − λ)∘silu(V x), then x + O(norm(h)∘σ(G x)), and a
+    gated linear unit. γ of layer l is Σ_{1<j≤l} softmax over the layers: a cumax from layer to layer, 0 in
+    the first. The real-valued form of Z. Qin, S. Yang and Y. Zhong, Hierarchically gated recurrent neural
+    network, NeurIPS 2023.
+
+    Args:
+        width: of input, state and output, D.
+        num_layers: L.
+        dropout: after each layer, one mask for all times.
+
+    Raises TypeError for a size that is no int, ValueError for one below 1 or a dropout outside [0, 1).
+    """
+
+    def __init__(self, width: int, num_layers: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        checks.count("width", width, 1)
+        checks.count("num_layers", num_layers, 1)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        self.width, self.dropout = width, dropout
+        self.bounds = nn.Parameter(torch.zeros(num_layers, width))
+        self.gates = nn.ModuleList(nn.Linear(width, 3 * width) for _ in range(num_layers))
+        self.outs = nn.ModuleList(nn.Linear(width, width) for _ in range(num_layers))
+        self.glus = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(num_layers))
+        self.backs = nn.ModuleList(nn.Linear(width, width) for _ in range(num_layers))
+        self.norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(3 * num_layers + 1))
+
+    def forward(
+        self,
+        x: Float[Tensor, "time batch width"],
+        state: Sequence[tuple[Tensor]] | None = None,
+    ) -> tuple[Float[Tensor, "time batch width"], list[tuple[Tensor]]]:
+        """Outputs (T, B, D), and h of each layer, (B, D), after the last position.
+
+        Raises:
+            TypeError: x is not floating-point.
+            ValueError: x is not (T, B, D), or the state has other shapes.
+        """
+        checks.floating("x", x)
+        if x.ndim != 3 or x.shape[-1] != self.width or not len(x):
+            raise ValueError(f"x must have shape (T, B, {self.width}) with T ≥ 1, got {tuple(x.shape)}")
+        layers = len(self.gates)
+        if state is None:
+            state = [(x.new_zeros(x.shape[1:]),)] * layers
+        shape = x.shape[1:]
+        if len(state) != layers or any(
+            len(part) != 1 or not isinstance(part[0], Tensor) or part[0].shape != shape for part in state
+        ):
+            raise ValueError(f"state must have one (h,) of shape {tuple(shape)} for each of {layers} layers")
+        for (h,) in state:
+            checks.floating("state's h", h)
+        lowest = cumax(self.bounds, 0) - self.bounds.softmax(0)[:1]
+        last = []
+        for layer, (gates, out, glu, back) in enumerate(
+            zip(self.gates, self.outs, self.glus, self.backs, strict=True)
+        ):
+            before, between, inside = self.norms[3 * layer : 3 * layer + 3]
+            forget, value, gate = checks.working(gates(before(x))).chunk(3, -1)
+            keep = lowest[layer] + (1 - lowest[layer]) * sigmoid(forget)
+            new = (1 - keep) * silu(value)
+            h, hs = state[layer][0].to(new.dtype), []
+            for k, v in zip(keep, new, strict=True):
+                h = torch.addcmul(v, k, h)
+                hs.append(h)
+            last.append((h,))
+            mixed = out(inside(torch.stack(hs)) * sigmoid(gate))
+            x = x + locked_dropout(mixed, self.dropout, self.training)
+            a, b = glu(between(x)).chunk(2, -1)
+            x = x + locked_dropout(back(silu(a) * b), self.dropout, self.training)
+        return self.norms[-1](x), last

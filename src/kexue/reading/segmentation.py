@@ -1,0 +1,53 @@
+"""Words in a row of characters, as tags."""
+
+from collections.abc import Sequence
+
+WORD_TAGS = "BMES"
+"""A character begins a word, is in its middle, ends it, or is one by itself."""
+
+
+def tags_of_words(words: Sequence[str]) -> list[int]:
+    """A tag for each character, as indices into `WORD_TAGS`. Raises ValueError for an empty word."""
+    tags: list[int] = []
+    for word in words:
+        if not word:
+            raise ValueError(f"words must not be empty, got {list(words)!r:.80}")
+        tags += [3] if len(word) == 1 else [0, *[1] * (len(word) - 2), 2]
+    return tags
+
+
+def words_of_tags(text: str, tags: Sequence[int]) -> list[str]:
+    """The words that tags cut a text into: a word ends after E and S, and before B and S.
+
+    So every sequence of tags, also an impossible one, means a segmentation. Raises ValueError for unequal
+    lengths.
+    """
+    if len(text) != len(tags):
+        raise ValueError(f"tags must be as many as the text's characters, {len(text)}, got {len(tags)}")
+    words: list[str] = []
+    open_ = False
+    for character, tag in zip(text, tags, strict=True):
+        if open_ and tag in (1, 2):
+            words[-1] += character
+        else:
+            words.append(character)
+        open_ = tag in (0, 1)
+    return words
+
+
+def segmentation_counts(found: Sequence[str], true: Sequence[str]) -> tuple[int, int, int]:
+    """Words that both segmentations of a text have in the same place, words found, and true words.
+
+    Summed over texts, they give precision, recall and F1. Raises ValueError for different texts.
+    """
+    if "".join(found) != "".join(true):
+        raise ValueError(f"found must be a segmentation of the text of true, got {''.join(found)!r:.80}")
+    return len(_places(found) & _places(true)), len(found), len(true)
+
+
+def _places(words: Sequence[str]) -> set[tuple[int, int]]:
+    places, begin = set(), 0
+    for word in words:
+        places.add((begin, begin + len(word)))
+        begin += len(word)
+    return places

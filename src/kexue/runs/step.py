@@ -1,0 +1,74 @@
+"""A step of a training: what is random in it depends on the seed and on its number alone."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kexue.nn import randomness
+
+Metrics = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a loss may depend on, besides the model: the step's index, from 0, the seed, and the process."""
+
+    index: int
+    seed: int
+    process: int = 0
+    processes: int = 1
+    device: torch.device | str = "cpu"
+
+    def generator(self) -> torch.Generator:
+        """For this step's noise: the same in every process. Draw for the whole batch, then `share`."""
+        return randomness.generator(self.seed, 0, self.index)
+
+    def batch(self, size: int, batch_size: int) -> Tensor:
+        """Indices of this step's batch, of all processes: each epoch is a new order of 0 … size−1.
+
+        What is left of an epoch after its last whole batch is dropped.
+        """
+        if not 1 <= batch_size <= size:
+            raise ValueError(
+                f"batch_size must be between 1 and the size of the data, {size}, got {batch_size}"
+            )
+        epoch, place = divmod(self.index, size // batch_size)
+        order = torch.randperm(size, generator=randomness.generator(self.seed, 1, epoch))
+        return order[place * batch_size : (place + 1) * batch_size]
+
+    def batch_of_similar(self, lengths: Tensor, batch_size: int) -> Tensor:
+        """The same of sequences of like lengths, so that batches have little padding.
+
+        Each epoch sorts by length anew, equal lengths in random order, and goes through the batches at
+        random. The last few, which fill no batch, are dropped.
+        """
+        if not 1 <= batch_size <= len(lengths):
+            raise ValueError(
+                f"batch_size must be between 1 and the size of the data, {len(lengths)}, got {batch_size}"
+            )
+        batches = len(lengths) // batch_size
+        epoch, place = divmod(self.index, batches)
+        random = randomness.generator(self.seed, 1, epoch)
+        order = (lengths + torch.rand(len(lengths), generator=random, dtype=torch.float64)).argsort()
+        start = int(torch.randperm(batches, generator=random)[place]) * batch_size
+        return order[start : start + batch_size]
+
+    def share(self, whole: Tensor, dim: int = 0) -> Tensor:
+        """This process's part of a tensor for the whole batch, on this process's device."""
+        if whole.shape[dim] % self.processes:
+            raise ValueError(f"the batch must divide by {self.processes} processes, got {whole.shape[dim]}")
+        return whole.chunk(self.processes, dim)[self.process].to(self.device)
+
+
+def warm_up_then_down(warmup: int, steps: int) -> Callable[[int], float]:
+    """Factor of the learning rate at step i, from 0: min((i + 1)/warmup, (steps − i)/(steps − warmup)).
+
+    It grows to 1 in `warmup` steps and falls in a straight line, to end just above 0.
+
+    Raises ValueError where warmup is not between 1 and steps − 1.
+    """
+    if not 1 <= warmup < steps:
+        raise ValueError(f"warmup must be between 1 and steps − 1 = {steps - 1}, got {warmup}")
+    return lambda index: min((index + 1) / warmup, (steps - index) / (steps - warmup))

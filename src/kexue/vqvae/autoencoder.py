@@ -1,0 +1,298 @@
+"""The autoencoder whose code is a grid of integers, with one grid or two, and how good its images are."""
+
+import math
+
+import numpy as np
+import torch
+import torch.distributed
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+from torch.nn.functional import embedding
+
+from kexue.nn import checks
+from kexue.vqvae.quantizers import FiniteScalarQuantizer, Quantized, VectorQuantizer, check_finite
+
+
+class _Residual(nn.Module):
+    """x + conv₁ₓ₁(relu(conv₃ₓ₃(relu(x))))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
+def _encoder(channels: int, hidden: int, dim: int, downsample: int, blocks: int) -> nn.Sequential:
+    """Convolutions with stride 2, `downsample` times smaller in the end, residual blocks, width `dim`."""
+    layers: list[nn.Module] = []
+    for i in range(downsample.bit_length() - 1):
+        layers += [nn.Conv2d(hidden if i else channels, hidden, 4, stride=2, padding=1), nn.ReLU()]
+    layers = layers[:-1]  # each residual block begins with a ReLU
+    return nn.Sequential(
+        *layers, *(_Residual(hidden) for _ in range(blocks)), nn.ReLU(), nn.Conv2d(hidden, dim, 1)
+    )
+
+
+def _decoder(channels: int, hidden: int, dim: int, downsample: int, blocks: int) -> nn.Sequential:
+    """The encoder's mirror."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(dim, hidden, 3, padding=1),
+        *(_Residual(hidden) for _ in range(blocks)),
+    ]
+    steps = downsample.bit_length() - 1
+    for i in range(steps):
+        out = hidden if i < steps - 1 else channels
+        layers += [nn.ReLU(), nn.ConvTranspose2d(hidden, out, 4, stride=2, padding=1)]
+    return nn.Sequential(*layers)
+
+
+def _check_downsample(downsample: int) -> None:
+    checks.count("downsample", downsample, 2)
+    if downsample & (downsample - 1):
+        raise ValueError(f"downsample must be a power of 2, got {downsample}")
+
+
+def channels_last(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1)
+
+
+def channels_first(x: Tensor) -> Tensor:
+    return x.permute(0, 3, 1, 2)
+
+
+class VQVAE(nn.Module):
+    """An autoencoder with a grid of discrete codes (vqvae.eq5, vqvae.eq6).
+
+    The encoder halves the image by 4×4 convolutions of stride 2 and goes through residual blocks; the
+    decoder is its mirror. Two things of the article's script are left out: batch norm, so that a result does
+    not depend on what else is in a batch, and the decoder's tanh, behind which a network that once says
+    "all black" cannot be trained any more. Images in [−1, 1] suit the initial weights.
+
+    Args:
+        channels: of the images.
+        hidden: width of the convolutions.
+        num_codes: K.
+        dim: of a code's vector.
+        downsample: how many times smaller, in height and in width, the grid is than the image; a power of 2.
+        blocks: residual blocks of the encoder, and of the decoder.
+        quantizer: what stands between them, with `dim` and `num_codes` of its own; a
+            `VectorQuantizer(num_codes, dim)` with its default settings if None.
+
+    Raises:
+        TypeError: an argument of another type.
+        ValueError: an argument that is not positive, a downsample that is no power of 2, or a quantizer
+            with other num_codes or dim than given.
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        hidden: int = 128,
+        num_codes: int = 64,
+        dim: int = 128,
+        downsample: int = 4,
+        blocks: int = 3,
+        quantizer: VectorQuantizer | FiniteScalarQuantizer | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = {"channels": channels, "hidden": hidden, "num_codes": num_codes, "dim": dim}
+        for name, value in sizes.items():
+            checks.count(name, value, 1)
+        checks.count("blocks", blocks, 0)
+        _check_downsample(downsample)
+        self.channels, self.downsample = channels, downsample
+        self.quantizer = VectorQuantizer(num_codes, dim) if quantizer is None else quantizer
+        if not isinstance(self.quantizer, VectorQuantizer | FiniteScalarQuantizer):
+            raise TypeError(
+                "quantizer must be a VectorQuantizer or a FiniteScalarQuantizer, "
+                f"got {type(quantizer).__name__}"
+            )
+        if (self.quantizer.num_codes, self.quantizer.dim) != (num_codes, dim):
+            raise ValueError(
+                f"quantizer must have num_codes = {num_codes} and dim = {dim}, "
+                f"got {self.quantizer.num_codes} and {self.quantizer.dim}"
+            )
+        self.encoder = _encoder(channels, hidden, dim, downsample, blocks)
+        self.decoder = _decoder(channels, hidden, dim, downsample, blocks)
+
+    def encode(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch rows columns dim"]:
+        """The vectors z, not yet quantised. Raises ValueError for images of a size that does not fit."""
+        _check_images(x, self.channels, self.downsample)
+        return channels_last(self.encoder(x))
+
+    def decode(
+        self, z: Float[Tensor, "batch rows columns dim"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Images from vectors, quantised or not."""
+        return self.decoder(channels_first(z.contiguous()))  # convolutions round as the memory's order has it
+
+    def decode_codes(
+        self, indices: Integer[Tensor, "batch rows columns"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Images from codes. Raises ValueError for codes outside 0 … num_codes − 1."""
+        check_codes("indices", indices, self.quantizer.num_codes)
+        codebook = self.quantizer.codebook.to(next(self.decoder.parameters()).dtype)
+        return self.decode(embedding(indices.long(), codebook))
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], Quantized]:
+        """Reconstructions, and what the quantiser gave: train on mse(reconstruction, x) + quantized.loss.
+
+        Raises ValueError for images whose channels or size do not fit.
+        """
+        quantized = self.quantizer(self.encode(x), generator)
+        return self.decode(quantized.quantized), quantized
+
+
+class TwoLevelVQVAE(nn.Module):
+    """Two grids of codes, a coarse one and a fine one that knows the coarse (after VQ-VAE-2, Razavi et al.
+    2019).
+
+    The coarse grid is half as high and wide as the fine one.
+
+    Args:
+        channels, hidden, dim, blocks: as for `VQVAE`.
+        downsample: of the fine grid.
+        quantizers: of the coarse and the fine grid, both of dimension dim.
+
+    Raises TypeError or ValueError as `VQVAE` does.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        dim: int,
+        downsample: int,
+        quantizers: tuple[VectorQuantizer, VectorQuantizer],
+        blocks: int = 3,
+    ) -> None:
+        super().__init__()
+        for name, value in {"channels": channels, "hidden": hidden, "dim": dim}.items():
+            checks.count(name, value, 1)
+        checks.count("blocks", blocks, 0)
+        _check_downsample(downsample)
+        if len(quantizers) != 2 or quantizers[0] is quantizers[1]:
+            raise ValueError(f"quantizers must be two different ones, got {quantizers!r}")
+        for quantizer in quantizers:
+            if not isinstance(quantizer, VectorQuantizer):
+                raise TypeError(f"quantizers must be VectorQuantizers, got {type(quantizer).__name__}")
+            if quantizer.dim != dim:
+                raise ValueError(f"quantizers must have dim = {dim}, got {quantizer.dim}")
+        self.channels, self.downsample = channels, downsample
+        self.coarse, self.fine = quantizers
+        self.encoder = _encoder(channels, hidden, hidden, downsample, blocks)
+        self.coarse_encoder = _encoder(hidden, hidden, dim, 2, blocks)
+        self.coarse_decoder = _decoder(hidden, hidden, dim, 2, 1)
+        self.join = nn.Conv2d(2 * hidden, dim, 1)
+        self.expand = nn.ConvTranspose2d(dim, dim, 4, stride=2, padding=1)
+        self.decoder = _decoder(channels, hidden, 2 * dim, downsample, blocks)
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], tuple[Quantized, Quantized]]:
+        """Reconstructions, and what the two quantisers gave, the coarse one first.
+
+        Raises ValueError for images whose channels or size do not fit.
+        """
+        _check_images(x, self.channels, 2 * self.downsample)
+        features = self.encoder(x)
+        coarse = self.coarse(channels_last(self.coarse_encoder(features)), generator)
+        top = channels_first(coarse.quantized)
+        joined = torch.cat((features, self.coarse_decoder(top)), 1)
+        fine = self.fine(channels_last(self.join(joined)), generator)
+        both = torch.cat((self.expand(top), channels_first(fine.quantized)), 1)
+        return self.decoder(both), (coarse, fine)
+
+
+def image_quality(
+    x: Float[Tensor, "batch channels height width"], y: Float[Tensor, "batch channels height width"]
+) -> tuple[Float[np.ndarray, " batch"], Float[np.ndarray, " batch"]]:
+    """PSNR in decibels and SSIM of reconstructions y of images x in [−1, 1], for each image.
+
+    PSNR = −10·log₁₀ of the mean squared error, for a range of pixels of 1. SSIM as in its paper (Wang et al.
+    2004), with a Gaussian window, by scikit-image. y is clamped to [−1, 1] first, as a display would.
+
+    Raises:
+        TypeError: not floating-point tensors.
+        ValueError: images x smaller than 11 × 11, outside [−1, 1] or none at all; y of another shape, or not
+            finite.
+    """
+    from skimage.metrics import structural_similarity  # scikit-image belongs to the extra "book"
+
+    for name, value in (("x", x), ("y", y)):
+        checks.floating(name, value)
+        check_finite(name, value)
+    if x.ndim != 4 or x.shape != y.shape or not len(x) or min(x.shape[2:]) < 11:
+        raise ValueError(
+            f"x must be images of at least 11 × 11 pixels, in the shape of y, {tuple(y.shape)}, "
+            f"got {tuple(x.shape)}"
+        )
+    if x.abs().max() > 1:
+        raise ValueError(f"x must lie in [−1, 1], got {float(x.flatten()[x.abs().argmax()]):g}")
+    x, y = ((image.detach().double().cpu().clamp(-1, 1) + 1) / 2 for image in (x, y))
+    psnr = -10 * (x - y).square().mean((1, 2, 3)).log10()
+    options = {"channel_axis": 0, "gaussian_weights": True, "use_sample_covariance": False}
+    ssim = [
+        structural_similarity(a, b, data_range=1.0, **options)
+        for a, b in zip(x.numpy(), y.numpy(), strict=True)
+    ]
+    return psnr.numpy(), np.array(ssim)
+
+
+def gradient_agreement(
+    x: Float[Tensor, "batch channels height width"], y: Float[Tensor, "batch channels height width"]
+) -> tuple[float, float]:
+    """How much of the gradient of images x is in their reconstructions y, and the cosine between the two.
+
+    With ∇ the differences of neighbouring pixels, over all images together: ⟨∇x, ∇y⟩/‖∇x‖², which is 1 for
+    y = x and 0 for an even grey, and ⟨∇x, ∇y⟩/(‖∇x‖·‖∇y‖), which more contrast does not raise (0 where y has
+    no gradient).
+
+    Raises:
+        TypeError: not floating-point tensors.
+        ValueError: shapes that differ, values that are not finite, or images x without any gradient.
+    """
+    for name, value in (("x", x), ("y", y)):
+        checks.floating(name, value)
+        check_finite(name, value)
+    if x.ndim != 4 or x.shape != y.shape:
+        raise ValueError(f"x must be images in the shape of y, {tuple(y.shape)}, got {tuple(x.shape)}")
+    both, in_x, in_y = (
+        float(sum((u.diff(dim=d) * v.diff(dim=d)).double().sum() for d in (2, 3)))
+        for u, v in ((x, y), (x, x), (y, y))
+    )
+    if in_x == 0:
+        raise ValueError("x must have a gradient, got images of one colour")
+    return both / in_x, both / math.sqrt(in_x * in_y) if in_y else 0.0
+
+
+def _check_images(x: Tensor, channels: int, downsample: int) -> None:
+    checks.floating("x", x)
+    if x.ndim != 4 or x.shape[1] != channels or len(x) == 0:
+        raise ValueError(f"x must have shape (batch, {channels}, height, width), got {tuple(x.shape)}")
+    height, width = x.shape[2:]
+    if height % downsample or width % downsample or not height * width:
+        raise ValueError(
+            f"x must have a height and width that divide by the total downsample, {downsample}, "
+            f"got {height} × {width}"
+        )
+    check_finite("x", x)
+
+
+def check_codes(name: str, codes: Tensor, num_codes: int) -> None:
+    checks.tensor(name, codes)
+    if codes.dtype not in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
+        raise TypeError(f"{name} must be integers, got {codes.dtype}")
+    if codes.ndim != 3 or codes.numel() == 0:
+        raise ValueError(f"{name} must have shape (batch, rows, columns), got {tuple(codes.shape)}")
+    low, high = (int(value) for value in codes.aminmax())
+    if low < 0 or high >= num_codes:
+        raise ValueError(f"{name} must lie in 0 … {num_codes - 1}, got {low if low < 0 else high}")

@@ -1,0 +1,265 @@
+"""Autoregressive models of a grid of codes: attention and gated convolutions."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+import torch.distributed
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax, pad
+
+from kexue.nn import checks
+from kexue.nn.attention import Block, KeyValues, causal_mask
+from kexue.vqvae.autoencoder import channels_first, channels_last, check_codes
+
+Order = Literal["raster", "reversed", "centre_out"]
+ORDERS: tuple[Order, ...] = get_args(Order)
+
+
+def generation_order(order: Order, rows: int, columns: int) -> Integer[Tensor, " length"]:
+    """The places of a grid, numbered row by row, in the order in which they are generated.
+
+    "raster": row by row; "reversed": the same from the end; "centre_out": by the distance from the centre,
+    those at the same distance row by row.
+
+    Raises ValueError for another order.
+    """
+    if order not in ORDERS:
+        raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
+    checks.count("rows", rows, 1)
+    checks.count("columns", columns, 1)
+    places = torch.arange(rows * columns)
+    if order == "raster":
+        return places
+    if order == "reversed":
+        return places.flip(0)
+    across = 2 * (places // columns) - (rows - 1)
+    along = 2 * (places % columns) - (columns - 1)
+    return (across**2 + along**2).argsort(stable=True)
+
+
+class PixelAttention(nn.Module):
+    """Causal attention over a grid of codes, one code after the other (vqvae.eq1, vqvae.claim5).
+
+    The article's PixelAtt: embeddings of code, row and column are summed and go through Transformer blocks.
+    Here the code is the one before in the order of generation, row and column are those of the code to
+    predict.
+
+    Args:
+        num_codes: K.
+        grid: rows and columns.
+        width: of the vectors.
+        heads: of the attention, a divisor of width.
+        blocks: how many.
+        order: of generation; see `generation_order`.
+        dropout: in training.
+
+    Raises ValueError for an argument outside its range.
+    """
+
+    order: Tensor
+    mask: Tensor
+
+    def __init__(
+        self,
+        num_codes: int,
+        grid: tuple[int, int],
+        width: int = 256,
+        heads: int = 8,
+        blocks: int = 4,
+        order: Order = "raster",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not isinstance(grid, Sequence) or len(grid) != 2:
+            raise ValueError(f"grid must be two numbers, rows and columns, got {grid!r}")
+        rows, columns = grid
+        named = {"num_codes": num_codes, "grid[0]": rows, "grid[1]": columns, "blocks": blocks}
+        for name, value in named.items():
+            checks.count(name, value, 1)
+        self.num_codes, self.grid = num_codes, (rows, columns)
+        self.register_buffer("order", generation_order(order, rows, columns), persistent=False)
+        self.register_buffer("mask", causal_mask(rows * columns), persistent=False)
+        self.code = nn.Embedding(num_codes + 1, width)  # and one for the start
+        self.row, self.column = nn.Embedding(rows, width), nn.Embedding(columns, width)
+        self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, num_codes)
+        for table in (self.code, self.row, self.column):
+            nn.init.normal_(table.weight, std=0.02)
+
+    def forward(
+        self, codes: Integer[Tensor, "batch rows columns"]
+    ) -> Float[Tensor, "batch rows columns codes"]:
+        """Logits of each code, given those before it in the order of generation.
+
+        Raises ValueError for codes of another grid, or outside 0 … num_codes − 1.
+        """
+        check_codes("codes", codes, self.num_codes)
+        if codes.shape[1:] != self.grid:
+            raise ValueError(
+                f"codes must have shape (batch, {self.grid[0]}, {self.grid[1]}), got {tuple(codes.shape)}"
+            )
+        before = codes.long().flatten(1)[:, self.order].roll(1, 1)
+        before[:, 0] = self.num_codes
+        logits, _ = self._logits(before, self.order, self.mask)
+        return logits[:, self.order.argsort()].unflatten(1, self.grid)
+
+    def log_prob(self, codes: Integer[Tensor, "batch rows columns"]) -> Float[Tensor, " batch"]:
+        """log p(codes) of each image, in nats. Raises as `forward` does."""
+        return _log_prob(self(codes), codes)
+
+    @torch.no_grad()
+    def sample(
+        self, shape: tuple[int, int, int], generator: torch.Generator | None = None
+    ) -> Integer[Tensor, "batch rows columns"]:
+        """Codes drawn from the model, (batch, rows, columns); each step reuses the keys and values before
+        it.
+
+        Args:
+            shape: how many, and the rows and columns of this model.
+            generator: of random numbers, on the model's device; torch's global one if None.
+
+        Raises ValueError for another grid than the model's, or a negative batch.
+        """
+        _check_shape(shape, generator)
+        if tuple(shape[1:]) != self.grid:
+            raise ValueError(f"shape must be (batch, {self.grid[0]}, {self.grid[1]}), got {tuple(shape)}")
+        codes = self.order.new_zeros(shape).flatten(1)
+        last = codes.new_full((shape[0], 1), self.num_codes)
+        past: list[KeyValues] | None = None
+        for place in self.order.tolist():
+            logits, past = self._logits(last, self.order.new_tensor([place]), None, past)
+            last = _choose(logits[:, 0], generator)
+            codes[:, place] = last[:, 0]
+        return codes.unflatten(1, self.grid)
+
+    def _logits(
+        self, before: Tensor, places: Tensor, mask: Tensor | None, past: list[KeyValues] | None = None
+    ) -> tuple[Tensor, list[KeyValues]]:
+        columns = self.grid[1]
+        x = self.code(before) + self.row(places // columns) + self.column(places % columns)
+        kept = []
+        for i, block in enumerate(self.blocks):
+            x, here = block(x, mask, past=past[i] if past else None)
+            kept.append(here)
+        return self.out(self.norm(x)), kept
+
+
+class _GatedLayer(nn.Module):
+    """A layer of the gated PixelCNN: the vertical stack sees whole rows, the horizontal one its row."""
+
+    def __init__(self, width: int, kernel: int, dropout: float) -> None:
+        super().__init__()
+        self.reach, self.side = kernel // 2 + 1, kernel // 2
+        self.vertical = nn.Conv2d(width, 2 * width, (self.reach, kernel))
+        self.horizontal = nn.Conv2d(width, 2 * width, (1, self.reach))
+        self.across = nn.Conv2d(2 * width, 2 * width, 1)
+        self.out = nn.Conv2d(width, width, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, above: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+        seen = self.vertical(pad(above, (self.side, self.side, self.reach - 1, 0)))
+        here = self.horizontal(pad(left, (self.reach - 1, 0, 0, 0))) + self.across(seen)
+        return above + self.dropout(_gate(seen)), left + self.dropout(self.out(_gate(here)))
+
+
+def _gate(x: Tensor) -> Tensor:
+    value, gate = x.chunk(2, 1)
+    return value.tanh() * gate.sigmoid()
+
+
+class PixelCNN(nn.Module):
+    """A convolutional model of a grid of codes, row by row (the gated PixelCNN of van den Oord et al.
+    2016).
+
+    Two stacks, so that there is no blind spot: one sees the rows above, the other the row to the left and the
+    first. With layers·(kernel//2) ≥ the grid's size every code before in raster order is within reach.
+
+    Args:
+        num_codes: K.
+        width: channels.
+        layers: how many.
+        kernel: odd; a layer looks back kernel//2 places.
+        dropout: in training.
+
+    Raises ValueError for an argument outside its range.
+    """
+
+    def __init__(
+        self, num_codes: int, width: int = 128, layers: int = 8, kernel: int = 3, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        for name, value in {
+            "num_codes": num_codes,
+            "width": width,
+            "layers": layers,
+            "kernel": kernel,
+        }.items():
+            checks.count(name, value, 1)
+        if kernel % 2 == 0 or kernel < 3:
+            raise ValueError(f"kernel must be odd and at least 3, got {kernel}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        self.num_codes = num_codes
+        self.code = nn.Embedding(num_codes, width)
+        self.layers = nn.ModuleList(_GatedLayer(width, kernel, dropout) for _ in range(layers))
+        self.out = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, num_codes, 1)
+        )
+
+    def forward(
+        self, codes: Integer[Tensor, "batch rows columns"]
+    ) -> Float[Tensor, "batch rows columns codes"]:
+        """Logits of each code, given those before. Raises ValueError for codes outside 0 … num_codes − 1."""
+        check_codes("codes", codes, self.num_codes)
+        x = channels_first(self.code(codes.long()))
+        # Shifted once, by a row and by a column; after that each layer may look at its own place.
+        above, left = pad(x, (0, 0, 1, -1)), pad(x, (1, -1, 0, 0))
+        for layer in self.layers:
+            above, left = layer(above, left)
+        return channels_last(self.out(left))
+
+    def log_prob(self, codes: Integer[Tensor, "batch rows columns"]) -> Float[Tensor, " batch"]:
+        """log p(codes) of each image, in nats. Raises as `forward` does."""
+        return _log_prob(self(codes), codes)
+
+    @torch.no_grad()
+    def sample(
+        self, shape: tuple[int, int, int], generator: torch.Generator | None = None
+    ) -> Integer[Tensor, "batch rows columns"]:
+        """Codes drawn from the model, (batch, rows, columns); each step runs the network on the rows so
+        far.
+
+        Args:
+            shape: how many, and the rows and columns.
+            generator: of random numbers, on the model's device; torch's global one if None.
+
+        Raises ValueError for a shape that is not three numbers, or not positive.
+        """
+        _check_shape(shape, generator)
+        codes = self.code.weight.new_zeros(shape, dtype=torch.long)
+        for row in range(shape[1]):
+            for column in range(shape[2]):
+                logits = self(codes[:, : row + 1])[:, row, column]
+                codes[:, row, column] = _choose(logits, generator)[:, 0]
+        return codes
+
+
+def _log_prob(logits: Tensor, codes: Tensor) -> Tensor:
+    # In float32 at least, also under autocast.
+    chosen = log_softmax(checks.working(logits), -1).gather(-1, codes.long().unsqueeze(-1))
+    return chosen.flatten(1).sum(1)
+
+
+def _choose(logits: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.multinomial(checks.working(logits).softmax(-1), 1, generator=generator)
+
+
+def _check_shape(shape: tuple[int, int, int], generator: object) -> None:
+    checks.generator(generator)
+    if not isinstance(shape, Sequence) or len(shape) != 3:
+        raise ValueError(f"shape must be three numbers, got {shape!r}")
+    for name, value in zip(("batch", "rows", "columns"), shape, strict=True):
+        checks.count(f"shape's {name}", value, 1)

@@ -1,0 +1,401 @@
+"""The ledger's gates, verdicts, and pages."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import ledger_page
+import nbformat
+import numpy as np
+import pytest
+import torch
+
+from kexue.book import ledger
+from kexue.book.ledger import Row, VerdictError, verdict
+
+ROOT = Path(__file__).parents[2]
+SLUGS = ledger_page.slugs()
+
+
+# --- Gates -------------------------------------------------------------------------------------
+
+
+def test_every_chapter_of_the_book_has_a_ledger():
+    chapters = {path.stem for path in (ROOT / "chapters").glob("*.py")}
+    assert chapters == set(SLUGS) == {path.stem for path in (ROOT / "ledger").glob("*.toml")}
+
+
+def test_every_row_has_evidence_and_all_evidence_a_row():
+    evidence = ledger_page.marked_tests()
+    assert ledger_page.gaps(ledger_page.join(evidence), evidence) == []
+
+
+def test_ids_are_unique_over_the_book():
+    ids = [row.id for slug in SLUGS for row in ledger.load(slug).rows]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_labelled_equations_and_rows_match(slug):
+    text = (ROOT / "chapters" / f"{slug}.py").read_text("utf-8")
+    labels = re.findall(r"^# \$\$ \(([\w-]+)\)", text, re.M)
+    assert len(labels) == len(set(labels))
+    rows = {row.id: row for row in ledger.load(slug).rows}
+    labelled = {label.replace("-", ".", 1) for label in labels}
+    assert labelled <= set(rows)
+    # Numbered rows are; others, of formulas that the article does not number, may be.
+    assert {i for i in rows if re.search(r"\.(eq|alg)\d+$", i)} <= labelled
+
+
+@pytest.fixture(scope="module")
+def pages():
+    return ledger_page.pages(ledger_page.marked_tests())
+
+
+@pytest.mark.parametrize("name", ["pages/ledger.md", "pages/evidence.md", "ledger/ledger.json"])
+def test_the_pages_are_up_to_date(name, pages):
+    assert (ROOT / name).read_text("utf-8") == pages[name], "make ledger, and commit"
+
+
+# --- Gaps are noticed --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_book(tmp_path):
+    """A root with one article of two rows; `build(rows, verdicts, tests)` writes it."""
+
+    def build(rows: str, verdicts: dict[str, str], tests: str = "") -> Path:
+        for folder in ("ledger", "chapters", "pages", "tests"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        head = "title='T'\ntitle_zh='题'\ngloss='g'\ndate='2019'\nurl='u'\n"
+        head += "prerequisites=[]\ndata=[]\n"
+        (tmp_path / "ledger" / "a.toml").write_text(head + rows, "utf-8")
+        (tmp_path / "_toc.yml").write_text("      - file: chapters/a\n      - file: ledger\n")
+        cell = nbformat.v4.new_code_cell(execution_count=1)
+        cell.outputs = [
+            nbformat.v4.new_output(
+                "display_data", data={ledger.MIME_TYPE: {"id": i, "verdict": v, "measured": [["error", 0.5]]}}
+            )
+            for i, v in verdicts.items()
+        ]
+        nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# T\n\n## A section"), cell])
+        nbformat.write(nb, tmp_path / "chapters" / "a.ipynb")
+        (tmp_path / "tests" / "test_a.py").write_text(tests)
+        ledger.load.cache_clear()
+        return tmp_path
+
+    yield build
+    ledger.load.cache_clear()
+
+
+def toml_row(name: str, kind: str = "identity", expected: str = "holds", why: str = "") -> str:
+    return f"[[row]]\nid='a.{name}'\nkind='{kind}'\nplace='eq. (1)'\nstatement='$a|b$'\nexpected='{expected}'\nwhy='{why}'\n"
+
+
+TEST = "import pytest\n\n\n@pytest.mark.verifies('a.{name}')\ndef test_{name}():\n    assert 1 + 1 == 2\n"
+
+
+def found_gaps(root: Path) -> list[str]:
+    evidence = ledger_page.marked_tests(root)
+    return ledger_page.gaps(ledger_page.join(evidence, root), evidence, root)
+
+
+def test_no_gap_when_all_is_there(small_book):
+    root = small_book(
+        toml_row("eq1") + toml_row("claim1", "claim"), {"a.claim1": "holds"}, TEST.format(name="eq1")
+    )
+    assert found_gaps(root) == []
+    pages = ledger_page.pages(ledger_page.marked_tests(root), root)
+    assert "a\\|b" in pages["pages/ledger.md"]
+    assert "chapters/a.ipynb#a-section" in pages["pages/ledger.md"]
+    assert ":pyobject: test_eq1" in pages["pages/evidence.md"]
+    count = json.loads(pages["ledger/ledger.json"])["articles"]["a"]["count"]
+    assert [count[sort]["holds"] for sort in ("claim", "equation", "addition")] == [1, 1, 0]
+
+
+def test_the_errata_begin_with_what_is_refuted_and_keep_the_order_of_the_numbers(small_book):
+    rows = toml_row("eq1", expected="restricted", why="one") + toml_row("claim1", "claim", "refuted", "two")
+    rows += toml_row("ours", "addition", "refuted", "three")
+    root = small_book(rows, {"a.eq1": "restricted", "a.claim1": "refuted", "a.ours": "refuted"})
+    nb = nbformat.read(root / "chapters" / "a.ipynb", as_version=4)
+    nb.cells[1].outputs[0].data[ledger.MIME_TYPE]["measured"] = [["second", 2.0], ["first", 1.0]]
+    nbformat.write(nb, root / "chapters" / "a.ipynb")
+    page = ledger_page.pages(ledger_page.marked_tests(root), root)["pages/ledger.md"]
+    errata = page.partition("## Errata")[2]
+    assert re.findall(r"\*\*(a\.\w+)\*\*", errata) == ["a.claim1", "a.eq1"]
+    assert "Measured: second = 2; first = 1." in errata
+    assert re.findall(r"\*\*(a\.\w+)\*\*", page.partition("## Errata")[0]) == ["a.claim1", "a.ours", "a.eq1"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdicts", "tests", "message"),
+    [
+        (toml_row("eq1"), {}, "", "a.eq1 has no evidence"),
+        (toml_row("eq1"), {"a.eq1": "refuted"}, "", "expected to be holds, but is refuted"),
+        (toml_row("claim1", "claim"), {}, TEST.format(name="claim1"), "needs a verdict cell"),
+        (toml_row("eq1"), {"a.eq1": "holds", "a.eq9": "holds"}, "", "no row for a.eq9"),
+        (toml_row("eq1"), {"a.eq1": "holds"}, TEST.format(name="eq9"), "verifies a.eq9, which has no row"),
+        (
+            toml_row("eq1", expected="restricted", why="w"),
+            {"a.eq1": "holds"},
+            "",
+            "to be restricted, but is holds",
+        ),
+        (
+            toml_row("eq1", expected="restricted", why="w"),
+            {},
+            TEST.format(name="eq1"),
+            "needs a verdict cell",
+        ),
+        (
+            toml_row("eq1"),
+            {},
+            "import pytest\n\n@pytest.mark.gpu\n@pytest.mark.verifies('a.eq1')\ndef test_eq1():\n    pass\n",
+            "a.eq1 has no evidence",
+        ),
+    ],
+)
+def test_gaps_are_noticed(small_book, rows, verdicts, tests, message):
+    assert any(message in gap for gap in found_gaps(small_book(rows, verdicts, tests)))
+
+
+def test_errata_list_what_is_restricted(small_book):
+    row = toml_row("claim1", "claim", "restricted", "only on Mondays")
+    root = small_book(row, {"a.claim1": "restricted"})
+    page = ledger_page.pages({}, root)["pages/ledger.md"]
+    errata = page.partition("## Errata")[2]
+    assert "only on Mondays" in errata
+    assert "error = 0.5" in errata
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (toml_row("eq1") + toml_row("eq1"), "ids must be unique, got \\['a.eq1'\\]"),
+        (toml_row("eq1").replace("a.eq1", "b.eq1"), "ids must start with 'a.', got \\['b.eq1'\\]"),
+        (toml_row("eq1", kind="guess"), "kind of a.eq1 must be one of .*, got 'guess'"),
+        (toml_row("eq1", expected="maybe"), "expected of a.eq1 must be one of .*, got 'maybe'"),
+        (toml_row("eq1", expected="refuted"), "a.eq1 is refuted: its row must say why"),
+        (toml_row("eq1") + "expect='holds'", "a.toml, row a.eq1: .*unexpected keyword argument 'expect'"),
+        ("[[row]]\nid='a.eq1'", "a.toml, row a.eq1: .*missing .* 'kind'"),
+        (toml_row("eq1").replace("a.eq1", "ab.eq1"), "ids must start with 'a.', got \\['ab.eq1'\\]"),
+    ],
+)
+def test_malformed_rows_are_named(small_book, rows, message):
+    root = small_book(rows, {})
+    with pytest.raises(ValueError, match=message):
+        ledger.load("a", root / "ledger")
+
+
+def test_two_verdicts_on_one_row_are_an_error(small_book, tmp_path):
+    root = small_book(toml_row("eq1"), {"a.eq1": "holds"})
+    path = root / "chapters" / "a.ipynb"
+    nb = nbformat.read(path, as_version=4)
+    nb.cells[1].outputs *= 2
+    nbformat.write(nb, path)
+    with pytest.raises(ValueError, match=r"two verdicts on a\.eq1"):
+        ledger_page.verdicts(path)
+
+
+@pytest.fixture
+def command_line(small_book, monkeypatch):
+    """Runs tools/ledger_page.py on a small book: (arguments) -> exit status."""
+
+    def run(root: Path, *arguments: str) -> int:
+        monkeypatch.setattr(ledger_page, "ROOT", root)
+        for function in ("slugs", "marked_tests", "join", "gaps", "evidence_page", "pages"):
+            inner = getattr(ledger_page, function)
+            defaults = tuple(root if value == ROOT else value for value in inner.__defaults__ or ())
+            monkeypatch.setattr(inner, "__defaults__", defaults)
+        monkeypatch.setattr("sys.argv", ["ledger_page.py", *arguments])
+        return ledger_page.main()
+
+    return run
+
+
+def test_command_line_writes_and_checks(small_book, command_line, tmp_path, capsys):
+    root = small_book(toml_row("eq1"), {}, TEST.format(name="eq1"))
+    assert command_line(root, "check") == 1
+    assert "pages/ledger.md is out of date: run `make ledger`" in capsys.readouterr().err
+    assert command_line(root, "write") == 0
+    assert command_line(root, "check") == 0
+    assert "1 rows, each with evidence" in capsys.readouterr().out
+    (root / "none.json").write_text("{}")  # no test passed
+    assert command_line(root, "check", "--evidence", str(root / "none.json")) == 1
+    assert "a.eq1 has no evidence" in capsys.readouterr().err
+
+
+RECORDED = """
+import pytest
+def mark(*ids): return pytest.mark.verifies(*ids)
+
+@mark("a.eq1", "a.eq2")
+def test_passes(): pass
+
+@mark("a.eq3")
+def test_fails(): raise AssertionError
+
+@mark("a.eq4")
+@pytest.mark.skip
+def test_is_skipped(): pass
+
+@mark("a.eq5")
+@pytest.mark.parametrize("case", [1, 2])
+def test_fails_in_one_case(case): assert case == 1
+
+@mark("a.eq6")
+@pytest.mark.parametrize("case", [1, 2])
+def test_passes_in_both_cases(case): pass
+
+@mark("a.eq2")
+@pytest.mark.gpu
+def test_needs_a_gpu(): import torch; assert torch.cuda.is_available()
+"""
+
+
+@pytest.mark.house
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_evidence_is_what_passed(tmp_path, monkeypatch, workers):
+    test = tmp_path / "test_recorded.py"
+    test.write_text(RECORDED)
+    monkeypatch.chdir(ROOT)  # where the workers look for conftest.py
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # others would take longer than the tests
+    arguments = ["-c", "pyproject.toml", "--rootdir", str(tmp_path), "-p", "xdist", "-p", "conftest"]
+    arguments += ["-n", workers, "--evidence", str(tmp_path / "evidence.json"), str(test)]
+    assert pytest.main(arguments) == pytest.ExitCode.TESTS_FAILED
+    evidence = json.loads((tmp_path / "evidence.json").read_text())
+    names = {row: [name.rpartition("::")[2] for name in tests] for row, tests in evidence.items()}
+    if torch.cuda.is_available():
+        names["a.eq2"].remove("test_needs_a_gpu")
+    assert names == {
+        "a.eq1": ["test_passes"],
+        "a.eq2": ["test_passes"],
+        "a.eq6": ["test_passes_in_both_cases"],
+    }
+
+
+# --- Verdicts ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("holds", "restricted", "outcome"),
+    [
+        (True, False, "holds"),
+        (True, True, "holds"),
+        (False, True, "restricted"),
+        (False, False, "refuted"),
+        (None, True, "open"),
+        (torch.tensor(True), False, "holds"),
+        (np.bool_(False), np.bool_(True), "restricted"),
+        (torch.tensor(1.0) < 0, torch.tensor(False), "refuted"),
+    ],
+)
+def test_outcomes(holds, restricted, outcome):
+    assert ledger.outcome_of(holds, restricted) == outcome
+    assert ledger.outcome_of(holds, restricted, reached=np.bool_(True)) == outcome
+    assert ledger.outcome_of(holds, restricted, reached=np.bool_(False)) == "unreached"
+
+
+@pytest.mark.parametrize("bad", [1, "yes", torch.tensor([True, False]), torch.tensor(1.0), [], 0.0])
+def test_a_truth_value_is_demanded(bad):
+    with pytest.raises(TypeError, match="holds must be a single truth value, got"):
+        ledger.outcome_of(bad)
+    with pytest.raises(TypeError, match="restricted must be a single truth value, got"):
+        ledger.outcome_of(False, bad)
+    with pytest.raises(TypeError, match="reached must be a single truth value, got"):
+        ledger.outcome_of(True, reached=bad)
+
+
+def test_a_verdict_that_differs_from_its_row_stops_with_a_readable_message():
+    with pytest.raises(VerdictError) as caught:
+        verdict("smoothing.eq2", holds=torch.tensor(False), measured={"error": 0.123456789})
+    message = str(caught.value)
+    assert "smoothing.eq2 came out as 'refuted', but its row in the ledger says 'holds'" in message
+    assert "error = 0.1235" in message
+    assert "ledger/smoothing.toml" in message
+
+
+@pytest.mark.parametrize("expected", ledger.OUTCOMES)
+@pytest.mark.parametrize(
+    ("holds", "restricted", "reached", "outcome"),
+    [
+        (True, False, True, "holds"),
+        (False, True, True, "restricted"),
+        (False, False, True, "refuted"),
+        (None, False, True, "open"),
+        (True, False, False, "unreached"),
+    ],
+)
+def test_every_difference_stops_the_chapter(
+    monkeypatch, capsys, expected, holds, restricted, reached, outcome
+):
+    monkeypatch.setattr(
+        ledger, "row", lambda _: Row("a.eq1", "claim", "here", "it is so", expected, why="why")
+    )
+    if outcome == expected:
+        verdict("a.eq1", holds, restricted=restricted, reached=reached)
+        assert capsys.readouterr().out.startswith(f"a.eq1: {outcome}")
+    else:
+        with pytest.raises(
+            VerdictError, match=f"came out as '{outcome}', but its row in the ledger says '{expected}'"
+        ):
+            verdict("a.eq1", holds, restricted=restricted, reached=reached)
+
+
+def test_unknown_rows_are_named():
+    with pytest.raises(ValueError, match=r"no row 'smoothing\.eq99'"):
+        verdict("smoothing.eq99", holds=torch.tensor(True))
+    with pytest.raises(ValueError, match=r"slug must be one of \[.*'smoothing'.*\], got 'smoothe'"):
+        ledger.load("smoothe")
+
+
+def test_measured_values_must_be_finite():
+    with pytest.raises(ValueError, match=r"measured\['error'\] must be finite, got nan"):
+        verdict("smoothing.eq2", holds=torch.tensor(True), measured={"error": torch.tensor(float("nan"))})
+
+
+def test_measured_values_must_be_single_numbers():
+    with pytest.raises(TypeError, match=r"measured\['error'\] must be a single number, got tensor"):
+        verdict("smoothing.eq2", holds=torch.tensor(True), measured={"error": torch.ones(2)})
+
+
+def test_whole_numbers_are_shown_in_full(capsys):
+    verdict("smoothing.eq2", holds=torch.tensor(True), measured={"n": np.int64(123456), "x": 123456.7})
+    assert capsys.readouterr().out == "smoothing.eq2: holds {'n': 123456, 'x': 123500.0}\n"
+
+
+def test_a_verdict_outside_jupyter_prints(capsys):
+    verdict(
+        "smoothing.eq2", holds=torch.tensor(True), measured={"error": torch.tensor(0.5, requires_grad=True)}
+    )
+    assert capsys.readouterr().out == "smoothing.eq2: holds {'error': 0.5}\n"
+
+
+def test_a_verdict_in_jupyter_carries_text_html_and_values(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.get_ipython", lambda: object())
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    verdict("smoothing.eq2", holds=torch.tensor(True), measured={"error": 0.25, "n": 3, "who": "us"})
+    (data,) = shown
+    assert data["text/plain"] == "smoothing.eq2: holds"
+    assert data[ledger.MIME_TYPE] == {
+        "id": "smoothing.eq2",
+        "verdict": "holds",
+        "measured": [["error", 0.25], ["n", 3], ["who", "us"]],
+    }
+    assert '<span class="measured">Measured: error = 0.25; n = 3; who = us</span>' in data["text/html"]
+
+
+def test_the_box_escapes_html_and_leaves_mathematics():
+    row = Row("a.eq1", "bound", "eq. (1)", "$a < b$ & more", "refuted", why="<b>no</b>")
+    box = ledger.box(row, "refuted", {})
+    assert "&lt;b&gt;no&lt;/b&gt;" in box
+    assert "\\(a &lt; b\\) &amp; more" in box
+    assert "measured" not in box
+
+
+def test_rows_are_immutable():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ledger.row("smoothing.eq1").expected = "refuted"

@@ -1,0 +1,101 @@
+"""A chapter's head, its card, and code shown from the package."""
+
+import re
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+import torch
+
+from kexue.book import ledger, notebook
+from kexue.smoothing import smooth_max, soft_f1
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a cell would display, as Markdown source."""
+    texts = []
+    monkeypatch.setattr(notebook, "display", lambda item: texts.append(item.data))
+    return texts
+
+
+@pytest.fixture
+def restored():
+    deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    with mpl.rc_context():
+        yield
+    torch.use_deterministic_algorithms(deterministic)
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("restored")
+def test_setup_seeds_and_shows_the_head(shown, monkeypatch):
+    monkeypatch.chdir(ROOT / "chapters")
+    first = notebook.setup("smoothing", seed=3)
+    a, b = torch.rand(4), torch.rand(4, generator=first)
+    assert torch.are_deterministic_algorithms_enabled()
+    again = notebook.setup("smoothing", seed=3)
+    assert torch.equal(a, torch.rand(4))
+    assert torch.equal(b, torch.rand(4, generator=again))
+    head = shown[0]
+    assert "《函数光滑化杂谈：不可导函数的可导逼近》" in head
+    (found,) = re.findall(r"\*\*Checked here\*\*: (.*)", head)
+    article = ledger.load("smoothing")
+    counts = {sort: article.count(sort) for sort in ledger.SORTS}
+    assert [int(number) for number in re.findall(r"(?:^|; )(\d+) ", found)] == [
+        total for count in counts.values() if (total := sum(count.values()))
+    ]
+    assert sum(map(int, re.findall(r"(\d+) hold", found))) == sum(c["holds"] for c in counts.values())
+    assert "**Edition**: the first" in head
+    assert re.search(r"about \d+ minutes", head)
+    assert "0.1 MB" in head
+
+
+@pytest.mark.usefixtures("restored")
+def test_setup_honours_the_number_of_threads(shown, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook.setup("smoothing", threads=2)
+    assert torch.get_num_threads() == 1
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    notebook.setup("smoothing", threads=2)
+    assert torch.get_num_threads() == 2
+    notebook.setup("smoothing")
+    assert torch.get_num_threads() == 1
+
+
+def test_head_and_card_do_without_the_chapters_file(shown, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    notebook.card("smoothing", {"Sizes": "none"}, seed=5)
+    assert "| Reading time | unknown |" in shown[0]
+    assert "| Sizes | none |" in shown[0]
+    assert "| Seed | 5," in shown[0]
+    assert f"torch {torch.__version__.partition('+')[0]}" in shown[0]
+    assert "CC BY 4.0" in shown[0]
+    with pytest.raises(FileNotFoundError, match=r"no chapter smoothing\.py in"):
+        notebook.reading_minutes("smoothing")
+
+
+def test_card_names_the_gpu(shown, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A fine GPU")
+    notebook.card("smoothing", {})
+    assert "A fine GPU" in shown[0]
+
+
+def test_reading_minutes(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.py").write_text("word " * 3600)
+    assert notebook.reading_minutes("a") == 20
+    (tmp_path / "a.py").write_text("word")
+    assert notebook.reading_minutes("a") == 5
+
+
+def test_source_shows_the_code_and_one_line_of_docstring(shown):
+    notebook.source(smooth_max, soft_f1)
+    (text,) = shown
+    assert text.count("```python\n# src/kexue/smoothing.py\n") == 2
+    assert "result = torch.logsumexp(_sharpen(scores, top, k), dim) / k + top.squeeze(dim)" in text
+    assert '"""Smooth maximum, (1/k)·log Σᵢ exp(k·xᵢ), along `dim`."""' in text
+    assert "Raises" not in text

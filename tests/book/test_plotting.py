@@ -1,0 +1,199 @@
+"""Figures: intervals, sliders, views, stories, pictures that stay small."""
+
+import io
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from kexue.book import plotting
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_mean_interval_is_the_t_interval():
+    from scipy import stats
+
+    samples = np.random.default_rng(0).normal(size=(3, 12))
+    mean, low, high = plotting.mean_interval(samples, confidence=0.9)
+    for row, m, lo, hi in zip(samples, mean, low, high, strict=True):
+        expected = stats.ttest_1samp(row, 0).confidence_interval(0.9)
+        assert (m, lo, hi) == pytest.approx((row.mean(), expected.low, expected.high))
+
+
+def test_mean_interval_covers_as_often_as_it_says():
+    samples = np.random.default_rng(1).normal(2.0, 3.0, size=(4000, 5))
+    _, low, high = plotting.mean_interval(samples)
+    assert 0.94 < np.mean((low <= 2) & (high >= 2)) < 0.96
+
+
+def test_bad_samples_and_confidence_are_named():
+    with pytest.raises(ValueError, match="samples must be finite, got nan"):
+        plotting.mean_interval([1.0, np.nan])
+    for confidence in (0.0, 1.0, 1.5):
+        with pytest.raises(ValueError, match=f"confidence must lie between 0 and 1, got {confidence}"):
+            plotting.mean_interval([1.0, 2.0], confidence=confidence)
+
+
+def test_overlap_widens_the_interval():
+    samples = np.arange(10.0)
+    mean, low, _ = plotting.mean_interval(samples)
+    _, wide, _ = plotting.mean_interval(samples, overlap=0.7)
+    assert (mean - wide) / (mean - low) == pytest.approx(np.sqrt((0.1 + 0.7) / 0.1))
+    with pytest.raises(ValueError, match=r"overlap must not be negative, got -0\.1"):
+        plotting.mean_interval(samples, overlap=-0.1)
+
+
+def test_simplex_slider_places_groups_in_the_triangle():
+    cloud = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1 / 3, 1 / 3, 1 / 3]])
+    figure = plotting.simplex_slider(
+        {"0": cloud, "1": cloud[::-1]},
+        group=[0, 1, 2, 2],
+        names=["a", "b", "c"],
+        start="1",
+        prefix="K = ",
+        caption="c",
+        alt="a",
+    )
+    assert figure.layout.sliders[0].active == 1
+    edge, first, second, third = figure.frames[0].data
+    assert len(figure.data[0].x) == 4
+    assert edge.x is None  # the triangle stays where it is
+    assert [trace.name for trace in figure.data[1:]] == ["a", "b", "c"]
+    assert (list(first.x), list(first.y)) == ([0], [0])
+    assert (list(second.x), list(second.y)) == ([1], [0])
+    assert list(third.x) == [0.5, 0.5]
+    assert list(third.y) == pytest.approx([3**0.5 / 2, 3**0.5 / 6], abs=1e-4)
+
+
+def test_mean_interval_needs_two_samples():
+    with pytest.raises(ValueError, match="samples must hold at least 2 values along axis=-1, got 1"):
+        plotting.mean_interval([[1.0], [2.0]])
+
+
+def test_band_draws_mean_and_interval():
+    figure, ax = plotting.panels()
+    samples = np.random.default_rng(0).normal(size=(4, 10))
+    plotting.band(ax, [1, 2, 3, 4], samples, "label", color=plotting.RED)
+    (line,) = ax.lines
+    assert np.allclose(line.get_ydata(), samples.mean(-1))
+    assert line.get_label() == "label"
+    _, low, high = plotting.mean_interval(samples)
+    corners = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert corners.min() == pytest.approx(low.min())
+    assert corners.max() == pytest.approx(high.max())
+    mpl.pyplot.close(figure)
+
+
+def test_style_is_opaque_and_panels_are_narrow():
+    with mpl.rc_context():
+        plotting.use_style()
+        assert mpl.rcParams["savefig.facecolor"] == "white"
+        assert mpl.rcParams["image.cmap"] == "cividis"
+        figure, axes = plotting.panels(3, height=2)
+        assert len(axes) == 3
+        assert tuple(figure.get_size_inches()) == pytest.approx((5.2, 6))
+        mpl.pyplot.close(figure)
+
+
+def slider():
+    frames = [(f"{k}", [{"type": "scatter", "x": [0, 1], "y": [0, k]}]) for k in (1, 2, 3)]
+    return plotting.slider_figure(
+        frames, start=1, prefix="K = ", caption="a < b", alt='a "line"', xaxis={"visible": False}
+    )
+
+
+def test_slider_figure_has_a_sensible_first_frame():
+    figure = slider()
+    assert list(figure.data[0].y) == [0, 2]
+    assert [frame.name for frame in figure.frames] == ["1", "2", "3"]
+    (control,) = figure.layout.sliders
+    assert control.active == 1
+    assert [step.args[0] for step in control.steps] == [("1",), ("2",), ("3",)] or [
+        list(step.args[0]) for step in control.steps
+    ] == [["1"], ["2"], ["3"]]
+    assert figure.layout.xaxis.visible is False
+
+
+def test_the_frames_of_a_slider_hold_what_changes_in_half_the_space():
+    fixed = {"type": "heatmap", "colorscale": "Greys", "text": ["a", "b"]}
+    frames = [(str(k), [fixed | {"z": np.full((2, 2), k / 3)}]) for k in range(3)]
+    figure = plotting.slider_figure(frames, start=0, prefix="", caption="c", alt="a", redraw=True)
+    assert figure.data[0].colorscale is not None
+    for k, frame in enumerate(figure.frames):
+        (trace,) = frame.data
+        assert trace.type == "heatmap"
+        assert (trace.colorscale, trace.text) == (None, None)
+        assert trace.z.dtype == np.float32
+        assert np.allclose(trace.z, k / 3)
+
+
+@pytest.mark.slow
+def test_figures_are_small_pictures_and_photographs_keep_their_colours():
+    from PIL import Image
+
+    def drawn(content):
+        figure, ax = plotting.panels()
+        content(ax)
+        picture = Image.open(io.BytesIO(plotting.png(figure)))
+        whole = io.BytesIO()
+        figure.savefig(whole, format="png", dpi=figure.dpi)
+        mpl.pyplot.close(figure)
+        reference = Image.open(whole).convert("RGB")
+        error = np.abs(np.asarray(picture.convert("RGB"), dtype=float) - np.asarray(reference))
+        return picture.mode, error.mean()
+
+    with mpl.rc_context():
+        plotting.use_style()
+        mode, error = drawn(lambda ax: [ax.plot([1, 3, 2], label="a"), ax.legend()])
+        assert mode == "P"
+        assert error < 0.1
+        noise = np.random.default_rng(0).random((64, 64, 3))
+        mode, error = drawn(lambda ax: ax.imshow(noise))
+        assert mode == "RGB"
+        assert error < 0.01  # the second drawing may shift by a rounding
+
+
+def test_views_of_the_same_data_change_what_is_seen():
+    traces = [{"type": "scatter", "x": [0], "y": [i]} for i in range(2)]
+    views = {"both": ([True, True], {"xaxis.range": [0, 1]}), "one": ([False, True], {"xaxis.range": [2, 3]})}
+    figure = plotting.views_figure(traces, views, prefix="see: ", caption="c", alt="a", showlegend=False)
+    assert [trace.visible for trace in figure.data] == [True, True]
+    (control,) = figure.layout.sliders
+    assert [step.label for step in control.steps] == ["both", "one"]
+    assert list(control.steps[1].args) == [{"visible": [False, True]}, {"xaxis.range": [2, 3]}]
+    assert {step.method for step in control.steps} == {"update"}
+    assert figure.layout.meta == {"alt": "a", "caption": "c"}
+    assert control.currentvalue.prefix == "see: "
+    assert figure.layout.showlegend is False
+    reverse = plotting.views_figure(traces, dict(reversed(views.items())), prefix="", caption="c", alt="a")
+    assert [trace.visible for trace in reverse.data] == [False, True]
+    assert list(reverse.layout.xaxis.range) == [2, 3]
+    with pytest.raises(ValueError, match="views must hold at least one, got none"):
+        plotting.views_figure(traces, {}, prefix="", caption="c", alt="a")
+    with pytest.raises(ValueError, match=r"views must say of 2 traces if they are seen, got \[True\]"):
+        plotting.views_figure(traces, {"one": ([True], {})}, prefix="", caption="c", alt="a")
+
+
+def test_stories_have_a_menu_and_a_slider_each():
+    def step(y, traces):
+        return [{"type": "scatter", "x": [0], "y": [y]}] * traces
+
+    stories = {"one": [step(0, 1), step(1, 2)], "two": [step(2, 2)]}
+    figure = plotting.stories_figure(stories, prefix="step ", caption="c", alt="a", showlegend=False)
+    assert [trace.y[0] for trace in figure.data] == [0, 1, 1, 2, 2]
+    assert [trace.visible for trace in figure.data] == [True, False, False, False, False]
+    assert figure.layout.meta == {"alt": "a", "caption": "c"}
+    assert figure.layout.showlegend is False
+    (menu,) = figure.layout.updatemenus
+    assert [button.label for button in menu.buttons] == ["one", "two"]
+    seen = [step.args[0]["visible"] for step in figure.layout.sliders[0].steps]
+    assert seen == [[True, False, False, False, False], [False, True, True, False, False]]
+    shown, change = menu.buttons[1].args
+    assert shown == {"visible": [False, False, False, True, True]}
+    assert len(change["sliders"]) == 1
+    assert [step["args"][0] for step in change["sliders"][0]["steps"]] == [shown]
+    for bad in ({}, {"one": []}):
+        with pytest.raises(ValueError, match="stories must hold at least one, each with a step, got"):
+            plotting.stories_figure(bad, prefix="", caption="c", alt="a")

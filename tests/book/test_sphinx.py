@@ -1,0 +1,102 @@
+"""The Sphinx side: Plotly figures, substitutions, a small project."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from kexue.book import plotting, sphinx
+
+ROOT = Path(__file__).parents[2]
+
+
+def slider():
+    frames = [(f"{k}", [{"type": "scatter", "x": [0, 1], "y": [0, k]}]) for k in (1, 2, 3)]
+    return plotting.slider_figure(
+        frames, start=1, prefix="K = ", caption="a < b", alt='a "line"', xaxis={"visible": False}
+    )
+
+
+class Output:
+    def __init__(self, content, mime_type=sphinx.PLOTLY_MIME):
+        self.content, self.mime_type = content, mime_type
+
+
+class Renderer:
+    class renderer:
+        class sphinx_env:
+            docname = "chapters/a"
+
+
+def test_plotly_renderer_loads_nothing_from_elsewhere():
+    (node,) = sphinx.PlotlyRenderer.handle_mime(
+        Renderer, Output(json.loads(slider().to_json())), inline=False
+    )
+    text = node.astext()
+    assert 'src="../_static/plotly.min.js"' in text
+    assert 'aria-label="a &quot;line&quot;"' in text
+    assert "<figcaption>a &lt; b</figcaption>" in text
+    assert "cdn" not in text.lower()
+    assert sphinx.PlotlyRenderer.handle_mime(Renderer, Output("x", "text/plain"), inline=False) is None
+    assert sphinx.PlotlyRenderer.handle_mime(Renderer, Output("{}"), inline=True) is None
+
+
+def test_substitutions_sum_over_the_articles():
+    count = {
+        "a": {"claim": {"holds": 3, "refuted": 1}, "equation": {"holds": 7}, "addition": {"holds": 0}},
+        "b": {
+            "claim": {"restricted": 1},
+            "equation": {"holds": 2, "restricted": 5},
+            "addition": {"holds": 1},
+        },
+    }
+    values = sphinx.substitutions({"articles": {name: {"count": count[name]} for name in "ab"}})
+    assert values == {
+        "a_counts": "4 claims: **3** hold, **1** refuted",
+        "b_counts": "1 claim: **1** restricted",
+        "ledger_articles": "2",
+        "ledger_claims": "5 claims",
+        "ledger_claims_found": "**3** hold, **1** restricted, **1** refuted",
+        "ledger_equations": "14 equations, definitions and algorithms",
+        "ledger_equations_found": "**9** hold, **5** restricted",
+        "ledger_additions": "1 addition of ours",
+        "ledger_additions_found": "**1** hold",
+    }
+
+
+@pytest.mark.house
+def test_the_extension_in_a_small_sphinx_project(tmp_path):
+    from sphinx.application import Sphinx
+
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "conf.py").write_text(
+        "extensions = ['myst_nb', 'kexue.book.sphinx']\nhtml_theme = 'sphinx_book_theme'\nmyst_substitutions = {}\n"
+        "myst_enable_extensions = ['substitution', 'dollarmath']\nnb_execution_mode = 'off'\nhtml_theme_options = {}\n"
+    )
+    (source / "pyproject.toml").write_text("[project.urls]\nRepository = 'https://github.com/a/book'\n")
+    (source / "ledger").mkdir()
+    (source / "ledger" / "ledger.json").write_text(
+        '{"articles": {"a": {"count": {"claim": {"holds": 7}, "addition": {}, "equation": {}}}}}'
+    )
+    (source / "index.md").write_text("# Title\n\n{{ ledger_claims_found }}\n\n```{toctree}\nplot\n```\n")
+    cell = new_code_cell("figure", execution_count=1)
+    cell.outputs = [
+        nbformat.v4.new_output("display_data", data={sphinx.PLOTLY_MIME: json.loads(slider().to_json())})
+    ]
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Plot"), cell]), source / "plot.ipynb")
+    (source / "plot.py").write_text("figure\n")
+    app = Sphinx(
+        str(source), str(source), str(tmp_path / "html"), str(tmp_path / "trees"), "html", status=None
+    )
+    app.build()
+    assert app.config.html_theme_options["repository_url"] == "https://github.com/a/book"
+    assert "<strong>7</strong> hold" in (tmp_path / "html" / "index.html").read_text()
+    page = (tmp_path / "html" / "plot.html").read_text()
+    assert "kexue-interactive" in page
+    assert "THEBE_JS_URL" not in page
+    assert "_sources/plot.py" in page
+    assert (tmp_path / "html" / "_sources" / "plot.py").read_text() == "figure\n"
+    assert (tmp_path / "html" / "_static" / "plotly.min.js").stat().st_size > 1e6

@@ -1,0 +1,131 @@
+"""Files that are fetched and checked."""
+
+import dataclasses
+import functools
+import gzip
+import hashlib
+import http.server
+import io
+import re
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kexue import data
+
+ROOT = Path(__file__).parents[2]
+
+
+def idx(array: np.ndarray) -> bytes:
+    """The format of MNIST's files: a header of 4 bytes and one number of 4 bytes for each axis."""
+    head = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return gzip.compress(head + array.astype(np.uint8).tobytes())
+
+
+@pytest.fixture
+def small_mnist(tmp_path, monkeypatch):
+    """KEXUE_DATA with files in MNIST's format, whose hashes are registered."""
+    generator = np.random.default_rng(0)
+    (tmp_path / "mnist").mkdir()
+    arrays = {}
+    for part, n in (("train", 6), ("t10k", 3)):
+        arrays[part] = generator.integers(256, size=(n, 28, 28)), generator.integers(10, size=n)
+        for kind, array in zip(("images-idx3", "labels-idx1"), arrays[part], strict=True):
+            name = f"mnist/{part}-{kind}-ubyte.gz"
+            (tmp_path / name).write_bytes(idx(array))
+            digest = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+            monkeypatch.setitem(data.FILES, name, dataclasses.replace(data.FILES[name], hash=digest))
+    monkeypatch.setenv("KEXUE_DATA", str(tmp_path))
+    return tmp_path, arrays
+
+
+def test_another_file_in_kexue_data_is_named(small_mnist):
+    folder, _ = small_mnist
+    (folder / "mnist/train-images-idx3-ubyte.gz").write_bytes(b"another")
+    with pytest.raises(
+        ValueError, match=r"train-images-idx3-ubyte\.gz must have the hash .*, but it differs"
+    ):
+        data.mnist_full()
+
+
+def test_a_file_that_cannot_be_had_is_named_with_size_and_address(tmp_path, monkeypatch):
+    monkeypatch.setenv("KEXUE_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    name = "mnist/t10k-labels-idx1-ubyte.gz"
+    nowhere = dataclasses.replace(data.FILES[name], url="http://127.0.0.1:9/nothing.gz")
+    monkeypatch.setitem(data.FILES, name, nowhere)
+    with pytest.raises(
+        FileNotFoundError, match=r"t10k-labels-idx1-ubyte\.gz \(5 kB\) .* http://127\.0\.0\.1:9/nothing"
+    ):
+        data.fetch(name)
+    with pytest.raises(ValueError, match=r"name must be one of .*, got 'mnist/x'"):
+        data.fetch("mnist/x")
+
+
+def test_a_file_is_downloaded_once_and_checked(small_mnist, tmp_path, monkeypatch):
+    folder, _ = small_mnist
+    name = "mnist/t10k-labels-idx1-ubyte.gz"
+    monkeypatch.delenv("KEXUE_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/{name}"
+        monkeypatch.setitem(data.FILES, name, dataclasses.replace(data.FILES[name], url=url))
+        path = data.fetch(name)
+        server.shutdown()
+    assert path.read_bytes() == (folder / name).read_bytes()
+    assert data.fetch(name) == path  # the server is gone
+
+
+@pytest.fixture
+def registered(tmp_path, monkeypatch):
+    """Puts a small file into KEXUE_DATA, with its hash registered."""
+    monkeypatch.setenv("KEXUE_DATA", str(tmp_path))
+    for load in (data.treebank, data.brown, data.mikolov_ptb):
+        load.cache_clear()
+
+    def register(name: str, content: bytes, kind: str = "") -> None:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+        digest = hashlib.new(kind or "sha256", content).hexdigest()
+        known = f"{kind}:{digest}" if kind else digest
+        monkeypatch.setitem(data.FILES, name, dataclasses.replace(data.FILES[name], hash=known))
+
+    yield register
+    for load in (data.treebank, data.brown, data.mikolov_ptb):
+        load.cache_clear()
+
+
+def archive(**files: str) -> bytes:
+    """A zip file; `__` in a name stands for a slash, `_0` at its end for `.mrg`."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as found:
+        for name, text in files.items():
+            found.writestr(re.sub("_0$", ".mrg", name).replace("__", "/"), text)
+    return buffer.getvalue()
+
+
+def test_a_file_with_another_md5_is_named(registered, tmp_path):
+    for name in ("train", "valid", "test"):
+        registered(f"ptb/ptb.{name}.txt", b"a\n", "md5")
+    (tmp_path / "ptb/ptb.valid.txt").write_bytes(b"b\n")
+    with pytest.raises(ValueError, match=r"ptb\.valid\.txt must have the hash md5:.*, but it differs"):
+        data.mikolov_ptb()
+
+
+def test_every_downloaded_source_has_its_files():
+    assert {name.partition("/")[0] for name in data.FILES} == {
+        "mnist",
+        "brown",
+        "treebank",
+        "ptb",
+        "multi30k",
+        "cmrc2018",
+    }
+    for name, file in data.FILES.items():
+        assert re.fullmatch("[0-9a-f]{64}|md5:[0-9a-f]{32}", file.hash)
+        assert file.url.endswith(name.partition("/")[2])

@@ -1,0 +1,34 @@
+"""The classifiers of reviews."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from kexue import data, masking
+from kexue.experiments import masking_reviews
+from kexue.nn import randomness
+from kexue.runs import Run, Step
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.house
+@pytest.mark.parametrize("masks", ["none", "pooling", "everywhere"])
+def test_the_recorded_classifiers_have_the_recorded_accuracy(masks):
+    run = Run(ROOT / "runs" / "masking_reviews" / f"attention-random-{masks}-seed1")
+    train, _, test = data.reviews_parts()
+    vocabulary = data.Vocabulary(train.text, run.config["at_least"])
+    model = masking.TextClassifier(len(vocabulary), masks=masks).eval()
+    run.load_weights(model)
+    ids = [vocabulary.ids(text[: run.config["max_length"]]) for text in test.text]
+    for added in (0, 32):
+        right = masking.predict(model, ids, added).argmax(-1) == test.label
+        assert right.double().mean() == pytest.approx(run.summary[f"test_accuracy_added_{added}"], abs=0.002)
+
+
+def test_reviews_of_similar_length_come_together():
+    script = masking_reviews
+    lengths = torch.randint(1, 40, (230,), generator=randomness.generator(0))
+    config = script.Config(batches="similar", batch_size=16)
+    assert torch.equal(script.batch_of(config, lengths, Step(5, 0)), Step(5, 0).batch_of_similar(lengths, 16))
