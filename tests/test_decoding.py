@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from replacing import replace
 from torch.nn.functional import gelu
 
 from kexue import decoding
@@ -19,11 +20,11 @@ from kexue.decoding import (
     bidirectional_beam_search,
     error_rate,
     pad_ids,
-    search,
     token_log_probs,
     with_markers,
     without_markers,
 )
+from kexue.decoding.search import _Beams
 from kexue.nn.attention import causal_mask
 
 F64 = torch.float64
@@ -811,7 +812,7 @@ def test_sources_are_searched_alone_whatever_their_order_and_number(kind, monkey
     for found, i in zip(search(model, src, 3, 6), order, strict=True):
         same(found, alone[i])
     sizes, encode = [], model.encode
-    monkeypatch.setattr(decoding, "AT_ONCE", 3)
+    replace(decoding, "AT_ONCE", 3, monkeypatch)
     monkeypatch.setattr(model, "encode", lambda src: (sizes.append(src.shape), encode(src))[1])
     for found, one in zip(search(model, pad_ids(source), 3, 6), alone, strict=True):
         same(found, one)
@@ -1179,23 +1180,23 @@ class HearsItself(BidirectionalSeq2Seq):
         return super().forward(src, reads, reads.flip(1))
 
 
-class ForgetsParents(search._Beams):
+class ForgetsParents(_Beams):
     def reorder(self, parent):
         super().reorder(torch.arange(self.k).expand(parent.shape))
 
 
-class StopsWhenAllHaveEnded(search._Beams):
+class StopsWhenAllHaveEnded(_Beams):
     def done(self):
         return (self.finished | (self.score == -INF)).all(-1).all(-1)
 
 
-class ExtendsWhatHasEnded(search._Beams):
+class ExtendsWhatHasEnded(_Beams):
     def choose(self, log_probs):
         self.finished = torch.zeros_like(self.finished)
         super().choose(log_probs)
 
 
-class NeverWeighs(search._Beams):
+class NeverWeighs(_Beams):
     def step_log_probs(self, average):
         return super().step_log_probs("mean")
 

@@ -34,7 +34,7 @@ class Run:
 
     @property
     def module(self) -> str:
-        """The experiment: the module that declares its configuration."""
+        """The name of the module that declares its configuration, the experiment."""
         return self.record["module"]
 
     @property
