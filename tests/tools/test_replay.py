@@ -164,6 +164,9 @@ from kexue.runs import recorded, train
 @dataclass(frozen=True)
 class Config:
     seed: int = 0
+    steps: int = 30
+    every: int = 15
+    keep_weights: bool = False
 
 def run(config, folder, stop_after=None):
     torch.manual_seed(config.seed)
@@ -173,7 +176,7 @@ def run(config, folder, stop_after=None):
     def loss(model, step):
         return model(torch.randn(4, 2, generator=step.generator())).square().mean(), {}
 
-    train(model, loss, optimizer, config=config, folder=folder, steps=30, every=15, stop_after=stop_after)
+    train(model, loss, optimizer, config=config, folder=folder, stop_after=stop_after)
 
 RECORDINGS = {f"GROUP/{i}": Config(i) for i in range(COUNT)}
 '''

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import set_seed
+from torch import Tensor
 
 from kexue import data, runs
 from kexue.gumbel import ESTIMATORS, CategoricalVAE, Estimator, evaluate_elbo, gumbel_noise, vae_loss
@@ -108,41 +109,59 @@ RECORDINGS = {**SWEEP, **HEADLINE, **TEMPERATURE}
 GPU_RECORDINGS = {"gumbel_vae_mnist/seed0": {"priority": 4, "minutes": 3, "settings": {"seed": 0}}}
 
 
-def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
-    train, valid, test = (part.pixels.gt(0.5).float() for part in data.mnist_parts(config.full_mnist))
-    model = CategoricalVAE(config.num_latents, config.num_classes, config.channels, config.hidden)
-    rates = [config.learning_rate * config.encoder_factor, config.learning_rate]
-    parts = zip((model.encoder, model.decoder), rates, strict=True)
-    optimizer = torch.optim.Adam(
-        [{"params": part.parameters(), "lr": rate} for part, rate in parts], fused=True
-    )
-    samples = 2 if config.estimator == "rloo" else 1
+def build(config: Config) -> CategoricalVAE:
+    return CategoricalVAE(config.num_latents, config.num_classes, config.channels, config.hidden)
 
-    def loss(model, step):
-        x = step.share(train[step.batch(len(train), config.batch_size)])
-        shape = (samples, config.batch_size, config.num_latents, config.num_classes)
+
+class Training:
+    """What a run learns from, and how it is measured."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        parts = data.mnist_parts(config.full_mnist)
+        self.train, self.valid, self.test = (part.pixels.gt(0.5).float() for part in parts)
+        self.samples = 2 if config.estimator == "rloo" else 1
+
+    def loss(self, model, step):
+        config = self.config
+        x = step.share(self.train[step.batch(len(self.train), config.batch_size)])
+        shape = (self.samples, config.batch_size, config.num_latents, config.num_classes)
         noise = step.share(gumbel_noise(shape, step.generator()), dim=1)
         tau = config.tau_start * (config.tau_end / config.tau_start) ** (step.index / config.steps)
         value, bound = vae_loss(model, x, noise, config.estimator, tau)
         return value, {"elbo": bound, "tau": tau}
 
-    def measure(model, images, samples):
-        device = next(model.parameters()).device
-        bound = evaluate_elbo(model, images.to(device), randomness.generator(0), samples)
-        return float(bound.mean())
+    def evaluate(self, model):
+        return {"valid_elbo": mean_elbo(model, self.valid, 1)}
 
+    def finish(self, model):
+        return {
+            "valid_elbo": mean_elbo(model, self.valid, 10),
+            "test_elbo": mean_elbo(model, self.test, 10),
+        }
+
+
+def mean_elbo(model: CategoricalVAE, images: Tensor, samples: int) -> float:
+    device = next(model.parameters()).device
+    return float(evaluate_elbo(model, images.to(device), randomness.generator(0), samples).mean())
+
+
+def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
+    set_seed(config.seed, deterministic=True)
+    training, model = Training(config), build(config)
+    rates = [config.learning_rate * config.encoder_factor, config.learning_rate]
+    parts = zip((model.encoder, model.decoder), rates, strict=True)
+    optimizer = torch.optim.Adam(
+        [{"params": part.parameters(), "lr": rate} for part, rate in parts], fused=True
+    )
     return runs.train(
         model,
-        loss,
+        training.loss,
         optimizer,
         config=config,
         folder=folder,
-        steps=config.steps,
-        every=config.every,
-        evaluate=lambda model: {"valid_elbo": measure(model, valid, 1)},
-        finish=lambda model: {"valid_elbo": measure(model, valid, 10), "test_elbo": measure(model, test, 10)},
-        keep_weights=config.keep_weights,
+        evaluate=training.evaluate,
+        finish=training.finish,
         stop_after=stop_after,
     )
 

@@ -15,6 +15,7 @@ seen in what those runs recorded for the test reviews, which are those of the fi
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,64 +104,78 @@ def batch_of(config: Config, lengths: Tensor, step: runs.Step) -> Tensor:
     return step.batch_of_similar(lengths, config.batch_size)
 
 
-def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
-    train, valid, test = data.reviews_parts()
-    vocabulary = data.Vocabulary(train.text, config.at_least)
-    cut = {
-        name: [vocabulary.ids(text[: config.max_length]) for text in part.text]
-        for name, part in (("train", train), ("valid", valid), ("test", test))
-    }
-    lengths = torch.tensor([len(ids) for ids in cut["train"]])
+@cache
+def vocabulary(at_least: int) -> data.Vocabulary:
+    """The characters that the training reviews have at least so often."""
+    return data.Vocabulary(data.reviews_parts()[0].text, at_least)
+
+
+def build(config: Config) -> TextClassifier:
     sizes = {"width": config.width, "hidden": config.hidden, "dropout": config.dropout}
-    model = TextClassifier(len(vocabulary), 2, pooling=config.pooling, masks=config.masks, **sizes)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    symbols = len(vocabulary(config.at_least))
+    return TextClassifier(symbols, 2, pooling=config.pooling, masks=config.masks, **sizes)
 
-    def logits_of(model, ids, device):
-        table = pad_sequence(ids, batch_first=True).to(device)
-        return model(table, table != data.PADDING)  # masking.ids
 
-    def loss(model, step):
-        chosen = batch_of(config, lengths, step)
+class Training:
+    """What a run learns from, and how it is measured."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.parts = dict(zip(("train", "valid", "test"), data.reviews_parts(), strict=True))
+        ids = vocabulary(config.at_least).ids
+        self.cut = {
+            name: [ids(text[: config.max_length]) for text in part.text] for name, part in self.parts.items()
+        }
+        self.lengths = torch.tensor([len(one) for one in self.cut["train"]])
+
+    def loss(self, model, step):
+        chosen = batch_of(self.config, self.lengths, step)
         # Padded as one batch, whatever process has which part of it.
-        ids = step.share(pad_sequence([cut["train"][i] for i in chosen.tolist()], batch_first=True))
-        label = step.share(train.label[chosen])
+        ids = step.share(pad_sequence([self.cut["train"][i] for i in chosen.tolist()], batch_first=True))
+        label = step.share(self.parts["train"].label[chosen])
         logits = model(ids, ids != data.PADDING)  # masking.ids
         right = (logits.argmax(-1) == label).float().mean()
         return cross_entropy(logits, label), {"accuracy": right}
 
-    def in_batches(model, name, label):
+    def in_batches(self, model, name):
         """Loss and accuracy in batches of random reviews, whatever the batches of the training are."""
-        device, ids = next(model.parameters()).device, cut[name]
+        device, ids, size = next(model.parameters()).device, self.cut[name], self.config.batch_size
         order = torch.randperm(len(ids), generator=randomness.generator(0)).tolist()
-        parts = [order[i : i + config.batch_size] for i in range(0, len(ids), config.batch_size)]
-        logits = torch.cat([logits_of(model, [ids[i] for i in part], device) for part in parts]).cpu()
-        true = label[order]
+        tables = [
+            pad_sequence([ids[i] for i in order[begin : begin + size]], batch_first=True).to(device)
+            for begin in range(0, len(ids), size)
+        ]
+        logits = torch.cat([model(table, table != data.PADDING) for table in tables]).cpu()  # masking.ids
+        true = self.parts[name].label[order]
         right = (logits.argmax(-1) == true).float().mean()
         return {f"{name}_loss": float(cross_entropy(logits, true)), f"{name}_accuracy": float(right)}
 
-    def finish(model):
-        found = in_batches(model, "test", test.label)
+    def evaluate(self, model):
+        return self.in_batches(model, "valid")
+
+    def finish(self, model):
+        found = self.in_batches(model, "test")
         device = next(model.parameters()).device
-        on_device = [ids.to(device) for ids in cut["test"]]
+        on_device = [ids.to(device) for ids in self.cut["test"]]
         for added in ADDED:
-            right = predict(model, on_device, added).argmax(-1).cpu() == test.label
+            right = predict(model, on_device, added).argmax(-1).cpu() == self.parts["test"].label
             found[f"test_accuracy_added_{added}"] = float(right.float().mean())
         return found
 
+
+def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
+    set_seed(config.seed, deterministic=True)
+    training, model = Training(config), build(config)
     return runs.train(
         model,
-        loss,
-        optimizer,
+        training.loss,
+        torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True),
         config=config,
         folder=folder,
-        steps=config.steps,
-        every=config.every,
-        evaluate=lambda model: in_batches(model, "valid", valid.label),
-        finish=finish,
+        evaluate=training.evaluate,
+        finish=training.finish,
         schedule=lambda index: 0.5 + 0.5 * math.cos(math.pi * index / config.steps),
         max_norm=1.0,
-        keep_weights=config.keep_weights,
         stop_after=stop_after,
     )
 

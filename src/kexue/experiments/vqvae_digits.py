@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate.utils import set_seed
+from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from kexue import data, runs
@@ -84,9 +85,7 @@ class FromVectors(VQVAE):
         return self.decode(z), self.quantizer(z, generator)
 
 
-def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
-    train, valid, test = (part.pixels[:, None] * 2 - 1 for part in data.mnist_parts(config.full_mnist))
+def build(config: Config) -> VQVAE:
     quantizer = VectorQuantizer(
         config.num_codes,
         config.dim,
@@ -96,38 +95,52 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     )
     kind = VQVAE if config.objective == "straight_through" else FromVectors
     sizes = (1, config.hidden, config.num_codes, config.dim, config.downsample, config.blocks)
-    model = kind(*sizes, quantizer).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    return kind(*sizes, quantizer)
 
-    def loss(model, step):
-        x = step.share(train[step.batch(len(train), config.batch_size)])
+
+class Training:
+    """What a run learns from, and how it is measured."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        parts = data.mnist_parts(config.full_mnist)
+        self.train, self.valid, self.test = (part.pixels[:, None] * 2 - 1 for part in parts)
+
+    def loss(self, model, step):
+        x = step.share(self.train[step.batch(len(self.train), self.config.batch_size)])
         y, quantized = model(x.contiguous(memory_format=torch.channels_last), step.generator())
         error = mse_loss(y, x)
         return error + quantized.loss, {"mse": error.detach(), "perplexity": quantized.perplexity}
 
-    def measure(model, images):
-        device = next(model.parameters()).device
-        found = [(x, *model(x)) for x in images.to(device).split(500)]
-        error = sum(float((y - x).square().sum()) for x, y, _ in found) / images.numel()
-        counts = torch.cat([q.indices.flatten() for _, _, q in found]).bincount()
-        return {"mse": error, "codes_used": int((counts > 0).sum())}
+    def evaluate(self, model):
+        return measured(model, self.valid, "valid")
 
-    def named(part, values):
-        return {f"{part}_{name}": value for name, value in values.items()}
+    def finish(self, model):
+        return measured(model, self.test, "test")
 
+
+def measured(model: VQVAE, images: Tensor, part: str) -> dict[str, float]:
+    """Mean squared error, and how many codes are used."""
+    device = next(model.parameters()).device
+    found = [(x, *model(x)) for x in images.to(device).split(500)]
+    error = sum(float((y - x).square().sum()) for x, y, _ in found) / images.numel()
+    counts = torch.cat([q.indices.flatten() for _, _, q in found]).bincount()
+    return {f"{part}_mse": error, f"{part}_codes_used": int((counts > 0).sum())}
+
+
+def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
+    set_seed(config.seed, deterministic=True)
+    training, model = Training(config), build(config).to(memory_format=torch.channels_last)
     return runs.train(
         model,
-        loss,
-        optimizer,
+        training.loss,
+        torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True),
         config=config,
         folder=folder,
-        steps=config.steps,
-        every=config.every,
-        evaluate=lambda model: named("valid", measure(model, valid)),
-        finish=lambda model: named("test", measure(model, test)),
+        evaluate=training.evaluate,
+        finish=training.finish,
         schedule=lambda index: 0.5 + 0.5 * math.cos(math.pi * index / config.steps),
         max_norm=1.0,
-        keep_weights=config.keep_weights,
         stop_after=stop_after,
     )
 

@@ -20,8 +20,9 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from kexue import data, runs
+from kexue.experiments import RecordedRun
 from kexue.nn import randomness
-from kexue.vqvae import ORDERS, VQVAE, Order, PixelAttention, PixelCNN, VectorQuantizer
+from kexue.vqvae import ORDERS, VQVAE, Order, PixelAttention, PixelCNN
 
 
 @dataclass(frozen=True)
@@ -98,14 +99,10 @@ GPU_RECORDINGS = {
 }
 
 
-def autoencoder(folder: str) -> tuple[runs.Run, VQVAE]:
-    """The autoencoder that a run of vqvae_digits.py recorded."""
-    found = runs.Run(Path(folder) if Path(folder).is_dir() else runs.runs_folder() / folder)
-    c = found.config
-    quantizer = VectorQuantizer(c["num_codes"], c["dim"], ema_decay=c["ema_decay"])
-    model = VQVAE(1, c["hidden"], c["num_codes"], c["dim"], c["downsample"], c["blocks"], quantizer)
-    found.load_weights(model)
-    return found, model.eval()
+def autoencoder(folder: str) -> tuple[RecordedRun, VQVAE]:
+    """The autoencoder that a run of vqvae_digits recorded."""
+    found = RecordedRun(Path(folder) if Path(folder).is_dir() else runs.runs_folder() / folder)
+    return found, found.model()
 
 
 @cache
@@ -124,13 +121,14 @@ def codes(folder: str, full_mnist: bool) -> tuple[int, tuple[Tensor, ...]]:
     return model.quantizer.num_codes, tuple(grids)
 
 
-def build(config: Config, num_codes: int, grid: tuple[int, int]) -> nn.Module:
+def build(config: Config) -> nn.Module:
+    num_codes, (train, _, _) = codes(config.codes, config.full_mnist)
     if config.model == "cnn":
         if config.order != "raster":
             raise ValueError(f"order must be 'raster' for the convolutions, got {config.order!r}")
         return PixelCNN(num_codes, config.width, config.layers, dropout=config.dropout)
     return PixelAttention(
-        num_codes, grid, config.width, config.heads, config.layers, config.order, config.dropout
+        num_codes, train.shape[1:], config.width, config.heads, config.layers, config.order, config.dropout
     )
 
 
@@ -143,53 +141,57 @@ def samples(model: nn.Module, config: Config, grid: tuple[int, int], path: Path)
         writer.writerows(drawn.tolist())
 
 
-def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    num_codes, (train, valid, test) = codes(config.codes, config.full_mnist)
-    set_seed(config.seed, deterministic=True)
-    rows, columns = train.shape[1:]
-    bit = math.log(2) * rows * columns  # nats an image to bits a code
-    model = build(config, num_codes, (rows, columns))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01, fused=True)
+class Training:
+    """What a run learns from, and how it is measured."""
 
-    def loss(model, step):
-        x = step.share(train[step.batch(len(train), config.batch_size)])
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config, self.folder = config, folder
+        _, (self.train, self.valid, self.test) = codes(config.codes, config.full_mnist)
+
+    def loss(self, model, step):
+        x = step.share(self.train[step.batch(len(self.train), self.config.batch_size)])
         logits = model(x)
         return nn.functional.cross_entropy(logits.flatten(0, 2), x.flatten()) / math.log(2), {}
 
-    def bits(model, x):
-        device = next(model.parameters()).device
-        return (
-            -float(sum(model.log_prob(part).double().sum() for part in x.to(device).split(500)))
-            / len(x)
-            / bit
-        )
+    def evaluate(self, model):
+        return {"valid_bits": bits(model, self.valid)}
 
-    def finish(model):
+    def finish(self, model):
         metrics = {
-            "test_bits": bits(model, test),
-            "train_bits": bits(model, train),
+            "test_bits": bits(model, self.test),
+            "train_bits": bits(model, self.train),
             "parameters": sum(p.numel() for p in model.parameters()),
         }
-        if config.keep_samples:
-            samples(model.cpu(), config, (rows, columns), folder / "samples.csv")
+        if self.config.keep_samples:
+            samples(model.cpu(), self.config, self.train.shape[1:], self.folder / "samples.csv")
         return metrics
 
+
+def bits(model: nn.Module, grids: Tensor) -> float:
+    """−log₂ p of grids, for each code."""
+    device = next(model.parameters()).device
+    nats = -float(sum(model.log_prob(part).double().sum() for part in grids.to(device).split(500)))
+    return nats / len(grids) / (math.log(2) * grids.shape[1] * grids.shape[2])
+
+
+def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
+    training = Training(config, folder)
+    set_seed(config.seed, deterministic=True)
+    model = build(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01, fused=True)
     warm = min(100, 1 + config.steps // 10)
     return runs.train(
         model,
-        loss,
+        training.loss,
         optimizer,
         config=config,
         folder=folder,
-        steps=config.steps,
-        every=config.every,
-        evaluate=lambda model: {"valid_bits": bits(model, valid)},
-        finish=finish,
+        evaluate=training.evaluate,
+        finish=training.finish,
         schedule=lambda index: (
             min(1.0, (index + 1) / warm) * (0.5 + 0.5 * math.cos(math.pi * index / config.steps))
         ),
         max_norm=1.0,
-        keep_weights=config.keep_weights,
         stop_after=stop_after,
     )
 

@@ -12,12 +12,13 @@ a chapter needs them, weights.safetensors in half precision.
 
 from kexue.runs.arguments import command_line
 from kexue.runs.loop import FIRST, Loss, train
-from kexue.runs.recorder import different_settings, digest, processor, sha256
+from kexue.runs.recorder import Config, different_settings, digest, processor, sha256
 from kexue.runs.run import Run, recorded, runs_folder
 from kexue.runs.step import Metrics, Step, warm_up_then_down
 
 __all__ = [
     "FIRST",
+    "Config",
     "Loss",
     "Metrics",
     "Run",

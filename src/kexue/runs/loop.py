@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kexue.runs.recorder import Recorder
+from kexue.runs.recorder import Config, Recorder, check_config
 from kexue.runs.step import Metrics, Step
 
 # What CUDA needs to be deterministic; read when it is first used.
@@ -33,16 +33,13 @@ def train(
     loss: Loss,
     optimizer: torch.optim.Optimizer,
     *,
-    config: Any,
+    config: Config,
     folder: Path,
-    steps: int,
-    every: int,
     evaluate: Callable[[nn.Module], Metrics] | None = None,
     finish: Callable[[nn.Module], Metrics] | None = None,
     schedule: Callable[[int], float] | None = None,
     max_norm: float | None = None,
     bf16: bool = False,
-    keep_weights: bool = False,
     stop_after: int | None = None,
 ) -> dict[str, Any]:
     """Train, record, and return the summary; go on where an earlier call with this folder stopped.
@@ -51,36 +48,34 @@ def train(
         model: trained in place; newly made, also when the run goes on.
         loss: of one step; see `Loss`. It must draw randomness from `Step.generator` only.
         optimizer: of the model's parameters.
-        config: a dataclass with an int `seed`; written to config.json. A folder that holds a run of
-            another configuration is an error.
+        config: a dataclass, written to run.json; see `Config` for the settings that the loop reads. A folder
+            that holds a run of another configuration is an error.
         folder: of the run.
-        steps: how many in all.
-        every: after that many steps, a row of means is recorded, `evaluate` called and a checkpoint
-            written; the first 20 steps are recorded one by one besides.
         evaluate: metrics of the model, on data held out for choosing settings.
         finish: metrics of the trained model, for the summary. What it writes into the folder besides, as
             CSV and PNG files, belongs to the run.
         schedule: factor of the learning rate at each step, from 0.
         max_norm: gradients are scaled down to this norm.
         bf16: compute the loss under autocast to bfloat16.
-        keep_weights: write the weights in half precision, those of frozen parameters excepted.
         stop_after: leave after this step, unfinished, with the metrics so far and the last checkpoint:
             for `replay` and tests. At the time `stop_at` of this module it leaves, too, with a checkpoint of
             the last step.
 
     Returns:
-        The content of summary.json, which is steps, the last metrics and those of `finish`. If the loss
+        The summary, which is steps, the last metrics and those of `finish`. If the loss
         became NaN or infinite the run ends there, and the summary says after which step.
 
     Raises:
-        TypeError: loss or evaluate give something else than described.
-        ValueError: the folder holds another configuration, or another number of steps; steps, every,
-            max_norm or stop_after not positive; a metric that is not finite, or has a reserved name.
+        TypeError: config is not as described, or loss or evaluate give something else than described.
+        ValueError: the folder holds another configuration; steps, every, max_norm or stop_after not
+            positive; a metric that is not finite, or has a reserved name.
     """
     # Here, since chapters import this module: accelerate imports what warns in a notebook.
     from accelerate import Accelerator
     from tqdm import tqdm
 
+    check_config(config)
+    steps, every = config.steps, config.every
     if steps < 1 or every < 1:
         raise ValueError(f"steps and every must be positive, got {steps} and {every}")
     if stop_after is not None and stop_after < 1:
@@ -88,7 +83,7 @@ def train(
     if max_norm is not None and not max_norm > 0:
         raise ValueError(f"max_norm must be positive, got {max_norm}")
     accelerator = Accelerator()
-    record = Recorder(Path(folder), config, steps, every, accelerator)
+    record = Recorder(Path(folder), config, accelerator)
     if record.summary is not None:
         return record.summary
 
@@ -147,7 +142,7 @@ def train(
         return {"stopped after step": stop_after}
     last = {name: value for name, value in record.rows[-1].items() if name not in ("step", "span")}
     summary = {"steps": steps, **last, **_evaluated(finish, bare, accelerator)}
-    return record.finish(summary, bare if keep_weights else None)
+    return record.finish(summary, bare if config.keep_weights else None)
 
 
 def _time_is_up(accelerator: Any) -> bool:

@@ -15,12 +15,44 @@ from collections import defaultdict
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 from kexue.runs.step import Metrics
+
+
+@runtime_checkable
+class Config(Protocol):
+    """Settings of a run that the loop reads, of a dataclass that may have any others."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def steps(self) -> int:
+        """How many in all."""
+
+    @property
+    def every(self) -> int:
+        """After that many steps, a row of means is recorded, `evaluate` called and a checkpoint written; the
+        first 20 steps are recorded one by one besides."""
+
+    @property
+    def keep_weights(self) -> bool:
+        """Whether to write the weights, in half precision, those of frozen parameters excepted."""
+
+
+def check_config(config: Any) -> None:
+    """Raises TypeError for what is no dataclass with the settings of `Config`."""
+    kinds = {"seed": int, "steps": int, "every": int, "keep_weights": bool}
+    if (
+        isinstance(config, type)
+        or not dataclasses.is_dataclass(config)
+        or not all(isinstance(getattr(config, name, None), kind) for name, kind in kinds.items())
+    ):
+        names = ", ".join(f"{name}: {kind.__name__}" for name, kind in kinds.items())
+        raise TypeError(f"config must be a dataclass with {names}, got {config!r}")
 
 
 def _settings(config: Any) -> dict[str, Any]:
@@ -47,14 +79,8 @@ def different_settings(recorded: Mapping[str, Any], config: Any) -> list[str]:
 class Recorder:
     """Writes the files of a run, in the main process only, and finds where an earlier call stopped."""
 
-    def __init__(self, folder: Path, config: Any, steps: int, every: int, accelerator: Any) -> None:
-        if (
-            isinstance(config, type)
-            or not dataclasses.is_dataclass(config)
-            or not isinstance(getattr(config, "seed", None), int)
-        ):
-            raise TypeError(f"config must be a dataclass with an int seed, got {config!r}")
-        self.folder, self.accelerator, self.length = folder, accelerator, [steps, every]
+    def __init__(self, folder: Path, config: "Config", accelerator: Any) -> None:
+        self.folder, self.accelerator = folder, accelerator
         self.rows: list[dict[str, float]] = []
         self.window: dict[str, list[float]] = defaultdict(list)
         """Metrics of the steps since the last row with `every`."""
@@ -71,10 +97,6 @@ class Recorder:
             folder.mkdir(parents=True, exist_ok=True)
             _write_json(path, self.run)
         self.summary = self.run.get("summary")
-        if self.summary is not None and self.summary.get("steps", steps) != steps:
-            raise ValueError(
-                f"folder {folder} holds a run of {self.summary['steps']} steps, got steps = {steps}"
-            )
         if self.summary is not None and accelerator.is_main_process:
             for checkpoint in folder.glob("checkpoint-*"):  # of a kill at the very end
                 shutil.rmtree(checkpoint)
@@ -90,10 +112,6 @@ class Recorder:
             return 0
         self.accelerator.load_state(str(folders[-1]))
         progress = json.loads((folders[-1] / "progress.json").read_text("utf-8"))
-        if progress["length"] != self.length:
-            raise ValueError(
-                f"folder {self.folder} holds steps, every = {progress['length']}, got {self.length}"
-            )
         self.rows, self.seconds = progress["rows"], progress["seconds"]
         self.window.update(progress.get("window", {}))
         return progress["step"]
@@ -112,7 +130,6 @@ class Recorder:
                 partial / "progress.json",
                 {
                     "step": step,
-                    "length": self.length,
                     "seconds": self.seconds,
                     "rows": self.rows,
                     "window": self.window,
