@@ -13,6 +13,7 @@ restricted if they do better than chance only. Both by 95 % intervals over the s
 """
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,18 +105,31 @@ class SkipGram(nn.Module):
         return -logsigmoid((u * v).sum(-1)).mean() - negatives * logsigmoid(-u @ w.T).mean()
 
 
-def expected_pairs(config: Config) -> tuple[tuple[str, ...], np.ndarray, sparse.coo_array]:
-    """The words, their classes, and how often each pair of words is expected to be drawn in a pass."""
+@cache
+def paragraphs() -> list[list[str]]:
+    """Of the newspaper, without its marks."""
     text = data.people_daily()
-    paragraphs = [
+    return [
         [word for word, tag in zip(*pair, strict=True) if tag != "w"]
         for pair in zip(text.word, text.tag, strict=True)
     ]
-    words = data.Vocabulary(paragraphs).symbols[: config.words]
+
+
+@cache
+def known_words() -> tuple[str, ...]:
+    """All words, the most frequent ones first."""
+    return data.Vocabulary(paragraphs()).symbols
+
+
+def expected_pairs(config: Config) -> tuple[tuple[str, ...], np.ndarray, sparse.coo_array]:
+    """The words, their classes, and how often each pair of words is expected to be drawn in a pass."""
+    words = known_words()[: config.words]
     ids = {word: i for i, word in enumerate(words)}
     # Paragraphs in one row, with gaps between them that no window reaches over.
     gap = [-1] * config.window
-    row = np.array([i for words in paragraphs for i in (*(ids.get(word, -1) for word in words), *gap)])
+    row = np.array(
+        [i for paragraph in paragraphs() for i in (*(ids.get(word, -1) for word in paragraph), *gap)]
+    )
     n = len(words)
     pairs = sparse.csr_array((n, n))
     for distance in range(1, config.window + 1):
@@ -123,10 +137,10 @@ def expected_pairs(config: Config) -> tuple[tuple[str, ...], np.ndarray, sparse.
         known = (left >= 0) & (right >= 0)
         weight = np.full(known.sum(), (config.window - distance + 1) / config.window)
         pairs += sparse.csr_array((weight, (left[known], right[known])), shape=(n, n))
-    frequency = np.bincount(row[row >= 0], minlength=n) / sum(map(len, paragraphs))
+    frequency = np.bincount(row[row >= 0], minlength=n) / sum(map(len, paragraphs()))
     rarity = config.subsample / frequency
     kept = sparse.diags_array(np.minimum(1, np.sqrt(rarity) + rarity))
-    return words, data.word_classes(text, words), (kept @ (pairs + pairs.T) @ kept).tocoo()
+    return words, data.word_classes(data.people_daily(), words), (kept @ (pairs + pairs.T) @ kept).tocoo()
 
 
 def drawn(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -156,40 +170,50 @@ def agreement(vectors: np.ndarray, classes: np.ndarray, seed: int) -> dict[str, 
     }
 
 
-def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
-    words, classes, pairs = expected_pairs(config)
-    cumulated = torch.from_numpy(pairs.data.cumsum())
-    noise = torch.from_numpy((pairs.sum(0) ** 0.75).cumsum())
-    word, context = (torch.from_numpy(ids.astype(np.int64)) for ids in (pairs.row, pairs.col))
-    model = SkipGram(len(words), config.width)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+def build(config: Config) -> SkipGram:
+    return SkipGram(min(config.words, len(known_words())), config.width)
 
-    def loss(model, step):
+
+class Training:
+    """What a run learns from, and how it is measured."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        _, self.classes, pairs = expected_pairs(config)
+        self.cumulated = torch.from_numpy(pairs.data.cumsum())
+        self.noise = torch.from_numpy((pairs.sum(0) ** 0.75).cumsum())
+        self.word, self.context = (torch.from_numpy(ids.astype(np.int64)) for ids in (pairs.row, pairs.col))
+
+    def loss(self, model, step):
         generator = step.generator()
-        chosen = drawn(cumulated, config.batch_size, generator)
-        others = drawn(noise, config.noise, generator).to(step.device)
-        return model(step.share(word[chosen]), step.share(context[chosen]), others, config.negatives), {}
+        chosen = drawn(self.cumulated, self.config.batch_size, generator)
+        others = drawn(self.noise, self.config.noise, generator).to(step.device)
+        word, context = step.share(self.word[chosen]), step.share(self.context[chosen])
+        return model(word, context, others, self.config.negatives), {}
 
-    def same_class(model):
+    def evaluate(self, model):
         """Share of the words whose nearest neighbour is of their class."""
         unit = normalize(model.word.weight).cpu()
         similarity = unit @ unit.T
         nearest = similarity.fill_diagonal_(-1).argmax(1).numpy()
-        return {"same_class": float((classes[nearest] == classes).mean())}
+        return {"same_class": float((self.classes[nearest] == self.classes).mean())}
 
+    def finish(self, model):
+        return agreement(model.word.weight.double().cpu().numpy(), self.classes, self.config.seed)
+
+
+def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
+    set_seed(config.seed, deterministic=True)
+    training, model = Training(config), build(config)
     return runs.train(
         model,
-        loss,
-        optimizer,
+        training.loss,
+        torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True),
         config=config,
         folder=folder,
-        steps=config.steps,
-        every=config.every,
-        evaluate=same_class,
-        finish=lambda model: agreement(model.word.weight.double().cpu().numpy(), classes, config.seed),
+        evaluate=training.evaluate,
+        finish=training.finish,
         schedule=lambda index: 1 - index / config.steps,
-        keep_weights=config.keep_weights,
         stop_after=stop_after,
     )
 

@@ -25,6 +25,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,6 +109,7 @@ class Corpus:
     test: list[Tensor]
 
 
+@lru_cache(2)
 def corpus(config: Config) -> Corpus:
     """The texts of a configuration; blocks of 50 in turn are held out, so that all parts are alike."""
     if config.corpus == "ptb":
@@ -236,9 +238,9 @@ def binary(tree):
 # --- Training ----------------------------------------------------------------------------------
 
 
-def model_of(config: Config, symbols: int) -> LanguageModel:
+def build(config: Config) -> LanguageModel:
     return LanguageModel(
-        symbols,
+        len(corpus(config).vocabulary),
         config.hidden_sizes,
         config.cell,
         config.chunk_size,
@@ -312,52 +314,46 @@ def with_start(sentences: list[Tensor], end: int) -> Tensor:
     return pad_sequence([pad(sentence, (1, 0), value=end) for sentence in sentences])
 
 
-def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
-    if torch.cuda.is_available():
-        # Some versions of PyTorch refuse every cumulated sum on CUDA, though only long vectors' differ.
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    # The recurrence writes all that it allocates; filling that first would cost a fifth of the time.
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    texts = corpus(config)
-    stream, valid, test = (
-        torch.cat(part) if part else None for part in (texts.train, texts.valid, texts.test)
-    )
-    model = model_of(config, len(texts.vocabulary))
-    optimizer = optimizer_of(config, model.parameters())
-    window = config.window
-    windows = (len(stream) - 1) // window - 1  # the first one is context only
+class Training:
+    """What a run learns from, and how it is measured.
 
-    lengths = torch.tensor([len(sentence) for sentence in texts.train])
-    end = int(texts.vocabulary.ids([END]))
+    The loss calls the model itself for the context of a window, and as accelerate wrapped it for the rest.
+    """
 
-    def windows_of(step):
+    def __init__(self, config: Config, model: LanguageModel, optimizer: torch.optim.Optimizer) -> None:
+        self.config, self.model, self.optimizer = config, model, optimizer
+        self.texts = texts = corpus(config)
+        self.stream, self.valid, self.test = (
+            torch.cat(part) if part else None for part in (texts.train, texts.valid, texts.test)
+        )
+        self.windows = (len(self.stream) - 1) // config.window - 1  # the first one is context only
+        self.lengths = torch.tensor([len(sentence) for sentence in texts.train])
+        self.end = int(texts.vocabulary.ids([END]))
+
+    def windows_of(self, step):
         """Ids of the step's windows, each after the one before it, (2·window + 1, B)."""
+        config, window = self.config, self.config.window
         # Another offset for each epoch, so that the cuts between windows are not always the same.
-        epoch = step.index // (windows // config.batch_size)
+        epoch = step.index // (self.windows // config.batch_size)
         shift = int(torch.randint(window, (), generator=randomness.generator(config.seed, 2, epoch)))
-        start = step.batch(windows, config.batch_size) * window + shift
-        start = start.clamp(max=len(stream) - 1 - 2 * window)
-        return step.share(stream[start[:, None] + torch.arange(2 * window + 1)]).t()
+        start = step.batch(self.windows, config.batch_size) * window + shift
+        start = start.clamp(max=len(self.stream) - 1 - 2 * window)
+        return step.share(self.stream[start[:, None] + torch.arange(2 * window + 1)]).t()
 
-    def sentences_of(step):
+    def sentences_of(self, step):
         """Ids of sentences of similar length, (T, B). Each epoch sorts and shuffles anew."""
-        batches = len(lengths) // config.batch_size
-        epoch, place = divmod(step.index, batches)
-        generator = randomness.generator(config.seed, 1, epoch)
-        order = (lengths + torch.rand(len(lengths), generator=generator, dtype=torch.float64)).argsort()
-        start = int(torch.randperm(batches, generator=generator)[place]) * config.batch_size
-        chosen = order[start : start + config.batch_size]
-        return step.share(with_start([texts.train[i] for i in chosen.tolist()], end), 1)
+        chosen = step.batch_of_similar(self.lengths, self.config.batch_size)
+        return step.share(with_start([self.texts.train[i] for i in chosen.tolist()], self.end), 1)
 
-    def loss(wrapped, step):
+    def loss(self, wrapped, step):
+        config = self.config
         if config.text == "stream":
-            rows = windows_of(step)
+            rows = self.windows_of(step)
             with torch.no_grad():
-                state = model.stack(model.embed(rows[:window]))[1]
-            rows = rows[window:]
+                state = self.model.stack(self.model.embed(rows[: config.window]))[1]
+            rows = rows[config.window :]
         else:
-            rows, state = sentences_of(step), None
+            rows, state = self.sentences_of(step), None
         out, aim = wrapped(rows[:-1], state), rows[1:].flatten()
         entropy = cross_entropy(out.logits.float().flatten(0, 1), aim, ignore_index=data.PADDING)
         penalty = 0.0
@@ -367,35 +363,49 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
             penalty = penalty + config.temporal_penalty * out.hidden.float().diff(dim=0).square().mean()
         return entropy + penalty, {"cross_entropy": entropy.detach()}
 
-    def evaluate(model):
+    @property
+    def has_trees(self) -> bool:
+        return self.config.corpus == "english" and self.config.cell == "onlstm"
+
+    def evaluate(self, model):
         device = next(model.parameters()).device
-        with averaged(optimizer):
-            if config.text == "stream":
-                found = {"valid_perplexity": perplexity(model, valid, 20, window, device)}
+        with averaged(self.optimizer):
+            if self.config.text == "stream":
+                found = {"valid_perplexity": perplexity(model, self.valid, 20, self.config.window, device)}
             else:
-                found = {"valid_perplexity": sentence_perplexity(model, texts.valid, end, device)}
-            if config.corpus == "english" and config.cell == "onlstm":
-                found |= tree_scores(model, texts.vocabulary, short_only=True)
+                found = {"valid_perplexity": sentence_perplexity(model, self.texts.valid, self.end, device)}
+            if self.has_trees:
+                found |= tree_scores(model, self.texts.vocabulary, short_only=True)
         return found
 
-    def finish(model):
-        device = next(model.parameters()).device
-        with averaged(optimizer):
-            found = {} if test is None else {"test_perplexity": perplexity(model, test, 20, window, device)}
-            if config.corpus == "english" and config.cell == "onlstm":
-                found |= tree_scores(model, texts.vocabulary, short_only=False) | baseline_scores()
+    def finish(self, model):
+        device, found = next(model.parameters()).device, {}
+        with averaged(self.optimizer):
+            if self.test is not None:
+                found["test_perplexity"] = perplexity(model, self.test, 20, self.config.window, device)
+            if self.has_trees:
+                found |= tree_scores(model, self.texts.vocabulary, short_only=False) | baseline_scores()
         return found | {"parameters": sum(p.numel() for p in model.parameters())}
 
+
+def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
+    set_seed(config.seed, deterministic=True)
+    if torch.cuda.is_available():
+        # Some versions of PyTorch refuse every cumulated sum on CUDA, though only long vectors' differ.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    # The recurrence writes all that it allocates; filling that first would cost a fifth of the time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    model = build(config)
+    optimizer = optimizer_of(config, model.parameters())
+    training = Training(config, model, optimizer)
     return runs.train(
         model,
-        loss,
+        training.loss,
         optimizer,
         config=config,
         folder=folder,
-        steps=config.steps,
-        every=config.every,
-        evaluate=evaluate,
-        finish=finish,
+        evaluate=training.evaluate,
+        finish=training.finish,
         schedule=(
             None
             if config.optimizer == "sgd"
@@ -405,7 +415,6 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
         ),
         max_norm=config.max_norm,
         bf16=True,
-        keep_weights=config.keep_weights,
         stop_after=stop_after,
     )
 

@@ -174,56 +174,66 @@ class Reader(nn.Module):
         return self.out(torch.cat([h1, h2, h1 * h2, (h1 - h2).abs()], -1))
 
 
+def build(config: Config) -> Reader:
+    return Reader(config)
+
+
+class Training:
+    """What a run learns from, and how it is measured."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        train, self.valid, self.test = pairs(config.pairs)
+        self.first, self.second, self.label = tensors(train)
+
+    def loss(self, model, step):
+        chosen = step.batch(len(self.label), self.config.batch_size)
+        both = [side[i] for side in (self.first, self.second) for i in chosen.tolist()]
+        ids, lengths = pad_sequence(both), torch.tensor([len(one) for one in both])
+        # Each process takes its share of the pairs: of both halves.
+        ids = torch.cat([step.share(half, 1) for half in ids.chunk(2, 1)], 1)
+        lengths = torch.cat([step.share(half) for half in lengths.chunk(2)])
+        logits, true = model(ids, lengths), step.share(self.label[chosen])
+        return cross_entropy(logits, true), {"accuracy": (logits.argmax(-1) == true).float().mean()}
+
+    def evaluate(self, model):
+        return {"valid_accuracy": accuracy(model, self.valid)}
+
+    def finish(self, model):
+        found = {f"test_accuracy_{k}": accuracy(model, examples) for k, examples in self.test.items()}
+        return found | {"parameters": sum(p.numel() for p in model.parameters())}
+
+
+def accuracy(model: Reader, examples: list) -> float:
+    device = next(model.parameters()).device
+    a, b, true = tensors(examples)
+    right = 0
+    for start in range(0, len(true), 500):
+        both = a[start : start + 500] + b[start : start + 500]
+        lengths = torch.tensor([len(one) for one in both])
+        guess = model(pad_sequence(both).to(device), lengths.to(device)).argmax(-1).cpu()
+        right += int((guess == true[start : start + 500]).sum())
+    return right / len(true)
+
+
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     set_seed(config.seed, deterministic=True)
     if torch.cuda.is_available():
         # Some versions of PyTorch refuse every cumulated sum on CUDA, though only long vectors' differ.
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
-    train, valid, test = pairs(config.pairs)
-    first, second, label = tensors(train)
-    model = Reader(config)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
-
-    def loss(model, step):
-        chosen = step.batch(len(label), config.batch_size)
-        both = [first[i] for i in chosen.tolist()] + [second[i] for i in chosen.tolist()]
-        ids, lengths = pad_sequence(both), torch.tensor([len(one) for one in both])
-        # Each process takes its share of the pairs: of both halves.
-        ids = torch.cat([step.share(half, 1) for half in ids.chunk(2, 1)], 1)
-        lengths = torch.cat([step.share(half) for half in lengths.chunk(2)])
-        logits, true = model(ids, lengths), step.share(label[chosen])
-        return cross_entropy(logits, true), {"accuracy": (logits.argmax(-1) == true).float().mean()}
-
-    def accuracy(model, examples):
-        device = next(model.parameters()).device
-        a, b, true = tensors(examples)
-        right = 0
-        for start in range(0, len(true), 500):
-            both = a[start : start + 500] + b[start : start + 500]
-            lengths = torch.tensor([len(one) for one in both])
-            guess = model(pad_sequence(both).to(device), lengths.to(device)).argmax(-1).cpu()
-            right += int((guess == true[start : start + 500]).sum())
-        return right / len(true)
-
-    def finish(model):
-        found = {f"test_accuracy_{k}": accuracy(model, examples) for k, examples in test.items()}
-        return found | {"parameters": sum(p.numel() for p in model.parameters())}
-
+    training, model = Training(config), build(config)
     return runs.train(
         model,
-        loss,
-        optimizer,
+        training.loss,
+        torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True),
         config=config,
         folder=folder,
-        steps=config.steps,
-        every=config.every,
-        evaluate=lambda model: {"valid_accuracy": accuracy(model, valid)},
-        finish=finish,
+        evaluate=training.evaluate,
+        finish=training.finish,
         schedule=lambda index: 0.5 + 0.5 * math.cos(math.pi * index / config.steps),
         max_norm=1.0,
         bf16=True,
-        keep_weights=config.keep_weights,
         stop_after=stop_after,
     )
 

@@ -29,6 +29,7 @@ from kexue.nn import randomness
 from kexue.vqvae import (
     VQVAE,
     FiniteScalarQuantizer,
+    Quantized,
     TwoLevelVQVAE,
     VectorQuantizer,
     gradient_agreement,
@@ -256,96 +257,101 @@ def picture(model: nn.Module, config: Config, path: Path) -> dict[str, float]:
     return dict(zip(("test_sharpness", "test_cosine"), np.mean(agreement, 0).tolist(), strict=True))
 
 
-def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
-    if config.keep_picture and config.images is not None:
-        raise ValueError(
-            f"keep_picture must be False for photographs of one's own, got images = {config.images!r}"
-        )
-    draw = crops(config.images, config.size, config.colours == "mixed")
-    model = build(config).to(memory_format=torch.channels_last)
-    if config.start == "random" and config.quantiser not in ("loss", "ema"):
-        raise ValueError(f"start must be 'data' for {config.quantiser!r}, got 'random'")
-    # A moving average starts from its first batch, unless it seems to have started; the loss does not.
-    if config.quantiser == "loss" and config.start == "data":
-        with torch.no_grad():
-            first = draw(config.batch_size, randomness.generator(config.seed, 2))
-            model.quantizer.start(model.encode(first), randomness.generator(config.seed, 3))
-    if config.quantiser == "ema" and config.start == "random":
-        model.quantizer.size.fill_(1.0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+class Training:
+    """What a run learns from, and how it is measured."""
 
-    def forward(model, x, generator=None):
-        """Reconstructions, the codebooks' loss, and what each quantiser gave."""
-        y, quantized = model(x, generator)
-        levels = quantized if config.quantiser == "two_levels" else (quantized,)
-        return y, sum(q.loss for q in levels), levels
+    def __init__(self, config: Config, folder: Path) -> None:
+        if config.keep_picture and config.images is not None:
+            raise ValueError(
+                f"keep_picture must be False for photographs of one's own, got images = {config.images!r}"
+            )
+        if config.start == "random" and config.quantiser not in ("loss", "ema"):
+            raise ValueError(f"start must be 'data' for {config.quantiser!r}, got 'random'")
+        self.config, self.folder = config, folder
+        self.draw = crops(config.images, config.size, config.colours == "mixed")
 
-    def loss(model, step):
+    def start(self, model: nn.Module) -> None:
+        """Gives the codebook its first codes."""
+        config = self.config
+        # A moving average starts from its first batch, unless it seems to have started; the loss does not.
+        if config.quantiser == "loss" and config.start == "data":
+            with torch.no_grad():
+                first = self.draw(config.batch_size, randomness.generator(config.seed, 2))
+                model.quantizer.start(model.encode(first), randomness.generator(config.seed, 3))
+        if config.quantiser == "ema" and config.start == "random":
+            model.quantizer.size.fill_(1.0)
+
+    def loss(self, model, step):
         generator = step.generator()
-        x = step.share(draw(config.batch_size, generator)).contiguous(memory_format=torch.channels_last)
-        y, extra, levels = forward(model, x, generator)
+        x = step.share(self.draw(self.config.batch_size, generator))
+        y, extra, levels = forward(model, x.contiguous(memory_format=torch.channels_last), generator)
         error = mse_loss(y, x)
         return error + extra, {"mse": error.detach(), "perplexity": levels[-1].perplexity}
 
-    def measure(model, images):
-        device = next(model.parameters()).device
-        parts = [forward(model, x.to(device)) for x in images.split(64)]
-        psnr, ssim = image_quality(images, torch.cat([y.float().cpu() for y, _, _ in parts]))
-        return {"psnr": float(psnr.mean()), "ssim": float(ssim.mean())}
+    def evaluate(self, model):
+        valid = list(self.measured(model, "valid").values())
+        mean = {f"valid_{key}": float(np.mean([v[key] for v in valid])) for key in valid[0]}
+        return mean | usage(model, self.config)
 
-    def held_out(part):
-        """Views of each photograph, by its name."""
-        return {
-            name: data.views(pixels, config.size) * 2 - 1
-            for name, pixels in photographs(config.images)[part].items()
-        }
-
-    def usage(model):
-        """How many codes the vectors of 256 crops of the training photographs use."""
-        generator = randomness.generator(0, 4)
-        device = next(model.parameters()).device
-        natural = crops(config.images, config.size)
-        found = [forward(model, natural(32, generator).to(device))[2] for _ in range(8)]
-        used = {}
-        for level, name in zip(zip(*found, strict=True), ("", "_fine"), strict=False):
-            counts = torch.cat([q.indices.flatten() for q in level]).bincount().float()
-            share = counts / counts.sum()
-            used |= {
-                f"codes_used{name}": int((counts > 0).sum()),
-                f"usage{name}": math.exp(torch.special.entr(share).sum()),
-            }
-        return used
-
-    def evaluate(model):
-        valid = [measure(model, images) for images in held_out("valid").values()]
-        return {
-            **{f"valid_{key}": float(np.mean([v[key] for v in valid])) for key in valid[0]},
-            **usage(model),
-        }
-
-    def finish(model):
-        test = {name: measure(model, images) for name, images in held_out("test").items()}
+    def finish(self, model):
+        test = self.measured(model, "test")
         mean = {f"test_{key}": float(np.mean([t[key] for t in test.values()])) for key in ("psnr", "ssim")}
-        if config.keep_picture:
-            mean |= picture(model, config, folder / "chelsea.png")
-        if config.images is not None:
+        if self.config.keep_picture:
+            mean |= picture(model, self.config, self.folder / "chelsea.png")
+        if self.config.images is not None:
             return mean
         return mean | {f"{key}_{name}": value for name, t in test.items() for key, value in t.items()}
 
+    def measured(self, model, part):
+        """PSNR and SSIM of each photograph's views, by its name."""
+        device = next(model.parameters()).device
+        found = {}
+        for name, pixels in photographs(self.config.images)[part].items():
+            views = data.views(pixels, self.config.size) * 2 - 1
+            shown = torch.cat([forward(model, x.to(device))[0].float().cpu() for x in views.split(64)])
+            psnr, ssim = image_quality(views, shown)
+            found[name] = {"psnr": float(psnr.mean()), "ssim": float(ssim.mean())}
+        return found
+
+
+def forward(model: nn.Module, x: Tensor, generator: torch.Generator | None = None):
+    """Reconstructions, the codebooks' loss, and what each quantiser gave."""
+    y, quantized = model(x, generator)
+    levels = (quantized,) if isinstance(quantized, Quantized) else quantized
+    return y, sum(q.loss for q in levels), levels
+
+
+def usage(model: nn.Module, config: Config) -> dict[str, float]:
+    """How many codes the vectors of 256 crops of the training photographs use."""
+    generator = randomness.generator(0, 4)
+    device = next(model.parameters()).device
+    natural = crops(config.images, config.size)
+    found = [forward(model, natural(32, generator).to(device))[2] for _ in range(8)]
+    used = {}
+    for level, name in zip(zip(*found, strict=True), ("", "_fine"), strict=False):
+        counts = torch.cat([q.indices.flatten() for q in level]).bincount().float()
+        share = counts / counts.sum()
+        used |= {
+            f"codes_used{name}": int((counts > 0).sum()),
+            f"usage{name}": math.exp(torch.special.entr(share).sum()),
+        }
+    return used
+
+
+def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
+    set_seed(config.seed, deterministic=True)
+    training, model = Training(config, folder), build(config).to(memory_format=torch.channels_last)
+    training.start(model)
     return runs.train(
         model,
-        loss,
-        optimizer,
+        training.loss,
+        torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True),
         config=config,
         folder=folder,
-        steps=config.steps,
-        every=config.every,
-        evaluate=evaluate,
-        finish=finish,
+        evaluate=training.evaluate,
+        finish=training.finish,
         schedule=lambda index: 0.5 + 0.5 * math.cos(math.pi * index / config.steps),
         max_norm=1.0,
-        keep_weights=config.keep_weights,
         stop_after=stop_after,
     )
 
