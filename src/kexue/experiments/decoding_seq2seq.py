@@ -392,129 +392,143 @@ def reranked(found: list[list[Hypothesis]], scores: list[dict[tuple, float]]) ->
 # --- Training ----------------------------------------------------------------------------------
 
 
-def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
-    train, valid, test = cmudict() if config.task == "cmudict" else multi30k()
-    train = Part(train.source[: config.examples], train.references[: config.examples])
-    some = Part(train.source[: len(valid.source)], train.references[: len(valid.source)])
-    test = Part(test.source[: config.searched], test.references[: config.searched])
-    longest = 30 if config.task == "cmudict" else 60
-    lengths = (train.first != 0).sum(1) + (train.src != 0).sum(1)
-    network = Network(config)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+def build(config: Config) -> Network:
+    return Network(config)
 
-    def search(model, src, k, **options):
-        device = next(model.parameters()).device
+
+class Training:
+    """What a run learns from, and how it is measured."""
+
+    def __init__(self, config: Config, network: Network, folder: Path) -> None:
+        self.config, self.network, self.folder = config, network, folder
+        train, self.valid, test = cmudict() if config.task == "cmudict" else multi30k()
+        some = len(self.valid.source)
+        self.train = Part(train.source[: config.examples], train.references[: config.examples])
+        self.some = Part(self.train.source[:some], self.train.references[:some])
+        self.test = Part(test.source[: config.searched], test.references[: config.searched])
+        self.lengths = (self.train.first != 0).sum(1) + (self.train.src != 0).sum(1)
+
+    def search(self, model, src, k, **options):
+        device, longest = next(model.parameters()).device, 30 if self.config.task == "cmudict" else 60
         with torch.autocast(device.type, enabled=False):
             kind = beam_search if isinstance(model, Seq2Seq) else bidirectional_beam_search
             return kind(model, src.to(device), k, longest, **options)
 
-    @cache
-    def pseudo_labels() -> Tensor:
+    @cached_property
+    def pseudo_labels(self) -> Tensor:
         """The outputs for the training set, of the model as it was after the first stage."""
-        path = Path(folder, "pseudo.npy")
+        path = self.folder / "pseudo.npy"
         if not path.is_file():
-            was = network.training
+            was = self.network.training
             found = [
                 tokens
-                for src in train.src.split(20_000)
-                for tokens in searched(search(network.each["both"], src, 1))
+                for src in self.train.src.split(20_000)
+                for tokens in searched(self.search(self.network.each["both"], src, 1))
             ]
-            network.train(was)
+            self.network.train(was)
             np.save(path, pad_ids(found).numpy().astype(np.int16))
         return torch.from_numpy(np.load(path).astype(np.int64))
 
-    def loss(model, step):
-        chosen = step.batch_of_similar(lengths, config.batch_size)
-        src, tgt = (step.share(cut(ids[chosen])) for ids in (train.src, train.first))
+    def loss(self, model, step):
+        chosen = step.batch_of_similar(self.lengths, self.config.batch_size)
+        src, tgt = (step.share(cut(ids[chosen])) for ids in (self.train.src, self.train.first))
         heard = None
-        if 0 < config.second_stage <= step.index:
-            heard = step.share(cut(pseudo_labels()[chosen]))
+        if 0 < self.config.second_stage <= step.index:
+            heard = step.share(cut(self.pseudo_labels[chosen]))
         with sdpa_kernel(SDPBackend.MATH):  # short sequences: twice as fast as the fused kernels
             log_probs, _ = model(src, tgt, heard)
         # The mean over the tokens of the whole batch, of which this process has some.
-        tokens = int((train.first[chosen] != 0).sum()) + len(chosen)
+        tokens = int((self.train.first[chosen] != 0).sum()) + len(chosen)
         each = -log_probs.sum((0, 2)) * step.processes / tokens
         return each.mean(), {"loss_l2r": each[0], "loss_r2l": each[1]}
 
-    def evaluate(model):
-        found = {**teacher_forced(model, valid, "valid"), **teacher_forced(model, some, "train")}
+    def evaluate(self, model):
+        found = {**teacher_forced(model, self.valid, "valid"), **teacher_forced(model, self.some, "train")}
         for name, one in model.each.items():
-            guesses = searched(search(one, valid.src, 1))
-            found[f"valid_wer_{name}"] = error_rate(guesses, valid.references)[1]
+            guesses = searched(self.search(one, self.valid.src, 1))
+            found[f"valid_wer_{name}"] = error_rate(guesses, self.valid.references)[1]
         return found
 
-    def finish(model):
+    def finish(self, model):
+        config, test = self.config, self.test
         found: dict[str, float] = {
             "parameters": sum(p.numel() for p in next(iter(model.each.values())).parameters())
         }
         found |= teacher_forced(model, test, "test")
-        lists = {
-            (name, config.beam_size): search(one, test.src, config.beam_size)
-            for name, one in model.each.items()
-        }
-        guesses = {name: searched(several) for (name, _), several in lists.items()}
+        lists = {name: self.search(one, test.src, config.beam_size) for name, one in model.each.items()}
+        guesses = {name: searched(several) for name, several in lists.items()}
         if config.model != "both":
-            wide = [search(one, test.src, 2 * config.beam_size) for one in model.each.values()]
-            scores = joint_scores(wide, list(model.each.values()), test)
-            guesses["reranked"] = reranked([a + b for a, b in zip(*wide, strict=True)], scores)
-            guesses["reranked_l2r_list"] = reranked(wide[0], scores)
+            wide = [self.search(one, test.src, 2 * config.beam_size) for one in model.each.values()]
+            joint = joint_scores(wide, list(model.each.values()), test)
+            guesses["reranked"] = reranked([a + b for a, b in zip(*wide, strict=True)], joint)
+            guesses["reranked_l2r_list"] = reranked(wide[0], joint)
         else:
-            best = [several[0].direction for several in lists["both", config.beam_size]]
+            best = [several[0].direction for several in lists["both"]]
             found["both_from_l2r"] = best.count("l2r") / len(best)
             guesses["weighted"] = searched(
-                search(model.each["both"], test.src, config.beam_size, average="weighted")
+                self.search(model.each["both"], test.src, config.beam_size, average="weighted")
             )
         if config.task == "multi30k":
-            return found | bleu(guesses, test)
+            return found | bleu(guesses, config.searched)
         for name, several in guesses.items():
             found |= described(name, several, test)
-        some_test = Part(test.source[:2000], test.references[:2000])
+        found |= self.by_beam_size(model) | teacher_forced_fifths(model, test, "test")
+        if config.model == "both" or config.seed > 1:  # it is the same each time
+            return found
+        return found | described("g2p_en", by_g2p_en(test), test)
+
+    def by_beam_size(self, model):
+        """Word error rates for beams of 1 to 8, on 2,000 words."""
+        some, found = Part(self.test.source[:2000], self.test.references[:2000]), {}
         for k in (1, 2, 4, 8):
             for name, one in model.each.items():
                 for average in ("mean", "weighted") if name == "both" else ("mean",):
                     options = {"average": average} if name == "both" else {}
-                    several = searched(search(one, some_test.src, k, **options))
-                    found[f"{name}_{average}_beam{k}_wer"] = error_rate(several, some_test.references)[1]
-        found |= teacher_forced_fifths(model, test, "test")
-        if config.model == "both" or config.seed > 1:  # it is the same each time
-            return found
-        words = ["".join(chr(one - TOKENS + ord("a")) for one in source) for source in test.source]
-        index = {phoneme: i for i, phoneme in enumerate(phonemes(), start=TOKENS)}
-        # What is no phoneme of ours (<unk>, UW without stress) equals nothing, but UW is UW without stress.
-        theirs = [
-            tuple(index.get(one, index["UW1"] if one == "UW" else 0) for one in word)
-            for word in map(g2p_en().predict, words)
-        ]
-        found |= described("g2p_en", theirs, test)
+                    several = searched(self.search(one, some.src, k, **options))
+                    found[f"{name}_{average}_beam{k}_wer"] = error_rate(several, some.references)[1]
         return found
 
-    def bleu(guesses, part):
-        import sacrebleu
 
-        references = [english for _, english in data.multi30k()["test"][: config.searched]]
-        found = {}
-        for name, several in guesses.items():
-            texts = [subwords().decode(list(ids)).strip() for ids in several]
-            score = sacrebleu.corpus_bleu(texts, [references])
-            found[f"{name}_bleu"] = score.score / 100
-            found[f"{name}_length_ratio"] = score.sys_len / score.ref_len
-        return found
+def by_g2p_en(part: Part) -> list[tuple[int, ...]]:
+    """What the package g2p_en says."""
+    words = ["".join(chr(one - TOKENS + ord("a")) for one in source) for source in part.source]
+    index = {phoneme: i for i, phoneme in enumerate(phonemes(), start=TOKENS)}
+    # What is no phoneme of ours (<unk>, UW without stress) equals nothing, but UW is UW without stress.
+    return [
+        tuple(index.get(one, index["UW1"] if one == "UW" else 0) for one in word)
+        for word in map(g2p_en().predict, words)
+    ]
 
+
+def bleu(guesses: dict[str, list], count: int) -> dict[str, float]:
+    """BLEU, and the ratio of lengths, on the first captions of the test."""
+    import sacrebleu
+
+    references = [english for _, english in data.multi30k()["test"][:count]]
+    found = {}
+    for name, several in guesses.items():
+        texts = [subwords().decode(list(ids)).strip() for ids in several]
+        score = sacrebleu.corpus_bleu(texts, [references])
+        found[f"{name}_bleu"] = score.score / 100
+        found[f"{name}_length_ratio"] = score.sys_len / score.ref_len
+    return found
+
+
+def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
+    set_seed(config.seed, deterministic=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
+    network = build(config)
+    training = Training(config, network, Path(folder))
     summary = runs.train(
         network,
-        loss,
-        optimizer,
+        training.loss,
+        torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), fused=True),
         config=config,
         folder=folder,
-        steps=config.steps,
-        every=config.every,
-        evaluate=evaluate,
-        finish=finish,
+        evaluate=training.evaluate,
+        finish=training.finish,
         schedule=runs.warm_up_then_down(config.warmup, config.steps),
         bf16=True,
-        keep_weights=config.keep_weights,
         stop_after=stop_after,
     )
     if stop_after is None:

@@ -537,15 +537,18 @@ class Network(nn.Module):
         return total
 
 
-def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
-    network = Network(reader_of(config))
-    optimizer = torch.optim.AdamW(
-        network.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay, fused=True
-    )
+def build(config: Config) -> Network:
+    return Network(reader_of(config))
 
-    def batch(step, random):
+
+class Training:
+    """What a run learns from, and how it is measured."""
+
+    def __init__(self, config: Config, reader: nn.Module, folder: Path) -> None:
+        self.config, self.reader, self.folder = config, reader, folder
+
+    def batch(self, step, random):
+        config = self.config
         if config.task == "names":
             return [
                 name_question(config.persons, config.valid_answers, random)[0]
@@ -565,81 +568,93 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
                 chosen += [questions[i] for i in step.batch(len(questions), size).tolist()]
         return [hidden(one, config.noise, random) for one in chosen]
 
-    def loss(model, step):
+    def loss(self, model, step):
         random = step.generator()
-        whole = batch(step, random)
+        whole = self.batch(step, random)
         revealed = None
-        if config.head == "refine":
-            reader = network.reader
-            targets = reader.targets([one.answer for one in whole]).cpu()
-            revealed = step.share(shown(len(whole), targets, reader.vocabulary.end, random))
+        if self.config.head == "refine":
+            targets = self.reader.targets([one.answer for one in whole]).cpu()
+            revealed = step.share(shown(len(whole), targets, self.reader.vocabulary.end, random))
         mine = step.share(torch.arange(len(whole))).tolist()
         with sdpa_kernel(SDPBackend.MATH):  # faster than the fused kernels on a processor
             return model([whole[i] for i in mine], revealed), {}
 
-    def held_out(part: int):
-        if config.task == "names":
-            random = randomness.generator(0, 3, part)
-            return [name_question(config.persons, config.valid_answers, random) for _ in range(300)]
-        return cloze(part)[:]
+    def names(self, part: int):
+        """Questions of the task "names", the same for all runs."""
+        random = randomness.generator(0, 3, part)
+        return [name_question(self.config.persons, self.config.valid_answers, random) for _ in range(300)]
 
-    def evaluate(model):
-        if config.task == "names":
-            return {f"valid_{k}": v for k, v in measured_names(model.reader, held_out(1)).items()}
-        if config.task == "cmrc":
+    def evaluate(self, model):
+        if self.config.task == "names":
+            found = measured_names(model.reader, self.names(1))
+        elif self.config.task == "cmrc":
             found = measured_cmrc(model.reader, cmrc("valid"))
-            return {f"valid_{k}": v for k, v in found.items()}
-        questions = held_out(1)
-        passages, asked = [q.passage for q in questions], [q.question for q in questions]
-        found = {}
-        for name, constrain in (("free", False), ("span", True)):
-            answers = model.reader.answer(passages, asked, constrain, batch_size=64)
-            right = [exact_match(a.text, q.answer) for a, q in zip(answers, questions, strict=True)]
-            found[f"valid_{name}_em"] = float(np.mean(right))
-        rows = list(zip(questions, by_name(model.reader, questions), strict=True))
-        nats = [-float(s[candidates(q).index(q.answer)]) for q, s in rows]
-        known = [spellable(model.reader, q) for q in questions]
-        return found | {
-            "valid_name_em": float(np.mean([chosen_name(q, s, candidates(q)) == q.answer for q, s in rows])),
-            "valid_rival_em": float(np.mean([chosen_name(q, s, rivals(q)) == q.answer for q, s in rows])),
-            "valid_nats": float(np.mean(nats)),
-            "valid_known_nats": float(np.mean([value for value, k in zip(nats, known, strict=True) if k])),
-        }
+        else:
+            found = measured_briefly(model.reader, cloze(1)[:])
+        return {f"valid_{name}": value for name, value in found.items()}
 
-    def finish(model):
-        if config.task == "names":
-            found = measured_names(model.reader, held_out(2))
-            return {f"test_{k}": v for k, v in found.items()}
-        if config.task == "cmrc":
+    def finish(self, model):
+        if self.config.task == "names":
+            found = measured_names(model.reader, self.names(2))
+        elif self.config.task == "cmrc":
             found = measured_cmrc(model.reader, cmrc("test"))
-            return {f"test_{k}": v for k, v in found.items()}
-        if config.seed == 0:  # for choosing settings
-            return {}
-        questions = held_out(2)
-        columns = measured(model.reader, questions)
-        write_columns(columns, folder / "questions.csv")
-        found = {name: float(np.nanmean(values)) for name, values in columns.items()}
-        if config.head == "seq2seq":
-            found |= after_first(model.reader, questions[::2], randomness.generator(config.seed, 4))
-        if config.head == "refine":
-            for passes in (2, 3, 4):
-                found |= refined(model.reader, questions, passes)
-        return {f"test_{k}": v for k, v in found.items()}
+        elif self.config.seed == 0:  # for choosing settings
+            found = {}
+        else:
+            found = self.measured_fully(model.reader, cloze(2)[:])
+        return {f"test_{name}": value for name, value in found.items()}
 
+    def measured_fully(self, reader, questions):
+        """Means of all that is measured of a question; also each, in questions.csv."""
+        columns = measured(reader, questions)
+        write_columns(columns, self.folder / "questions.csv")
+        found = {name: float(np.nanmean(values)) for name, values in columns.items()}
+        if self.config.head == "seq2seq":
+            found |= after_first(reader, questions[::2], randomness.generator(self.config.seed, 4))
+        if self.config.head == "refine":
+            for passes in (2, 3, 4):
+                found |= refined(reader, questions, passes)
+        return found
+
+
+def measured_briefly(reader, questions: list[ClozeQuestion]) -> dict[str, float]:
+    """Exact matches, free, within the passage and among its names; nats of the true answers."""
+    passages, asked = [q.passage for q in questions], [q.question for q in questions]
+    found = {}
+    for name, constrain in (("free", False), ("span", True)):
+        answers = reader.answer(passages, asked, constrain, batch_size=64)
+        right = [exact_match(a.text, q.answer) for a, q in zip(answers, questions, strict=True)]
+        found[f"{name}_em"] = float(np.mean(right))
+    rows = list(zip(questions, by_name(reader, questions), strict=True))
+    nats = [-float(s[candidates(q).index(q.answer)]) for q, s in rows]
+    known = [spellable(reader, q) for q in questions]
+    return found | {
+        "name_em": float(np.mean([chosen_name(q, s, candidates(q)) == q.answer for q, s in rows])),
+        "rival_em": float(np.mean([chosen_name(q, s, rivals(q)) == q.answer for q, s in rows])),
+        "nats": float(np.mean(nats)),
+        "known_nats": float(np.mean([value for value, k in zip(nats, known, strict=True) if k])),
+    }
+
+
+def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
+    set_seed(config.seed, deterministic=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
+    network = build(config)
+    training = Training(config, network.reader, folder)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay, fused=True
+    )
     return runs.train(
         network,
-        loss,
+        training.loss,
         optimizer,
         config=config,
         folder=folder,
-        steps=config.steps,
-        every=config.every,
-        evaluate=evaluate,
-        finish=finish,
+        evaluate=training.evaluate,
+        finish=training.finish,
         schedule=runs.warm_up_then_down(config.warmup, config.steps),
         max_norm=1.0,
         bf16=True,
-        keep_weights=config.keep_weights,
         stop_after=stop_after,
     )
 

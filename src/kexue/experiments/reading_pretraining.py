@@ -118,17 +118,18 @@ class Pretraining(MaskedLM):
         return cross_entropy(logits, ids[masked], reduction="sum"), (logits.argmax(-1) == ids[masked]).sum()
 
 
-def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
-    model = encoder(config, Pretraining)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay, fused=True
-    )
+def build(config: Config) -> Pretraining:
+    return encoder(config, Pretraining)
 
-    def loss(model, step):
-        random = step.generator()
-        text = stream(0)
+
+class Training:
+    """What a run learns from, and how it is measured."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def loss(self, model, step):
+        config, random, text = self.config, step.generator(), stream(0)
         begins = torch.randint(len(text.ids) - config.window, (config.batch_size,), generator=random)
         noise = torch.rand(config.batch_size, config.window, generator=random)
         ids, masked = masked_windows(text, begins, noise, config)
@@ -136,35 +137,44 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
         share = step.processes / masked.sum().clamp(min=1)
         return total * share.to(total.device), {"accuracy": right * share.to(right.device)}
 
-    def evaluate_on(part, name):
-        def evaluate(model):
-            device, text = model.bias.device, stream(part)
-            begins = torch.arange(0, len(text.ids) - config.window, config.window)
-            noise = torch.rand(len(begins), config.window, generator=randomness.generator(0, 2))
-            ids, masked = masked_windows(text, begins, noise, config)
-            sums = torch.zeros(2, dtype=torch.float64)
-            for chosen in torch.arange(len(begins)).split(64):
-                found = model(ids[chosen].to(device), masked[chosen].to(device))
-                sums += torch.tensor([float(one) for one in found])
-            nats, accuracy = (sums / masked.sum()).tolist()
-            return {f"{name}_nats": nats, f"{name}_accuracy": accuracy}
+    def evaluate(self, model):
+        return self.measured(model, 1, "valid")
 
-        return evaluate
+    def finish(self, model):
+        return self.measured(model, 2, "test")
 
+    def measured(self, model, part, name):
+        """Nats and accuracy of what is masked in all windows of a part."""
+        device, text, window = model.bias.device, stream(part), self.config.window
+        begins = torch.arange(0, len(text.ids) - window, window)
+        noise = torch.rand(len(begins), window, generator=randomness.generator(0, 2))
+        ids, masked = masked_windows(text, begins, noise, self.config)
+        sums = torch.zeros(2, dtype=torch.float64)
+        for chosen in torch.arange(len(begins)).split(64):
+            found = model(ids[chosen].to(device), masked[chosen].to(device))
+            sums += torch.tensor([float(one) for one in found])
+        nats, accuracy = (sums / masked.sum()).tolist()
+        return {f"{name}_nats": nats, f"{name}_accuracy": accuracy}
+
+
+def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
+    set_seed(config.seed, deterministic=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
+    training, model = Training(config), build(config)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay, fused=True
+    )
     return runs.train(
         model,
-        loss,
+        training.loss,
         optimizer,
         config=config,
         folder=folder,
-        steps=config.steps,
-        every=config.every,
-        evaluate=evaluate_on(1, "valid"),
-        finish=evaluate_on(2, "test"),
+        evaluate=training.evaluate,
+        finish=training.finish,
         schedule=runs.warm_up_then_down(config.warmup, config.steps),
         max_norm=1.0,
         bf16=True,
-        keep_weights=config.keep_weights,
         stop_after=stop_after,
     )
 

@@ -169,10 +169,41 @@ def scores(
     }
 
 
+def build(config: Config) -> Segmenter:
+    return Segmenter(config)
+
+
+class Training:
+    """What a run learns from, and how it is measured."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.train = config, pieces(0)
+        self.lengths = torch.tensor([sum(map(len, one)) for one in self.train])
+
+    def loss(self, model, step):
+        chosen = step.batch_of_similar(self.lengths, self.config.batch_size).tolist()
+        ids, tags = encoded([self.train[i] for i in chosen])
+        characters = int((ids != 0).sum())
+        with sdpa_kernel(SDPBackend.MATH):  # faster than the fused kernels on a processor
+            nats = model(step.share(ids), step.share(tags)).sum() * step.processes / characters
+        return nats, {}
+
+    def evaluate(self, model):
+        return {f"valid_{k}": v for k, v in scores(model, 1, 1000).items()}
+
+    def finish(self, model):
+        if self.config.seed == 0:  # for choosing settings
+            return {}
+        found = {f"test_{k}": v for k, v in scores(model, 2).items()}
+        if not self.config.crf:
+            found |= {f"test_possible_{k}": v for k, v in scores(model, 2, possible=True).items()}
+        return found
+
+
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     set_seed(config.seed, deterministic=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
-    model = Segmenter(config)
+    training, model = Training(config), build(config)
     crf = [] if model.crf is None else list(model.crf.parameters())
     rest = [p for name, p in model.named_parameters() if not name.startswith("crf.")]
     groups = [{"params": rest}]
@@ -181,39 +212,17 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     optimizer = torch.optim.AdamW(
         groups, config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay, fused=True
     )
-    train = pieces(0)
-    lengths = torch.tensor([sum(map(len, one)) for one in train])
-
-    def loss(model, step):
-        chosen = step.batch_of_similar(lengths, config.batch_size).tolist()
-        ids, tags = encoded([train[i] for i in chosen])
-        characters = int((ids != 0).sum())
-        with sdpa_kernel(SDPBackend.MATH):  # faster than the fused kernels on a processor
-            nats = model(step.share(ids), step.share(tags)).sum() * step.processes / characters
-        return nats, {}
-
-    def finish(model):
-        if config.seed == 0:  # for choosing settings
-            return {}
-        found = {f"test_{k}": v for k, v in scores(model, 2).items()}
-        if not config.crf:
-            found |= {f"test_possible_{k}": v for k, v in scores(model, 2, possible=True).items()}
-        return found
-
     return runs.train(
         model,
-        loss,
+        training.loss,
         optimizer,
         config=config,
         folder=folder,
-        steps=config.steps,
-        every=config.every,
-        evaluate=lambda model: {f"valid_{k}": v for k, v in scores(model, 1, 1000).items()},
-        finish=finish,
+        evaluate=training.evaluate,
+        finish=training.finish,
         schedule=runs.warm_up_then_down(config.warmup, config.steps),
         max_norm=1.0,
         bf16=True,
-        keep_weights=config.keep_weights,
         stop_after=stop_after,
     )
 
