@@ -253,16 +253,16 @@ def test_two_processes_follow_the_curve_of_one(tmp_path, subtests):
         assert process.wait() == 0, (tmp_path / name / "log").read_text()
     for name, case in COMPARED.items():
         with subtests.test(name):
-            runs = [Run(tmp_path / name / processes) for processes in ("one", "two")]
-            first = [replay.first_steps(run.metrics, "loss") for run in runs]
+            pair = [Run(tmp_path / name / processes) for processes in ("one", "two")]
+            first = [replay.first_steps(run.metrics, "loss") for run in pair]
             assert len(first[0]) == len(first[1]) == runs.FIRST
             np.testing.assert_allclose(*first, rtol=case.tolerance)
             if case.every == 1:
-                assert [run.environment["processes"] for run in runs] == [1, 2]
-                curves = [run.curve("loss")[1] for run in runs]
+                assert [run.environment["processes"] for run in pair] == [1, 2]
+                curves = [run.curve("loss")[1] for run in pair]
                 assert len(curves[0]) == len(curves[1]) == 60
                 np.testing.assert_allclose(*curves, rtol=case.tolerance)
-            loss = runs[0].metrics["loss"]
+            loss = pair[0].metrics["loss"]
             assert loss[-max(1, 10 // case.every) :].mean() < 0.9 * loss[:10].mean()
             # The curve is not trivially the same: another seed gives another, of which the first steps show it.
             one, other = (

@@ -318,6 +318,7 @@ def test_what_is_measured_of_segmentations_by_hand():
 
 
 @pytest.mark.slow
+@pytest.mark.unchecked
 def test_words_not_seen_in_training_count_in_their_places(monkeypatch):
     script = reading_segmentation
     monkeypatch.setattr(script, "pieces", lambda part: [("甲",)] if part == 0 else [("甲", "乙甲", "丙")])

@@ -56,7 +56,7 @@ def test_a_run_keeps_a_picture_and_samples_where_its_configuration_says_so(tmp_p
     summary = photos.run(photos.Config(downsample=16, keep_picture=True, **small), tmp_path / "photo")
     assert -1 < summary["test_cosine"] < 1
     assert photos.Image.open(tmp_path / "photo" / "chelsea.png").size == (64, 64)
-    assert "chelsea.png" in Run(tmp_path / "photo").environment["sha256"]
+    assert "chelsea.png" in Run(tmp_path / "photo").sha256
     with pytest.raises(ValueError, match="keep_picture must be False for photographs of one's own"):
         photos.run(photos.Config(keep_picture=True, images="folder"), tmp_path / "none")
     config = prior.Config("cnn", width=8, layers=1, steps=1, every=1, batch_size=2, keep_samples=True)
