@@ -8,7 +8,6 @@ import time
 
 import pytest
 import torch
-from torch import nn
 
 from kexue import data
 from kexue.decoding import (
@@ -19,7 +18,7 @@ from kexue.decoding import (
     bidirectional_beam_search,
     pad_ids,
 )
-from kexue.training import recorded
+from kexue.experiments import recorded
 
 WORDS = pad_ids(
     [[TOKENS + ord(c) - ord("a") for c in word] for word in data.pronunciations_parts()[2].word[:1000]]
@@ -27,17 +26,8 @@ WORDS = pad_ids(
 
 
 def trained() -> dict[str, BidirectionalSeq2Seq | Seq2Seq]:
-    ids = (
-        TOKENS + 26,
-        TOKENS + len({p for word in data.pronunciations().phonemes for one in word for p in one}),
-    )
-    kinds = {
-        "apart": {d: Seq2Seq(*ids, direction=d) for d in ("l2r", "r2l")},
-        "both": {"both": BidirectionalSeq2Seq(*ids)},
-    }
-    for kind, models in kinds.items():
-        recorded("decoding")[f"{kind}-seed1"].load_weights(nn.ModuleDict({"models": nn.ModuleDict(models)}))
-    return kinds["apart"] | kinds["both"]
+    runs = recorded("decoding")
+    return runs["apart-seed1"].model().each | runs["both-seed1"].model().each
 
 
 @pytest.mark.parametrize("k", [1, 3, 8])

@@ -22,7 +22,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from IPython.display import Markdown, display
-from torch import nn
 
 from kexue import data, decoding
 from kexue.book import plotting
@@ -40,7 +39,7 @@ from kexue.decoding import (
     with_markers,
     without_markers,
 )
-from kexue.runs import recorded
+from kexue.experiments import recorded
 
 rng = setup("decoding")
 
@@ -570,23 +569,15 @@ index = {name: i for i, name in phoneme.items()}
 test = parts[2]
 
 
-def trained():
-    """The three recorded models of seed 1."""
-    ids = (3 + len(letters), 3 + len(phoneme))
-    apart = {d: Seq2Seq(*ids, direction=d) for d in ("l2r", "r2l")}
-    pair = {"both": BidirectionalSeq2Seq(*ids)}
-    for kind, several in (("apart", apart), ("both", pair)):
-        holder = nn.ModuleDict({"models": nn.ModuleDict(several)})
-        finals[f"{kind}-seed1"].load_weights(holder)
-        holder.eval().requires_grad_(False)
-    return apart | pair
-
-
 def spell(words):
     return pad_ids([[letters[c] for c in word] for word in words])
 
 
-models = trained()
+models = {
+    name: model.requires_grad_(False)
+    for kind in ("apart", "both")
+    for name, model in finals[f"{kind}-seed1"].model().each.items()
+}
 duo = models["both"]
 sizes = {sum(p.numel() for p in m.parameters()) for m in models.values()}
 assert len(sizes) == 1

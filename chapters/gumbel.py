@@ -29,6 +29,7 @@ from kexue import data
 from kexue.book import plotting
 from kexue.book.ledger import verdict
 from kexue.book.notebook import card, setup, source
+from kexue.experiments import recorded
 from kexue.gumbel import (
     CategoricalVAE,
     elbo,
@@ -42,7 +43,7 @@ from kexue.gumbel import (
     vae_loss,
 )
 from kexue.nn import randomness
-from kexue.runs import Step, recorded
+from kexue.runs import Step
 
 rng = setup("gumbel")
 
@@ -1306,8 +1307,7 @@ def spread_of(network, key, tau, draws=50):
     return float(variance**0.5), float(square.clamp(min=0) ** 0.5)
 
 
-recorded_model = CategoricalVAE()
-runs["gumbel"]["0"].load_weights(recorded_model)
+recorded_model = runs["gumbel"]["0"].model()
 noise_of = {
     place: {key: spread_of(network, key, tau) for key in NAMES}
     for place, network, tau in (
@@ -1363,8 +1363,7 @@ rates_chosen = {
 assert math.isclose(
     rates_chosen["straight_through"], 3 * rates_chosen["gumbel"]
 )
-stopped = CategoricalVAE()
-runs["straight_through"]["3"].load_weights(stopped)
+stopped = runs["straight_through"]["3"].model()
 alive = {"of the run that stopped": living(stopped)}
 alive["of a run that learned"] = living(recorded_model)
 for name, (before_code, behind_code) in alive.items():
@@ -1382,8 +1381,7 @@ assert (
 # %%
 models, again = {}, {}
 for key in NAMES:
-    models[key] = CategoricalVAE()
-    runs[key]["0"].load_weights(models[key])
+    models[key] = runs[key]["0"].model()
     again[key] = evaluate_elbo(models[key], test, randomness.generator(0), 10)
 off_record = max(
     abs(float(again[key].mean()) - runs[key]["0"].summary["test_elbo"])
@@ -1525,9 +1523,9 @@ for name, label in (
     ("annealed0.25-seed0", "annealed to 0.25"),
 ):
     run = recorded("gumbel_vae_temperature")[name]
-    scored = CategoricalVAE()
-    run.load_weights(scored)
-    onehot = float(evaluate_elbo(scored, train, randomness.generator(0)).mean())
+    onehot = float(
+        evaluate_elbo(run.model(), train, randomness.generator(0)).mean()
+    )
     lost[label] = run.summary["elbo"] - onehot
     rows.append(
         f"| {label} | {run.summary['elbo']:.1f} | {onehot:.1f} | {run.summary['test_elbo']:.1f} |"

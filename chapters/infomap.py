@@ -29,7 +29,6 @@ import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
 from IPython.display import Markdown, display
-from safetensors.numpy import load_file
 from scipy import sparse
 from scipy.optimize import brentq
 from scipy.stats import binomtest
@@ -42,6 +41,7 @@ from kexue import data
 from kexue.book import plotting
 from kexue.book.ledger import verdict
 from kexue.book.notebook import card, setup, source
+from kexue.experiments import recorded
 from kexue.infomap import (
     EXIT,
     HierarchicalCode,
@@ -62,7 +62,6 @@ from kexue.infomap.codelength import codelengths_of, exit_rates
 from kexue.infomap.codes import codebook_cost
 from kexue.infomap.network import Network
 from kexue.infomap.two_levels import search_two_levels
-from kexue.runs import recorded
 
 setup("infomap")
 rng = np.random.default_rng(0)
@@ -1750,7 +1749,7 @@ paragraphs = (
 )
 words = data.Vocabulary(paragraphs).symbols[: run.config["words"]]
 classes = data.word_classes(text, words)
-vectors = load_file(run.folder / "weights.safetensors")["word.weight"]
+vectors = run.model().word.weight.detach().numpy()
 graph = neighbour_graph(vectors)
 linked = np.flatnonzero(graph.sum(0) + graph.sum(1))
 graph = graph[linked][:, linked]

@@ -36,6 +36,7 @@ from kexue import data
 from kexue.book import plotting
 from kexue.book.ledger import verdict
 from kexue.book.notebook import card, setup, source
+from kexue.experiments import recorded
 from kexue.masking import (
     BiRNN,
     TextClassifier,
@@ -47,7 +48,6 @@ from kexue.masking import (
     reverse_sequence,
     sequence_mask,
 )
-from kexue.runs import recorded
 
 os.environ["KERAS_BACKEND"] = "torch"  # must be set before the import
 os.environ["KERAS_TORCH_DEVICE"] = "cpu"
@@ -1164,9 +1164,8 @@ test_ids = [vocabulary.ids(text[:160]) for text in test.text]
 short = [i for i, ids in enumerate(test_ids) if len(ids) < 160]
 models = {}
 for arm in ARMS:
-    models[arm] = TextClassifier(len(vocabulary), masks=arm).eval()
-    reviewed = recorded("masking_reviews")
-    reviewed[f"attention-random-{arm}-seed1"].load_weights(models[arm])
+    reviewed = recorded("masking_reviews")[f"attention-random-{arm}-seed1"]
+    models[arm] = reviewed.model()
 
 
 @torch.no_grad()

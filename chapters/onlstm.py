@@ -32,6 +32,7 @@ from kexue import data
 from kexue.book import plotting
 from kexue.book.ledger import verdict
 from kexue.book.notebook import card, setup, source
+from kexue.experiments import recorded
 from kexue.onlstm import (
     HGRN,
     LSTM,
@@ -53,7 +54,6 @@ from kexue.onlstm import (
     split_tree,
     tree_from_levels,
 )
-from kexue.runs import recorded
 
 rng = setup("onlstm")
 F64 = torch.float64
@@ -1726,14 +1726,7 @@ ARTICLE = [
 
 
 # %%
-model = LanguageModel(
-    len(vocabulary),
-    recorded_run.config["hidden_sizes"],
-    chunk_size=recorded_run.config["chunk_size"],
-    master_input=recorded_run.config["master_input"],
-)
-recorded_run.load_weights(model)
-model.eval()
+model = recorded_run.model()
 
 stream = vocabulary.ids([word for text in NEWS["test"] for word in text])
 columns = 20

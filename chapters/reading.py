@@ -28,6 +28,7 @@ from kexue.book import plotting
 from kexue.book.ledger import verdict
 from kexue.book.notebook import card, setup, source
 from kexue.book.plotting import mean_interval
+from kexue.experiments import recorded
 from kexue.reading import (
     Characters,
     ClozeDataset,
@@ -42,7 +43,7 @@ from kexue.reading import (
     total_correlation,
     vote,
 )
-from kexue.runs import recorded, warm_up_then_down
+from kexue.runs import warm_up_then_down
 
 rng = setup("reading")
 
@@ -1267,20 +1268,11 @@ verdict(
 
 
 # %% tags=["hide-input"]
-def trained(kind, name):
-    """A recorded reader of seed 1: all of its weights but the pretrained embedding."""
-    encoder = MaskedLM(len(letters), vocabulary=letters)
-    pretrained.load_weights(encoder)
-    embedding = encoder.embedding.weight.requires_grad_(False)
-    embedding[letters.blank] = embedding[letters.mask]
-    holder = nn.Module()
-    holder.reader = kind(encoder, 8)
-    finals[f"{name}-seed1"].load_weights(holder)
-    return holder.reader.eval().requires_grad_(False)
-
-
 pretrained = recorded("reading_pretraining")["seed1"]
-mlm, seq2seq = trained(MLMReader, "mlm"), trained(Seq2SeqReader, "seq2seq")
+mlm, seq2seq = (
+    finals[f"{head}-seed1"].model().reader.requires_grad_(False)
+    for head in ("mlm", "seq2seq")
+)
 pool = [q for q in test if len(q.passage) < 110 and len(q.entities) >= 4]
 chosen = pool[:: len(pool) // 8][:8]
 places = mlm.predict(

@@ -31,7 +31,8 @@ from kexue import data
 from kexue.book import plotting
 from kexue.book.ledger import verdict
 from kexue.book.notebook import card, setup, source
-from kexue.runs import Step, recorded
+from kexue.experiments import recorded
+from kexue.runs import Step
 from kexue.vqvae import (
     ORDERS,
     VQVAE,
@@ -64,18 +65,8 @@ rng = setup("vqvae")
 photographs = data.photographs()
 
 
-def load_photo_model(run):
-    c = run.config
-    vq = VectorQuantizer(c["num_codes"], c["dim"], ema_decay=c["ema_decay"])
-    model = VQVAE(
-        3, c["hidden"], c["num_codes"], c["dim"], c["downsample"], 3, vq
-    )
-    run.load_weights(model)
-    return model.eval()
-
-
 headline = recorded("vqvae_photos")
-photo_model = load_photo_model(headline["0"])
+photo_model = headline["0"].model()
 whole = {
     name: data.centre_square(p.pixels, 128)[None] * 2 - 1
     for name, p in photographs.items()
@@ -1250,19 +1241,8 @@ source(PixelCNN.forward)
 
 # %%
 digit_run = recorded("vqvae_digits")["0"]
-c = digit_run.config
-digit_model = VQVAE(
-    1,
-    c["hidden"],
-    c["num_codes"],
-    c["dim"],
-    c["downsample"],
-    c["blocks"],
-    VectorQuantizer(c["num_codes"], c["dim"], ema_decay=c["ema_decay"]),
-)
-digit_run.load_weights(digit_model)
-digit_model.eval()
-K = c["num_codes"]
+digit_model = digit_run.model()
+K = digit_run.config["num_codes"]
 with torch.no_grad():
     digit_codes = {
         name: torch.cat(
@@ -1294,10 +1274,7 @@ bits_of = {
     name: np.array([run.summary["test_bits"] for run in runs])
     for name, runs in priors.items()
 }
-c = priors["raster"][0].config
-attention = PixelAttention(K, (7, 7), c["width"], c["heads"], c["layers"])
-priors["raster"][0].load_weights(attention)
-attention.eval()
+attention = priors["raster"][0].model()
 with torch.no_grad():
     nats = -float(attention.log_prob(digit_codes["test"]).mean())
 share = digit_codes["train"].flatten(1).t()  # by place: 49 × 4,000

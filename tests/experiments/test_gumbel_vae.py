@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from kexue import data
-from kexue.experiments import gumbel_vae
+from kexue.experiments import gumbel_vae, recorded
 from kexue.nn import randomness
-from kexue.runs import recorded
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,8 +16,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_recorded_weights_have_the_recorded_bounds(name):
     """On the digits that the summary says, with as many samples."""
     run = recorded(f"gumbel_vae_{name}")["0"]
-    model = gumbel_vae.CategoricalVAE()
-    run.load_weights(model)
+    model = run.model()
     _, valid, test = data.mnist_parts()
     for split, part in (("valid_elbo", valid), ("test_elbo", test)):
         images = part.pixels.gt(0.5).float()

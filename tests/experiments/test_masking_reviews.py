@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from kexue import data, masking
-from kexue.experiments import masking_reviews
+from kexue.experiments import masking_reviews, recorded
 from kexue.nn import randomness
-from kexue.runs import Run, Step
+from kexue.runs import Step
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,11 +16,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.house
 @pytest.mark.parametrize("masks", ["none", "pooling", "everywhere"])
 def test_the_recorded_classifiers_have_the_recorded_accuracy(masks):
-    run = Run(ROOT / "runs" / "masking_reviews" / f"attention-random-{masks}-seed1")
-    train, _, test = data.reviews_parts()
-    vocabulary = data.Vocabulary(train.text, run.config["at_least"])
-    model = masking.TextClassifier(len(vocabulary), masks=masks).eval()
-    run.load_weights(model)
+    run = recorded("masking_reviews")[f"attention-random-{masks}-seed1"]
+    model, test = run.model(), data.reviews_parts()[2]
+    vocabulary = masking_reviews.vocabulary(run.settings.at_least)
     ids = [vocabulary.ids(text[: run.config["max_length"]]) for text in test.text]
     for added in (0, 32):
         right = masking.predict(model, ids, added).argmax(-1) == test.label

@@ -5,28 +5,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import replay
 import torch
 from PIL import Image
 
 from kexue import data
-from kexue.experiments import vqvae_photos, vqvae_prior
+from kexue.experiments import recorded, vqvae_photos, vqvae_prior
 from kexue.nn import randomness
 from kexue.runs import Run
+from kexue.vqvae import image_quality
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
 def test_the_recorded_weights_have_the_recorded_quality():
-    name = "vqvae_photos/0"
-    script, (_, config) = vqvae_photos, replay.declared()[name]
-    model, run = script.build(config), Run(ROOT / "runs" / name)
-    run.load_weights(model)
-    x = data.views(data.photographs()["chelsea"].pixels, config.size) * 2 - 1
+    run = recorded("vqvae_photos")["0"]
+    model = run.model()
+    x = data.views(data.photographs()["chelsea"].pixels, run.settings.size) * 2 - 1
     with torch.no_grad():
-        y = torch.cat([model.eval()(part)[0] for part in x.split(16)])
-    psnr, ssim = script.image_quality(x, y)
+        y = torch.cat([model(part)[0] for part in x.split(16)])
+    psnr, ssim = image_quality(x, y)
     assert psnr.mean() == pytest.approx(run.summary["psnr_chelsea"], abs=0.05)
     assert ssim.mean() == pytest.approx(run.summary["ssim_chelsea"], abs=0.005)
 
@@ -70,11 +68,9 @@ def test_a_run_keeps_a_picture_and_samples_where_its_configuration_says_so(tmp_p
 @pytest.mark.slow
 def test_the_recorded_samples_are_codes_that_attention_finds_likely():
     """PixelCNN drew them; PixelAtt gives them fewer bits than codes drawn by their frequencies alone."""
-    script, (_, config) = vqvae_prior, replay.declared()["vqvae_prior_attention/raster-seed0"]
     columns = Run(ROOT / "runs/vqvae_prior_cnn/seed0").columns("samples.csv")
     drawn = torch.from_numpy(np.stack(list(columns.values()), 1)).long()
-    model = script.build(config, 64, (7, 7)).eval()
-    Run(ROOT / "runs/vqvae_prior_attention/raster-seed0").load_weights(model)
+    model = recorded("vqvae_prior_attention")["raster-seed0"].model()
     order = torch.rand(drawn.shape, generator=torch.Generator().manual_seed(0)).argsort(0)
     with torch.no_grad():
         own, mixed = (
@@ -95,13 +91,10 @@ def test_the_recorded_digits_have_the_recorded_error():
 
 @pytest.mark.slow
 def test_the_recorded_prior_has_the_recorded_bits():
-    name = "vqvae_prior_attention/raster-seed0"
-    script, (_, config) = vqvae_prior, replay.declared()[name]
-    num_codes, (_, _, test) = script.codes(config.codes, False)
-    model, run = script.build(config, num_codes, (7, 7)), Run(ROOT / "runs" / name)
-    run.load_weights(model)
+    run = recorded("vqvae_prior_attention")["raster-seed0"]
+    _, (_, _, test) = vqvae_prior.codes(run.settings.codes, False)
     with torch.no_grad():
-        bits = -model.eval().log_prob(test).mean() / (49 * math.log(2))
+        bits = -run.model().log_prob(test).mean() / (49 * math.log(2))
     assert bits == pytest.approx(run.summary["test_bits"], abs=0.01)
 
 

@@ -1,4 +1,4 @@
-"""kexue.transformer beside PyTorch's own attention, and what its masks and positions promise."""
+"""kexue.nn.attention beside PyTorch's own attention, and what its masks and positions promise."""
 
 import pytest
 import torch

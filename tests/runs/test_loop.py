@@ -103,7 +103,7 @@ def test_a_finished_run_is_not_run_again(tmp_path):
 @pytest.mark.parametrize("stop", [10, 25, 49, 59])
 def test_a_run_that_stopped_goes_on_to_the_same_end(tmp_path, stop):
     fit(tmp_path / "whole", keep_weights=True)
-    _, partial = fit(tmp_path / "parts", stop_after=stop)
+    _, partial = fit(tmp_path / "parts", stop_after=stop, keep_weights=True)
     assert partial == {"stopped after step": stop}
     assert "summary" not in Run(tmp_path / "parts").record
     fit(tmp_path / "parts", keep_weights=True)

@@ -26,7 +26,7 @@ class RecordedRun(runs.Run):
 
     @property
     def settings(self) -> Any:
-        """Its configuration, as the experiment's dataclass; settings younger than the run have their default."""
+        """Its configuration, as the experiment's dataclass; younger settings at their defaults."""
         kind = self.experiment.Config
         known = {field.name for field in dataclasses.fields(kind)}
         if unknown := sorted(set(self.config) - known):

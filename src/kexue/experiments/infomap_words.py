@@ -13,7 +13,6 @@ restricted if they do better than chance only. Both by 95 % intervals over the s
 """
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +104,6 @@ class SkipGram(nn.Module):
         return -logsigmoid((u * v).sum(-1)).mean() - negatives * logsigmoid(-u @ w.T).mean()
 
 
-@cache
 def paragraphs() -> list[list[str]]:
     """Of the newspaper, without its marks."""
     text = data.people_daily()
@@ -115,7 +113,6 @@ def paragraphs() -> list[list[str]]:
     ]
 
 
-@cache
 def known_words() -> tuple[str, ...]:
     """All words, the most frequent ones first."""
     return data.Vocabulary(paragraphs()).symbols

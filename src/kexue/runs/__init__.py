@@ -13,7 +13,7 @@ a chapter needs them, weights.safetensors in half precision.
 from kexue.runs.arguments import command_line
 from kexue.runs.loop import FIRST, Loss, train
 from kexue.runs.recorder import Config, different_settings, digest, processor, sha256
-from kexue.runs.run import Run, recorded, runs_folder
+from kexue.runs.run import Run, recorded, runs_folder, table
 from kexue.runs.step import Metrics, Step, warm_up_then_down
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "recorded",
     "runs_folder",
     "sha256",
+    "table",
     "train",
     "warm_up_then_down",
 ]

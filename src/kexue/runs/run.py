@@ -5,10 +5,13 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def runs_folder() -> Path:
@@ -98,3 +101,20 @@ def recorded(name: str, folder: Path | None = None) -> dict[str, Run]:
         known = sorted({path.parents[1].name for path in root.glob("*/*/run.json")})
         raise ValueError(f"name must be one of the recorded runs, {known}, got {name!r}")
     return finished
+
+
+def table(name: str, folder: Path | None = None) -> "pd.DataFrame":
+    """The finished runs of an experiment, a row each: settings and summary as columns, the trial as index.
+
+    Raises ValueError where there are none, or where a setting and a metric have the same name.
+    """
+    import pandas as pd  # belongs to the extra "book"
+
+    rows = {}
+    for trial, run in recorded(name, folder).items():
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in run.config.items()}
+        summary = {k: v for k, v in run.summary.items() if k != "steps"}
+        if both := sorted(set(settings) & set(summary)):
+            raise ValueError(f"name must be of runs whose metrics are no settings, got {name!r} with {both}")
+        rows[trial] = settings | summary
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("trial")
