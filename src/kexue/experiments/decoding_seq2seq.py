@@ -54,7 +54,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -515,7 +514,7 @@ def bleu(guesses: dict[str, list], count: int) -> dict[str, float]:
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
+    runs.set_seed(config.seed)
     torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
     network = build(config)
     training = Training(config, network, Path(folder))

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import set_seed
 from torch import Tensor
 
 from kexue import data, runs
@@ -147,7 +146,7 @@ def mean_elbo(model: CategoricalVAE, images: Tensor, samples: int) -> float:
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
+    runs.set_seed(config.seed)
     training, model = Training(config), build(config)
     rates = [config.learning_rate * config.encoder_factor, config.learning_rate]
     parts = zip((model.encoder, model.decoder), rates, strict=True)

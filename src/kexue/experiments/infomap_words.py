@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import set_seed
 from scipy import sparse
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score
@@ -200,7 +199,7 @@ class Training:
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
+    runs.set_seed(config.seed)
     training, model = Training(config), build(config)
     return runs.train(
         model,

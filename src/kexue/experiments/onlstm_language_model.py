@@ -31,7 +31,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate.utils import set_seed
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 from torch.nn.utils.rnn import pad_sequence
@@ -389,7 +388,7 @@ class Training:
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
+    runs.set_seed(config.seed)
     if torch.cuda.is_available():
         # Some versions of PyTorch refuse every cumulated sum on CUDA, though only long vectors' differ.
         torch.use_deterministic_algorithms(True, warn_only=True)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
@@ -217,7 +216,7 @@ def accuracy(model: Reader, examples: list) -> float:
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
+    runs.set_seed(config.seed)
     if torch.cuda.is_available():
         # Some versions of PyTorch refuse every cumulated sum on CUDA, though only long vectors' differ.
         torch.use_deterministic_algorithms(True, warn_only=True)

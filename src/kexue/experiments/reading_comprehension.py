@@ -54,7 +54,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -637,7 +636,7 @@ def measured_briefly(reader, questions: list[ClozeQuestion]) -> dict[str, float]
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
+    runs.set_seed(config.seed)
     torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
     network = build(config)
     training = Training(config, network.reader, folder)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from accelerate.utils import set_seed
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -158,7 +157,7 @@ class Training:
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
+    runs.set_seed(config.seed)
     torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
     training, model = Training(config), build(config)
     optimizer = torch.optim.AdamW(

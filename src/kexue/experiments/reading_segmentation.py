@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
@@ -201,7 +200,7 @@ class Training:
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
+    runs.set_seed(config.seed)
     torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
     training, model = Training(config), build(config)
     crf = [] if model.crf is None else list(model.crf.parameters())

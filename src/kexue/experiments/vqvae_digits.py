@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate.utils import set_seed
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
@@ -129,7 +128,7 @@ def measured(model: VQVAE, images: Tensor, part: str) -> dict[str, float]:
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
+    runs.set_seed(config.seed)
     training, model = Training(config), build(config).to(memory_format=torch.channels_last)
     return runs.train(
         model,

@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate.utils import set_seed
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
@@ -339,7 +338,7 @@ def usage(model: nn.Module, config: Config) -> dict[str, float]:
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
-    set_seed(config.seed, deterministic=True)
+    runs.set_seed(config.seed)
     training, model = Training(config, folder), build(config).to(memory_format=torch.channels_last)
     training.start(model)
     return runs.train(

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from kexue import data, runs
@@ -176,7 +175,7 @@ def bits(model: nn.Module, grids: Tensor) -> float:
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     training = Training(config, folder)
-    set_seed(config.seed, deterministic=True)
+    runs.set_seed(config.seed)
     model = build(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01, fused=True)
     warm = min(100, 1 + config.steps // 10)

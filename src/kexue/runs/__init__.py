@@ -14,7 +14,7 @@ from kexue.runs.arguments import command_line
 from kexue.runs.loop import FIRST, Loss, train
 from kexue.runs.recorder import Config, different_settings, digest, processor, sha256
 from kexue.runs.run import Run, recorded, runs_folder, table
-from kexue.runs.step import Metrics, Step, warm_up_then_down
+from kexue.runs.step import Metrics, Step, set_seed, warm_up_then_down
 
 __all__ = [
     "FIRST",
@@ -29,6 +29,7 @@ __all__ = [
     "processor",
     "recorded",
     "runs_folder",
+    "set_seed",
     "sha256",
     "table",
     "train",

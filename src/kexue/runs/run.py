@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pandas
 
 
 def runs_folder() -> Path:
@@ -103,12 +103,12 @@ def recorded(name: str, folder: Path | None = None) -> dict[str, Run]:
     return finished
 
 
-def table(name: str, folder: Path | None = None) -> "pd.DataFrame":
+def table(name: str, folder: Path | None = None) -> "pandas.DataFrame":
     """The finished runs of an experiment, a row each: settings and summary as columns, the trial as index.
 
     Raises ValueError where there are none, or where a setting and a metric have the same name.
     """
-    import pandas as pd  # belongs to the extra "book"
+    import pandas  # belongs to the extra "book"
 
     rows = {}
     for trial, run in recorded(name, folder).items():
@@ -117,4 +117,4 @@ def table(name: str, folder: Path | None = None) -> "pd.DataFrame":
         if both := sorted(set(settings) & set(summary)):
             raise ValueError(f"name must be of runs whose metrics are no settings, got {name!r} with {both}")
         rows[trial] = settings | summary
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("trial")
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("trial")

@@ -72,3 +72,11 @@ def warm_up_then_down(warmup: int, steps: int) -> Callable[[int], float]:
     if not 1 <= warmup < steps:
         raise ValueError(f"warmup must be between 1 and steps − 1 = {steps - 1}, got {warmup}")
     return lambda index: min((index + 1) / warmup, (steps - index) / (steps - warmup))
+
+
+def set_seed(seed: int) -> None:
+    """Seeds all global generators, for the initial weights, and demands deterministic algorithms."""
+    # Here, since chapters import this module: accelerate imports what warns in a notebook.
+    from accelerate import utils
+
+    utils.set_seed(seed, deterministic=True)
