@@ -65,7 +65,9 @@ def gumbel_noise(
     """
     if dtype not in checks.FLOATING:
         raise TypeError(f"dtype must be a floating-point dtype of 16 to 64 bits, got {dtype}")
-    if not isinstance(shape, tuple) or not all(isinstance(size, int) for size in shape):
+    if not isinstance(shape, tuple) or not all(
+        isinstance(size, int) and not isinstance(size, bool) for size in shape
+    ):
         raise TypeError(f"shape must be a tuple of ints, got {shape!r}")
     if any(size < 0 for size in shape):
         raise ValueError(f"shape must not have negative sizes, got {tuple(shape)}")
@@ -195,7 +197,7 @@ def score_function_grad(
     checks.count("num_samples", num_samples, 2 if baseline == "leave-one-out" else 1)
     with torch.inference_mode(False), torch.enable_grad():
         leaves = _one_copy_per_sample(params, num_samples)
-        distribution = dist(**leaves)
+        distribution = _batched(dist, leaves)
         z = distribution.sample().clone()  # transformed distributions may remember theirs
         _check_batch(dist, leaves, distribution, z)
         log_prob = distribution.log_prob(z).reshape(num_samples, -1).sum(-1)
@@ -232,7 +234,7 @@ def reparam_grad(
     checks.count("num_samples", num_samples, 1)
     with torch.inference_mode(False), torch.enable_grad():
         leaves = _one_copy_per_sample(params, num_samples)
-        distribution = dist(**leaves)
+        distribution = _batched(dist, leaves)
         if not distribution.has_rsample:
             raise ValueError(f"dist must give a distribution with rsample, got {type(distribution).__name__}")
         z = distribution.rsample()
@@ -242,6 +244,8 @@ def reparam_grad(
 
 def _one_copy_per_sample(params: Params, num_samples: int) -> dict[str, Tensor]:
     # A copy for each sample: the gradient of a sum over samples then has one entry for each of them.
+    if not isinstance(params, Mapping) or not params:
+        raise TypeError(f"params must be a mapping of at least one parameter, got {params!r}")
     leaves = {}
     for name, given in params.items():
         value = torch.tensor(float(given)) if _is_number(given) else given
@@ -252,17 +256,34 @@ def _one_copy_per_sample(params: Params, num_samples: int) -> dict[str, Tensor]:
     return leaves
 
 
+MIXED = "dist must treat the first axis of its parameters as a batch, but its samples are mixed"
+
+
+def _batched(dist: Callable[..., Distribution], leaves: dict[str, Tensor]) -> Distribution:
+    try:
+        return dist(**leaves)
+    except (RuntimeError, ValueError) as error:
+        dist(**{name: leaf[0] for name, leaf in leaves.items()})  # wrong for one sample, too: says so
+        raise ValueError(MIXED) from error
+
+
 def _check_batch(
     dist: Callable[..., Distribution], leaves: dict[str, Tensor], distribution: Distribution, z: Tensor
 ) -> None:
-    """Raises ValueError unless the first sample's density is what it is when computed alone."""
-    if distribution.batch_shape[:1] == next(iter(leaves.values())).shape[:1]:
-        with torch.no_grad():
-            alone = dist(**{name: leaf[0] for name, leaf in leaves.items()}).log_prob(z[0])
-            together = distribution.log_prob(z.clone())[0]
-        if torch.allclose(together, alone, rtol=1e-3, atol=1e-4):
-            return
-    raise ValueError("dist must treat the first axis of its parameters as a batch, but its samples are mixed")
+    """Raises ValueError unless the first sample's density is that of its own parameters, and of no others."""
+    if distribution.batch_shape[:1] != next(iter(leaves.values())).shape[:1]:
+        raise ValueError(MIXED)
+    with torch.no_grad():
+        alone = dist(**{name: leaf[0] for name, leaf in leaves.items()}).log_prob(z[0])
+    together = distribution.log_prob(z.clone())[0]
+    if not torch.allclose(together, alone, rtol=1e-3, atol=1e-4):
+        raise ValueError(MIXED)
+    # Equal parameters would hide a mixture of them: of others' parameters the density is no function.
+    grads = torch.autograd.grad(
+        together.sum(), list(leaves.values()), retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    if any(bool(grad[1:].any()) for grad in grads):
+        raise ValueError(MIXED)
 
 
 def _is_number(value: object) -> bool:
@@ -358,10 +379,12 @@ class CategoricalVAE(nn.Module):
 
     def encode(self, x: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch latents classes"]:
         """Logits of q(z|x)."""
+        checks.like_weights("x", x, next(self.parameters()))
         return self.encoder(x.unsqueeze(1)).unflatten(1, (self.num_latents, self.num_classes))
 
     def decode(self, z: Float[Tensor, "batch latents classes"]) -> Float[Tensor, "batch height width"]:
         """Logits of the pixels, for one-hot or relaxed codes z."""
+        checks.like_weights("z", z, next(self.parameters()))
         return self.decoder(z.flatten(1)).squeeze(1)
 
     def forward(
@@ -404,6 +427,8 @@ def elbo(
         raise ValueError(f"x, pixel_logits and logits must have fitting shapes of 3 axes, got {shapes}")
     _check_binary(x)
     _check_logits(logits, -1)
+    if not torch.isfinite(pixel_logits).all():
+        raise ValueError("pixel_logits must be finite, got NaN or ∞")
     return _log_likelihood(x, pixel_logits) - _kl_to_uniform(logits)
 
 
@@ -431,13 +456,18 @@ def vae_loss(
         estimator: one of the five.
         tau: temperature, for the first two.
 
-    Raises ValueError for an unknown estimator, noise of another shape, a bad tau, pixels other than 0 and 1,
-    or too few images: "score_baseline" needs two.
+    Raises:
+        TypeError: x or noise are not floating-point.
+        ValueError: an unknown estimator, noise or x of another shape, a bad tau, pixels other than 0 and 1,
+            or too few images: "score_baseline" needs two.
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}")
     checks.floating("noise", noise)
     checks.positive("tau", tau, noise)
+    checks.floating("x", x)
+    if x.ndim != 3:
+        raise ValueError(f"x must have shape (batch, height, width), got {tuple(x.shape)}")
     _check_binary(x)
     if len(x) < (2 if estimator == "score_baseline" else 1):
         raise ValueError(f"x must hold enough images for {estimator!r}, got {len(x)}")

@@ -317,8 +317,7 @@ class TextClassifier(nn.Module):
         ):
             if text not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {text!r}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        checks.rate("dropout", dropout)
         self.pooling, self.masks = pooling, masks
         self.embedding = nn.Embedding(symbols, width)
         self.rnn = BiRNN(nn.GRU(width, hidden, batch_first=True))

@@ -134,8 +134,8 @@ def ledger_folder() -> Path:
 def load(slug: str, folder: Path | None = None) -> Article:
     """The rows of one article. Raises ValueError for an unknown slug or a row that is not well formed."""
     path = (folder or ledger_folder()) / f"{slug}.toml"
-    if not path.is_file():
-        known = sorted(file.stem for file in path.parent.glob("*.toml"))
+    known = sorted(file.stem for file in (folder or ledger_folder()).glob("*.toml"))
+    if slug not in known:
         raise ValueError(f"slug must be one of {known}, got {slug!r}")
     data = tomllib.loads(path.read_text("utf-8"))
     rows = tuple(_row(path.name, entry) for entry in data.pop("row", []))
@@ -291,9 +291,9 @@ def box(entry: Row, outcome: Outcome, values: Mapping[str, Any]) -> str:
     )
     measured = f'<span class="measured">Measured: {numbers}</span>' if numbers else ""
     return (
-        f'<div class="kexue-verdict tex2jax_process mathjax_process" data-row="{entry.id}" '
+        f'<div class="kexue-verdict tex2jax_process mathjax_process" data-row="{html.escape(entry.id)}" '
         f'style="border-left:4px solid {_COLOURS[outcome]};padding:.3em .8em;margin:.4em 0">'
-        f"<div>{badge} <strong>{entry.id}</strong></div>"
+        f"<div>{badge} <strong>{html.escape(entry.id)}</strong></div>"
         f"<div>{_mathematics(entry.statement)}</div>{why}{measured}</div>"
     )
 

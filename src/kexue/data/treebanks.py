@@ -69,7 +69,19 @@ def parse_brackets(text: str, punctuation: bool = False) -> list["Nested | None"
 
 
 def _without_labels(node: list[Any], punctuation: bool) -> "Nested | None":
-    if len(node) == 2 and isinstance(node[1], str):
-        return node[1] if node[0] in _WORD_TAGS or (punctuation and node[0] != "-NONE-") else None
-    parts = [_without_labels(part, punctuation) for part in node if isinstance(part, list)]
-    return [part for part in parts if part is not None] or None
+    top: list[Any] = []
+    # What is to be read, for whom, and, if it has been read already, what was found in it.
+    waiting: list[tuple[Any, list[Any], list[Any] | None]] = [(node, top, None)]
+    while waiting:
+        part, parent, parts = waiting.pop()
+        if parts is not None:
+            if parts:
+                parent.append(parts)
+        elif len(part) == 2 and isinstance(part[1], str):
+            if part[0] in _WORD_TAGS or (punctuation and part[0] != "-NONE-"):
+                parent.append(part[1])
+        else:
+            parts = []
+            waiting.append((part, parent, parts))
+            waiting += [(each, parts, None) for each in reversed(part) if isinstance(each, list)]
+    return top[0] if top else None

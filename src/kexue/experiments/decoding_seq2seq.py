@@ -425,7 +425,9 @@ class Training:
                 for tokens in searched(self.search(self.network.each["both"], src, 1))
             ]
             self.network.train(was)
-            np.save(path, pad_ids(found).numpy().astype(np.int16))
+            partial = self.folder / "pseudo-partial.npy"
+            np.save(partial, pad_ids(found).numpy().astype(np.int16))
+            partial.replace(path)  # at once: a kill leaves the whole file or none
         return torch.from_numpy(np.load(path).astype(np.int64))
 
     def loss(self, model, step):

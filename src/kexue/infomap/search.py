@@ -75,7 +75,7 @@ def infomap(
             seed, or an unknown engine.
         ImportError: engine is "infomap", and the package is not installed.
     """
-    checks.count("seed", seed, 0)
+    checks.count("seed", seed, 0, 2**31 - 2, "2³¹ − 2")  # what the package takes
     checks.count("trials", trials, 1)
     if levels not in (2, None):
         raise ValueError(f"levels must be 2 or None, got {levels!r}")

@@ -1,7 +1,7 @@
 """The random walk on a network: its rates, with and without teleportation."""
 
-import math
 import numbers
+import sys
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -240,8 +240,8 @@ def weighted_links(graph: Any) -> tuple[tuple[Hashable, ...], sparse.csr_array]:
         for a, b, weight in graph.edges(data="weight", default=1):
             if not isinstance(weight, numbers.Real):
                 raise TypeError(f"graph must have weights that are numbers, got {weight!r} at {a!r}, {b!r}")
-            if not 0 <= float(weight) < math.inf:  # here, since parallel edges are added up below
-                raise ValueError(f"graph must have non-negative, finite entries, got {weight}")
+            if not 0 <= weight <= sys.float_info.max:  # type: ignore[operator]  # here, since parallel edges are added up below
+                raise ValueError(f"graph must have non-negative entries that a float can hold, got {weight}")
         nodes, matrix = tuple(graph), _matrix(nx.to_scipy_sparse_array(graph, dtype=float), "graph")
     if matrix.nnz:  # only ratios matter; by a power of 2, so that nothing is rounded
         matrix.data = np.ldexp(matrix.data, -int(np.frexp(matrix.data.max())[1]))

@@ -39,6 +39,9 @@ def rotary(
     """
     checks.floating("x", x)
     checks.positive("base", base, x)
+    checks.tensor("positions", positions)
+    if x.ndim < 2:
+        raise ValueError(f"x must have the shape (..., length, size), got {tuple(x.shape)}")
     if x.shape[-1] % 2:
         raise ValueError(f"x must have an even last dimension, got {x.shape[-1]}")
     if positions.shape != x.shape[-2:-1]:
@@ -154,8 +157,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int | None = None, dropout: float = 0.0) -> None:
         super().__init__()
-        if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout!r}")
+        checks.rate("dropout", dropout)
         self.attention = Attention(width, heads)
         self.first_norm, self.second_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         hidden = 4 * width if hidden is None else hidden

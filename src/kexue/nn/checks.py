@@ -11,7 +11,10 @@ __all__ = [
     "count",
     "floating",
     "generator",
+    "integers",
+    "like_weights",
     "positive",
+    "rate",
     "tensor",
     "working",
 ]
@@ -49,11 +52,10 @@ def positive(name: str, value: float, x: Tensor) -> None:
     """Raises unless `value` is a positive number that fits into the dtype that x is computed in."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    limits = torch.finfo(working(x).dtype)
-    if not limits.tiny <= value <= limits.max:
-        raise ValueError(
-            f"{name} must be positive and finite, within [{limits.tiny:.2g}, {limits.max:.2g}], got {value}"
-        )
+    # What is computed in float32 and returned in half precision must fit there, with its gradient.
+    least, most = torch.finfo(working(x).dtype).tiny, torch.finfo(x.dtype).max
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be positive and finite, within [{least:.2g}, {most:.2g}], got {value}")
 
 
 def count(name: str, value: int, low: int, high: int | None = None, meaning: str = "") -> None:
@@ -65,6 +67,28 @@ def count(name: str, value: int, low: int, high: int | None = None, meaning: str
         raise ValueError(
             f"{name} must be {'at least' if high is None else 'between'} {low}{upper}, got {value}"
         )
+
+
+def rate(name: str, value: object) -> None:
+    """Raises unless `value` is a number in [0, 1): a share of what is dropped."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if not 0 <= float(value) < 1:
+        raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
+
+
+def integers(name: str, value: object) -> None:
+    """Raises TypeError unless `value` is a dense tensor of integers."""
+    tensor(name, value)
+    assert isinstance(value, Tensor)
+    if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+        raise TypeError(f"{name} must be integers, got {value.dtype}")
+
+
+def like_weights(name: str, value: Tensor, weight: Tensor) -> None:
+    """Raises TypeError unless `value` has the dtype of a model's weights, or autocast is to see to it."""
+    if value.dtype != weight.dtype and not torch.is_autocast_enabled(value.device.type):
+        raise TypeError(f"{name} must have the weights' dtype {weight.dtype}, got {value.dtype}")
 
 
 def working(x: Tensor) -> Tensor:

@@ -12,13 +12,16 @@ def cumax(logits: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "..."]:
 
     Raises:
         TypeError: logits are not a floating-point tensor, or dim is no int.
-        ValueError: dim is not an axis of logits, or an empty one.
+        ValueError: dim is not an axis of logits, or an empty one; logits that are NaN or ∞, or all −∞.
     """
     checks.floating("logits", logits)
     checks.axis("logits", logits, dim)
     exact = checks.working(logits)
     # Rounding may carry the sum beyond 1, by a unit in the last place.
-    return exact.softmax(dim).cumsum(dim).clamp(max=1.0).to(logits.dtype)
+    rising = exact.softmax(dim).cumsum(dim).clamp(max=1.0)
+    if rising.isnan().any():
+        raise ValueError("logits must be numbers below ∞, and not all −∞ along dim, or no softmax is defined")
+    return rising.to(logits.dtype)
 
 
 def reverse_cumax(logits: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "..."]:
@@ -84,10 +87,11 @@ def _positions(name: str, value: object, c_prev: Tensor) -> Tensor:
             raise TypeError(f"{name} must be integers, got {value.dtype}")
         if value.shape not in (batch, ()):
             raise ValueError(f"{name} must have shape {tuple(batch)}, got {tuple(value.shape)}")
-        outside = value[(value < 0) | (value >= n)]
+        level = value.to(c_prev.device, torch.int64)  # first: n may not fit into a narrow dtype
+        outside = level[(level < 0) | (level >= n)]
         if outside.numel():
             raise ValueError(f"{name} must be between 0 and n − 1 = {n - 1}, got {int(outside[0])}")
-        return value.to(c_prev.device, torch.int64)[..., None]
+        return level[..., None]
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be an int or a tensor of integers, got {type(value).__name__}")
     checks.count(name, value, 0, n - 1, f"n − 1 = {n - 1}")

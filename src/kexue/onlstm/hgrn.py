@@ -32,8 +32,7 @@ class HGRN(nn.Module):
         super().__init__()
         checks.count("width", width, 1)
         checks.count("num_layers", num_layers, 1)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        checks.rate("dropout", dropout)
         self.width, self.dropout = width, dropout
         self.bounds = nn.Parameter(torch.zeros(num_layers, width))
         self.gates = nn.ModuleList(nn.Linear(width, 3 * width) for _ in range(num_layers))
@@ -56,6 +55,7 @@ class HGRN(nn.Module):
         checks.floating("x", x)
         if x.ndim != 3 or x.shape[-1] != self.width or not len(x):
             raise ValueError(f"x must have shape (T, B, {self.width}) with T ≥ 1, got {tuple(x.shape)}")
+        checks.like_weights("x", x, self.bounds)
         layers = len(self.gates)
         if state is None:
             state = [(x.new_zeros(x.shape[1:]),)] * layers

@@ -49,10 +49,10 @@ class LanguageModel(nn.Module):
             Transformers, since vectors that are shared with the softmax are short.
 
     Raises:
-        TypeError: a size that is no int, an embedding_scale that is no number.
+        TypeError: a size that is no int, an embedding_scale or dropout that is no number.
         ValueError: a size or scale that is not positive, or a size that chunk_size does not divide; a
-            dropout outside [0, 1); an
-            unknown cell or master_input; different sizes or a recurrent_dropout for "hgrn".
+            dropout outside [0, 1); an unknown cell or master_input; different sizes or a recurrent_dropout for
+            "hgrn".
     """
 
     def __init__(
@@ -75,8 +75,7 @@ class LanguageModel(nn.Module):
         width = sizes[-1]
         rates = {"embedding_dropout": embedding_dropout, "input_dropout": input_dropout}
         for name, value in (rates | {"output_dropout": output_dropout}).items():
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {value}")
+            checks.rate(name, value)
         self.embedding_dropout, self.input_dropout = embedding_dropout, input_dropout
         self.output_dropout = output_dropout
         self.embedding_scale = width**0.5 if embedding_scale is None else embedding_scale
@@ -123,9 +122,8 @@ class LanguageModel(nn.Module):
 
     def embed(self, ids: Integer[Tensor, "time batch"]) -> Float[Tensor, "time batch width"]:
         """The embeddings, with dropout in training."""
-        checks.tensor("ids", ids)
-        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-            raise TypeError(f"ids must be integers, got {ids.dtype}")
+        checks.integers("ids", ids)
+        ids = ids.long()  # an embedding takes no narrower ones
         if ids.ndim != 2 or not len(ids):
             raise ValueError(f"ids must have shape (T, B) with T ≥ 1, got {tuple(ids.shape)}")
         symbols = self.embedding.num_embeddings

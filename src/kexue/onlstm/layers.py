@@ -21,8 +21,7 @@ class _Stack(nn.Module):
     def __init__(self, cells: Sequence[LSTMCell], dropout: float, recurrent_dropout: float) -> None:
         super().__init__()
         for name, value in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {value}")
+            checks.rate(name, value)
         self.cells = nn.ModuleList(cells)
         self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
 
@@ -40,6 +39,7 @@ class _Stack(nn.Module):
         if x.ndim != 3 or x.shape[-1] != width:
             raise ValueError(f"x must have shape (T, B, {width}), got {tuple(x.shape)}")
         checks.axis("x", x, 0)
+        checks.like_weights("x", x, self.layers[0].ih.weight)
         if state is not None and len(state) != len(self.cells):
             raise ValueError(
                 f"state must have one (h, c) for each of {len(self.cells)} layers, got {len(state)}"
@@ -218,11 +218,13 @@ class ONLSTM(_Stack):
             state_dict: the published weights.
             dropconnect: the rate of DropConnect that they were trained with, p_wdrop; it is not among them.
 
-        Raises ValueError for missing entries, other shapes, more layers than there are here, a network with
-        another master_input than theirs, "complement", or dropconnect outside [0, 1).
+        Raises:
+            TypeError: entries that are not floating-point.
+            ValueError: missing entries, other shapes, entries that are not finite, more layers than there are
+                here, a network with another master_input than theirs, "complement", or dropconnect outside
+                [0, 1).
         """
-        if not 0 <= dropconnect < 1:
-            raise ValueError(f"dropconnect must lie in [0, 1), got {dropconnect}")
+        checks.rate("dropconnect", dropconnect)
         if not all(cell.complement for cell in self.layers):
             raise ValueError('master_input must be "complement" for published weights, got "cumsum"')
         prefixes = {key[: key.index("cells.")] for key in state_dict if "cells." in key}
@@ -239,9 +241,12 @@ class ONLSTM(_Stack):
             key = prefix + name.replace(".ih.", ".ih.0.")
             if key not in state_dict:
                 raise ValueError(f"state_dict must have {key}, but it is missing")
+            checks.floating(key, state_dict[key])
             if state_dict[key].shape != value.shape:
                 shape = tuple(state_dict[key].shape)
                 raise ValueError(f"{key} must have shape {tuple(value.shape)}, got {shape}")
+            if not torch.isfinite(state_dict[key]).all():
+                raise ValueError(f"{key} must be finite, got NaN or ∞")
             scale = 1 - dropconnect if name.endswith(".hh.weight") else 1.0
             own[name] = scale * state_dict[key]
         self.load_state_dict(own)

@@ -44,15 +44,28 @@ def divided(
         start: of the part.
         stop: of the part, at least start + 1.
     """
-    if stop - start == 1:
-        return tokens[start]
-    k = place(start, stop)
-    if rule == "split":
-        return [divided(tokens, place, rule, start, k), divided(tokens, place, rule, k, stop)]
-    tree: Tree = tokens[k]
-    if k + 1 < stop:
-        tree = [tree, divided(tokens, place, rule, k + 1, stop)]
-    return [divided(tokens, place, rule, start, k), tree] if start < k else tree
+    root: list[Any] = [None]
+    waiting = [(start, stop, root, 0)]  # parts, and where their trees belong; no recursion: trees may be deep
+    while waiting:
+        i, j, holder, at = waiting.pop()
+        if j - i == 1:
+            holder[at] = tokens[i]
+            continue
+        k = place(i, j)
+        node: Tree
+        if rule == "split":
+            node = [None, None]
+            waiting += [(i, k, node, 0), (k, j, node, 1)]
+        else:
+            node = tokens[k]
+            if k + 1 < j:
+                node = [node, None]
+                waiting.append((k + 1, j, node, 1))
+            if i < k:
+                node = [None, node]
+                waiting.append((i, k, node, 0))
+        holder[at] = node
+    return root[0]
 
 
 def _heights(tokens: Sequence[str], levels: Sequence[float] | Tensor | np.ndarray) -> np.ndarray:
@@ -137,11 +150,16 @@ def balanced(tokens: Sequence[str]) -> Tree:
 
 def leaves(tree: Tree) -> list[str]:
     """The words of a tree, in their order. Raises TypeError for what is neither a string nor a list."""
-    if isinstance(tree, str):
-        return [tree]
-    if not isinstance(tree, list):
-        raise TypeError(f"tree must be made of strings and lists, got {type(tree).__name__}")
-    return [word for child in tree for word in leaves(child)]
+    words, waiting = list[str](), [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, str):
+            words.append(node)
+        elif isinstance(node, list):
+            waiting += reversed(node)
+        else:
+            raise TypeError(f"tree must be made of strings and lists, got {type(node).__name__}")
+    return words
 
 
 def brackets(tree: Tree) -> set[Span]:
@@ -158,17 +176,21 @@ def brackets(tree: Tree) -> set[Span]:
 
 def _collect(tree: Tree, words: list[str], found: set[Span]) -> None:
     """Add a tree's words to those before it, and the spans of its brackets to what was found."""
-    if isinstance(tree, str):
-        words.append(tree)
-        return
-    if not isinstance(tree, list):
-        raise TypeError(f"tree must be made of strings and lists, got {type(tree).__name__}")
-    if not tree:
-        raise ValueError("tree must not have empty brackets")
-    start = len(words)
-    for child in tree:
-        _collect(child, words, found)
-    found.add((start, len(words)))
+    waiting: list[Tree | int] = [tree]  # what is to be read, and where brackets began that end there
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, int):
+            found.add((node, len(words)))
+        elif isinstance(node, str):
+            words.append(node)
+        elif not isinstance(node, list):
+            raise TypeError(f"tree must be made of strings and lists, got {type(node).__name__}")
+        elif any(isinstance(child, int) for child in node):
+            raise TypeError("tree must be made of strings and lists, got int")
+        elif not node:
+            raise ValueError("tree must not have empty brackets")
+        else:
+            waiting += [len(words), *reversed(node)]
 
 
 def bracket_f1(predicted: Tree, gold: Tree) -> float:

@@ -36,12 +36,15 @@ class LinearChainCRF(nn.Module):
             tags: whatever stands in the padding does not count.
             mask: True where real, at the beginning of each row, which has at least one.
 
-        Raises ValueError for shapes that do not fit, tags out of range, or a mask of another form.
+        Raises:
+            TypeError: emissions are not floating-point, or tags no integers.
+            ValueError: shapes that do not fit, tags out of range, or a mask of another form.
         """
         mask = self._check(emissions, mask)
+        checks.integers("tags", tags)
         if tags.shape != mask.shape:
             raise ValueError(f"tags must have shape {tuple(mask.shape)}, got {tuple(tags.shape)}")
-        tags = tags.masked_fill(~mask, 0)
+        tags = tags.long().masked_fill(~mask, 0)  # first: the number of tags may not fit into a narrow dtype
         if bool(((tags < 0) | (tags >= emissions.shape[2])).any()):
             low, high = int(tags.min()), int(tags.max())
             raise ValueError(f"tags must lie within 0 … {emissions.shape[2] - 1}, got {low} … {high}")
@@ -78,6 +81,7 @@ class LinearChainCRF(nn.Module):
 
     def _check(self, emissions: Tensor, mask: Tensor) -> Tensor:
         checks.floating("emissions", emissions)
+        checks.tensor("mask", mask)
         tags = len(self.transition)
         if emissions.ndim != 3 or emissions.shape[2] != tags or not emissions.shape[1]:
             raise ValueError(f"emissions must have shape (B, T, {tags}), T ≥ 1, got {tuple(emissions.shape)}")

@@ -67,7 +67,12 @@ class Characters:
         return [self._ids.get(one, UNKNOWN) for one in text], [(i, i + 1) for i in range(len(text))]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; what is unknown becomes U+FFFD, and padding nothing."""
+        """The text of ids; what is unknown becomes U+FFFD, and padding nothing.
+
+        Raises ValueError for an id outside 0 … V − 1.
+        """
+        if outside := [one for one in ids if not 0 <= one < len(self.symbols)]:
+            raise ValueError(f"ids must lie within 0 … {len(self.symbols) - 1}, got {outside[0]}")
         return "".join(self.symbols[one] for one in ids)
 
 
@@ -145,8 +150,15 @@ class MaskedLM(nn.Module):
             past: the second result of an earlier call; `mask` is then about its tokens and the new ones.
             keep: whose vectors are wanted; all, if None.
 
-        Raises ValueError for ids outside 0 … V − 1, more than `max_length` tokens, or a past without a mask.
+        Raises:
+            TypeError: ids are no integers.
+            ValueError: ids are not (B, T), or outside 0 … V − 1; more than `max_length` tokens, or a past
+                without a mask.
         """
+        checks.integers("ids", ids)
+        if ids.ndim != 2:
+            raise ValueError(f"ids must have shape (B, T), got {tuple(ids.shape)}")
+        ids = ids.long()  # an embedding takes no narrower ones
         before = 0 if past is None else past[0].keys.shape[-2]
         if before + ids.shape[1] > self.max_length:
             raise ValueError(
@@ -228,17 +240,20 @@ class HuggingFaceEncoder(nn.Module):
     Padding may be on either side: positions count the tokens that are real.
 
     Args:
-        name_or_folder: of a BertForMaskedLM and its tokenizer, as `from_pretrained` has it.
+        name_or_folder: of a BertForMaskedLM and its tokenizer, as `from_pretrained` has it; its weights must
+            be there as safetensors, which hold nothing but numbers.
+        revision: of what is downloaded, a commit, so that it is the same the next time.
 
     Raises OSError where there is none of that name, and ValueError for a tokenizer without offsets.
     """
 
-    def __init__(self, name_or_folder: str | Path) -> None:
+    def __init__(self, name_or_folder: str | Path, revision: str | None = None) -> None:
         from transformers import AutoTokenizer, BertForMaskedLM  # belongs to the extra "book"
 
         super().__init__()
-        self.bert = BertForMaskedLM.from_pretrained(str(name_or_folder))
-        self.vocabulary = _HuggingFaceTokens(AutoTokenizer.from_pretrained(str(name_or_folder)))
+        options: dict[str, Any] = {} if revision is None else {"revision": revision}
+        self.bert = BertForMaskedLM.from_pretrained(str(name_or_folder), use_safetensors=True, **options)
+        self.vocabulary = _HuggingFaceTokens(AutoTokenizer.from_pretrained(str(name_or_folder), **options))
         self.max_length: int = self.bert.config.max_position_embeddings
 
     def forward(

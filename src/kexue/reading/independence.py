@@ -28,10 +28,14 @@ def total_correlation(joint: Float[Tensor, "..."]) -> Float[Tensor, ""]:
 
     KL(p‖∏qₖ) = total correlation + Σ KL(pₖ‖qₖ), so that the best q is `product_of_marginals`.
 
+    Where an entry is 0 its derivative is −∞ (or not defined); the gradient leaves that out and is finite.
+
     Args and errors are those of `product_of_marginals`.
     """
     product = product_of_marginals(joint)
-    return torch.special.xlogy(joint, joint).sum() - torch.special.xlogy(joint, product).sum()
+    here = joint > 0
+    ratio = torch.where(here, joint, 1.0).log() - torch.where(here, product, 1.0).log()
+    return (joint * ratio).sum()
 
 
 def _check_distribution(joint: object) -> None:

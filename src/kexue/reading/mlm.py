@@ -63,8 +63,12 @@ class MLMReader(Reader):
             revealed: (B, max_answer_length + 1), True where a token of the answer, or its end mark, is shown.
                 The others count.
 
-        Raises ValueError for a `revealed` of another shape, or what `loss` raises.
+        Raises TypeError for a `revealed` that is not boolean, ValueError for one of another shape, or what
+        `loss` raises.
         """
+        checks.tensor("revealed", revealed)
+        if revealed.dtype != torch.bool:
+            raise TypeError(f"revealed must be boolean, got {revealed.dtype}")
         if not batch:
             raise ValueError("batch must hold at least one question, got none")
         if revealed.shape != (wanted := (len(batch), self.max_answer_length + 1)):

@@ -101,10 +101,13 @@ class Reader(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls: type[_AnyReader], name_or_folder: str | Path, max_answer_length: int = 32
+        cls: type[_AnyReader],
+        name_or_folder: str | Path,
+        max_answer_length: int = 32,
+        revision: str | None = None,
     ) -> _AnyReader:
         """The head on a pretrained BERT of Hugging Face's; see `HuggingFaceEncoder`."""
-        return cls(HuggingFaceEncoder(name_or_folder), max_answer_length)
+        return cls(HuggingFaceEncoder(name_or_folder, revision), max_answer_length)
 
     @property
     def device(self) -> torch.device:

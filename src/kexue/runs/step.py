@@ -67,11 +67,18 @@ def warm_up_then_down(warmup: int, steps: int) -> Callable[[int], float]:
 
     It grows to 1 in `warmup` steps and falls in a straight line, to end just above 0.
 
-    Raises ValueError where warmup is not between 1 and steps − 1.
+    Raises ValueError where warmup is not between 1 and steps − 1; so does the factor of a step that is not
+    between 0 and steps − 1.
     """
     if not 1 <= warmup < steps:
         raise ValueError(f"warmup must be between 1 and steps − 1 = {steps - 1}, got {warmup}")
-    return lambda index: min((index + 1) / warmup, (steps - index) / (steps - warmup))
+
+    def factor(index: int) -> float:
+        if not 0 <= index < steps:
+            raise ValueError(f"index must be between 0 and steps − 1 = {steps - 1}, got {index}")
+        return min((index + 1) / warmup, (steps - index) / (steps - warmup))
+
+    return factor
 
 
 def set_seed(seed: int) -> None:

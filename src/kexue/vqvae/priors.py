@@ -200,8 +200,7 @@ class PixelCNN(nn.Module):
             checks.count(name, value, 1)
         if kernel % 2 == 0 or kernel < 3:
             raise ValueError(f"kernel must be odd and at least 3, got {kernel}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        checks.rate("dropout", dropout)
         self.num_codes = num_codes
         self.code = nn.Embedding(num_codes, width)
         self.layers = nn.ModuleList(_GatedLayer(width, kernel, dropout) for _ in range(layers))

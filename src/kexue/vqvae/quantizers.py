@@ -82,7 +82,17 @@ def rotate_onto(
     2q̂ẑᵀ with s the normalised ẑ + q̂; backward, λ and R are constants. Where z or q is zero, or they point
     in opposite directions, no rotation is defined, and the gradient is the straight-through one; likewise
     where λ would be beyond 10¹².
+
+    Raises:
+        TypeError: not floating-point tensors.
+        ValueError: shapes that differ, or entries whose squares are not finite.
     """
+    checks.floating("q", q)
+    checks.floating("z", z)
+    if q.ndim == 0 or q.shape != z.shape:
+        raise ValueError(f"q must have z's shape, {tuple(z.shape)}, got {tuple(q.shape)}")
+    check_size("q", q)
+    check_size("z", z)
     x, target = checks.working(z), checks.working(q).detach()
     with torch.no_grad():
         size, length = (v.norm(dim=-1, keepdim=True) for v in (x, target))
@@ -155,7 +165,9 @@ class VectorQuantizer(nn.Module):
                 raise TypeError(f"{name} must be a number, got {type(value).__name__}")
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be a finite number that is not negative, got {value!r}")
-        if ema_decay is not None and not (isinstance(ema_decay, numbers.Real) and 0 <= ema_decay < 1):
+        if isinstance(ema_decay, bool) or not isinstance(ema_decay, numbers.Real | None):
+            raise TypeError(f"ema_decay must be a number or None, got {type(ema_decay).__name__}")
+        if ema_decay is not None and not 0 <= ema_decay < 1:
             raise ValueError(f"ema_decay must be None or lie in [0, 1), got {ema_decay!r}")
         if estimator not in get_args(Estimator):
             raise ValueError(f"estimator must be one of {get_args(Estimator)}, got {estimator!r}")
@@ -186,12 +198,14 @@ class VectorQuantizer(nn.Module):
 
         Raises:
             TypeError: z is not a floating-point tensor.
-            ValueError: z empty, not finite, or with another last dimension than the codes.
+            ValueError: z empty, with another last dimension than the codes, or with entries that are not
+                finite or so large that their squares are not.
         """
         checks.floating("z", z)
         checks.generator(generator)
         if z.ndim == 0 or z.shape[-1] != self.dim or z.numel() == 0:
             raise ValueError(f"z must have shape (..., {self.dim}) and hold vectors, got {tuple(z.shape)}")
+        check_size("z", z)
         averaging = self.training and self.ema_decay is not None
         if averaging and self.codebook.dtype in (torch.float16, torch.bfloat16):
             raise ValueError(
@@ -199,13 +213,13 @@ class VectorQuantizer(nn.Module):
                 "train under autocast instead"
             )
         if averaging and not self.size.any():
-            check_finite("z", z)
             self.start(z, generator)
         indices = nearest(z, self.codebook)
         chosen = embedding(indices, self.codebook).to(z.dtype)
-        loss = self.gamma * mse_loss(z, chosen.detach())
+        exact, code = checks.working(z), checks.working(chosen)  # half precision cannot hold their squares
+        loss = self.gamma * mse_loss(exact, code.detach())
         if self.ema_decay is None:
-            loss = loss + self.beta * mse_loss(chosen, z.detach())
+            loss = loss + self.beta * mse_loss(code, exact.detach())
         estimate = straight_through if self.estimator == "straight_through" else rotate_onto
         quantized = estimate(chosen, z)
         counts = torch.bincount(indices.flatten(), minlength=self.num_codes)
@@ -306,8 +320,9 @@ class FiniteScalarQuantizer(nn.Module):
         half = (span + (span * 1e-3).clamp(max=0.5)) / 2
         offset = (self.levels % 2 == 0) * 0.5
         bounded = (x + (offset / half).atanh()).tanh() * half - offset
-        places = bounded.round()
         width = self.levels // 2
+        # Beyond 2²² levels, rounding of tanh may reach the next one.
+        places = bounded.round().clamp(-width, self.levels - 1 - width)
         indices = ((places.long() + width) * self.basis).sum(-1)
         quantized = straight_through(places / width, bounded / width).to(z.dtype)
         counts = torch.bincount(indices.flatten(), minlength=self.num_codes)
@@ -328,6 +343,16 @@ def _perplexity(counts: Integer[Tensor, " codes"]) -> Float[Tensor, ""]:
 
 def _distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def check_size(name: str, value: Tensor) -> None:
+    """Raises ValueError for entries that are not finite, or so large that the sum of their squares is not."""
+    if not torch.isfinite(checks.working(value.detach()).square().sum()):
+        check_finite(name, value)
+        raise ValueError(
+            f"{name} must have a sum of squares that is finite in {checks.working(value).dtype}, "
+            f"got entries up to {float(value.detach().abs().max()):.3g}"
+        )
 
 
 def check_finite(name: str, value: Tensor) -> None:
