@@ -120,20 +120,36 @@ def _files(folder: Path) -> list[Path]:
 
 
 def imported_files(code: list[ast.Module]) -> set[Path]:
-    """The files of ours that the code imports, directly or not."""
-    return imports.imported(code, [ROOT / "src"])
+    """The files of ours that the code imports, at any remove; also the experiments whose runs it reads."""
+    found = imports.imported(code, [ROOT / "src"])
+    while True:
+        modules = [ast.parse(path.read_text("utf-8")) for path in sorted(found)]
+        more = found | imports.imported(imports.experiments(runs_named([*code, *modules])), [ROOT / "src"])
+        if more == found:
+            return found
+        found = more
 
 
 def runs_named(code: list[ast.Module]) -> set[Path]:
     """The folders of the recorded runs that code may read: those whose name is one of its strings.
 
-    An f-string that `recorded` is given names all that it can stand for, a variable names all there are.
+    An f-string that `recorded` is given names all that it can stand for, a variable names all there are; but
+    what a function was given is named by who calls it.
     """
     patterns = {re.escape(name) for name in imports.strings(code)}
     for tree in code:
+        given = {
+            id(node)
+            for function in ast.walk(tree)
+            if isinstance(function, ast.FunctionDef)
+            for node in ast.walk(function)
+            if isinstance(node, ast.Name) and node.id in {one.arg for one in function.args.args}
+        }
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and _called(node) == "recorded":
                 argument = next(iter([*node.args, *(word.value for word in node.keywords)]), None)
+                if id(argument) in given:
+                    continue
                 if isinstance(argument, ast.JoinedStr):
                     parts = argument.values
                     patterns.add(

@@ -96,6 +96,18 @@ def _files(name: str, roots: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
                     yield file, root
 
 
+def experiments(runs: Iterable[Path]) -> list[ast.Module]:
+    """Code that imports what made recorded runs, given by their folders: a run can be asked for its model."""
+    names = {
+        name
+        for run in runs
+        for path in (run / "run.json", *run.glob("*/run.json"))
+        if path.is_file()
+        for name in re.findall(r'"module": "([\w.]+)"', path.read_text("utf-8"))
+    }
+    return [tree(f"import {name}") for name in sorted(names)]
+
+
 def strings(code: Iterable[ast.Module]) -> set[str]:
     """All strings that stand in the code: names of files, of recorded runs, of packages with data."""
     return {

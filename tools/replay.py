@@ -186,13 +186,18 @@ def fingerprints(runs: Mapping[str, Path]) -> dict[str, str]:
         return digest(run.config) if (run.folder / "run.json").is_file() else "none"
 
     weights = sorted(ROOT.glob("runs/*/*/weights.safetensors"))
+    roots = [ROOT / "src"]
     of_script = {}
     for script in set(runs.values()):
         own = imports.tree(script.read_text("utf-8"))
-        paths = sorted({script} | imports.imported([own], [ROOT / "src"]))
+        paths = sorted({script} | imports.imported([own], roots))
         code = [imports.tree(path.read_text("utf-8")) for path in paths]
         named = imports.strings(code)
         read = [p for p in weights if named & {p.parts[-3], "/".join(p.parts[-3:-1])}]
+        # What made a run that the script starts from builds its model.
+        makers = imports.imported(imports.experiments(p.parent for p in read), roots)
+        paths = sorted({*paths, *makers})
+        code = [imports.tree(path.read_text("utf-8")) for path in paths]
         of_script[script] = joined(
             [
                 *(f"{p.relative_to(ROOT).as_posix()}\n{imports.code(p.read_text('utf-8'))}" for p in paths),

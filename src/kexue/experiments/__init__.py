@@ -5,7 +5,7 @@ it (`run`, with the data, the loss and the measures of `Training`). `recorded` r
 """
 
 import dataclasses
-from importlib import import_module
+import pkgutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +22,8 @@ class RecordedRun(runs.Run):
 
     @property
     def experiment(self) -> ModuleType:
-        return import_module(self.module)
+        found: ModuleType = pkgutil.resolve_name(self.module)  # which tools/imports.py reads, too
+        return found
 
     @property
     def settings(self) -> Any:
