@@ -1091,7 +1091,7 @@ def test_a_bad_source_is_named(src, error, message, call):
         (lambda: one(width=0), ValueError, "width must be at least 1, got 0"),
         (lambda: both(width=8.0), TypeError, "width must be an int, got float"),
         (lambda: both(width=6), ValueError, "heads must divide width = 6 into even sizes, got 2"),
-        (lambda: one(dropout="x"), ValueError, r"dropout must lie in \[0, 1\), got 'x'"),
+        (lambda: one(dropout="x"), TypeError, "dropout must be a number, got str"),
         (lambda: one(dropout=1.0), ValueError, r"dropout must lie in \[0, 1\), got 1\.0"),
         (lambda: both(dropout=-0.1), ValueError, r"dropout must lie in \[0, 1\), got -0\.1"),
         (lambda: one(direction="left"), ValueError, r"direction must be one of \('l2r', 'r2l'\), got 'left'"),

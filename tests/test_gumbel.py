@@ -1058,6 +1058,37 @@ def includes_itself(values, dim=0):
 
 
 # The verifier, what is replaced in the module or in this file, and by what.
+@pytest.mark.unchecked
+@pytest.mark.parametrize("estimate", [reparam_grad, score_function_grad])
+@pytest.mark.parametrize("samples", [2, 3])
+def test_parameters_that_mix_the_samples_are_named(estimate, samples):
+    """A scale for each sample would be broadcast along the coordinates; with two samples nothing else shows it."""
+    mixed = {"loc": torch.zeros(2), "scale": 1.0}
+    with pytest.raises(ValueError, match="dist must treat the first axis of its parameters as a batch"):
+        estimate(lambda z: 1000 * z[:, 1] ** 2, Normal, mixed, samples)
+    apart = {"loc": torch.zeros(2), "scale": torch.ones(2)}
+    assert estimate(lambda z: 1000 * z[:, 1] ** 2, Normal, apart, samples)["scale"].shape == (samples, 2)
+
+
+@pytest.mark.unchecked
+def test_what_else_hostile_inputs_found_is_named():
+    model, x = CategoricalVAE(2, 3, (2, 2), 4, 8), torch.zeros(2, 8, 8)
+    noise = gumbel_noise((1, 2, 2, 3))
+    cases = [
+        (lambda: gumbel_noise((True, 2)), TypeError, "shape must be a tuple of ints"),
+        (lambda: reparam_grad(lambda z: z, Normal, [1], 2), TypeError, r"params must be a mapping of at least one parameter, got \[1\]"),
+        (lambda: reparam_grad(lambda z: z, Normal, {}, 2), TypeError, "params must be a mapping of at least one parameter"),
+        (lambda: vae_loss(model, None, noise), TypeError, "x must be a torch.Tensor, got NoneType"),
+        (lambda: vae_loss(model, x[0], noise), ValueError, r"x must have shape \(batch, height, width\), got \(8, 8\)"),
+        (lambda: vae_loss(model, x.double(), noise), TypeError, "x must have the weights' dtype torch.float32, got torch.float64"),
+        (lambda: elbo(x, x, torch.full((2, 2, 3), math.nan)), ValueError, "logits must be finite or −∞, got nan"),
+        (lambda: elbo(x, x + math.nan, torch.zeros(2, 2, 3)), ValueError, "pixel_logits must be finite"),
+    ]  # fmt: skip
+    for call, error, message in cases:
+        with pytest.raises(error, match=message):
+            call()
+
+
 FAULTS = [
     (lambda: test_gumbel_max_draws_from_p(MIXED), gumbel, "gumbel_noise", one_logarithm),
     (lambda: test_gumbel_max_draws_from_p(SKEWED), gumbel, "gumbel_noise", flipped_sign),

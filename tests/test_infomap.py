@@ -1076,7 +1076,8 @@ AB = HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode("ab")
         (lambda: annealed_infomap(nx.path_graph(3), sweeps=-1), ValueError, "sweeps must be at least 0, got -1"),
         (lambda: annealed_infomap(nx.path_graph(3), seed=-1), ValueError, "seed must be at least 0, got -1"),
         (lambda: infomap(nx.path_graph(3), trials=0), ValueError, "trials must be at least 1, got 0"),
-        (lambda: infomap(nx.path_graph(3), seed=-1), ValueError, "seed must be at least 0, got -1"),
+        (lambda: infomap(nx.path_graph(3), seed=-1), ValueError, "seed must be between 0 and 2³¹ − 2, got -1"),
+        (lambda: infomap(nx.path_graph(3), seed=2**70, engine="infomap"), ValueError, "seed must be between 0 and 2³¹ − 2, got 1180591620717411303424"),
         (lambda: infomap(nx.path_graph(3), engine="c"), ValueError, r"engine must be one of \('numpy', 'infomap'\), got 'c'"),
     ],
 )  # fmt: skip
@@ -1115,6 +1116,14 @@ def uniform(transitions, teleport=0.15):
 def pairs_with_links_only(network):
     once = network.source < network.target
     return network.source[once], network.target[once], network.both[once]
+
+
+@pytest.mark.unchecked
+def test_a_weight_that_no_float_can_hold_is_named():
+    graph = nx.path_graph(3)
+    graph.edges[0, 1]["weight"] = 10**400
+    with pytest.raises(ValueError, match="graph must have non-negative entries that a float can hold"):
+        random_walk_flow(graph)
 
 
 FAULTS = [

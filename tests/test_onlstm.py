@@ -1932,6 +1932,78 @@ def forgets_the_dropconnect(rnn, state_dict, dropconnect=0.0, load=ONLSTM.load_p
     load(rnn, state_dict)
 
 
+# --- What hostile inputs found -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [left_branching, right_branching])
+def test_trees_may_be_as_deep_as_they_like(make):
+    words = [str(i) for i in range(3000)]
+    tree = make(words)
+    assert leaves(tree) == words
+    assert len(brackets(tree)) == 2999
+    assert bracket_f1(tree, tree) == 1.0
+    assert corpus_f1([tree], [make(words)]) == 1.0
+    levels = np.arange(3000.0) if make is left_branching else -np.arange(3000.0)
+    assert brackets(split_tree(words, levels)) == brackets(tree)
+    assert len(brackets(tree_from_levels(words, levels))) == 2999
+
+
+def test_the_best_tree_of_a_deep_one():
+    words = [str(i) for i in range(300)]
+    tree = words[0]
+    for _ in range(2000):  # unary chains are deep, too
+        tree = [tree]
+    for word in words[1:]:
+        tree = [tree, word]
+    assert brackets(best_tree(tree, "split")) == brackets(tree) - {(0, 1)}
+
+
+def test_a_deep_text_in_brackets_is_parsed():
+    depth = 5000
+    text = "(S " * depth + "(NN a)" + ")" * depth
+    (tree,) = data.parse_brackets(text)
+    for _ in range(depth):
+        (tree,) = tree
+    assert tree == "a"
+    assert data.parse_brackets("(S " * depth + "(, ,)" + ")" * depth) == [None]
+
+
+def test_the_dtype_of_integers_does_not_matter():
+    c, gate = torch.randn(300), torch.rand(300)
+    wide = segmented_update(c, c, gate, gate, torch.tensor(200), torch.tensor(250))
+    assert torch.equal(
+        segmented_update(
+            c, c, gate, gate, torch.tensor(200, dtype=torch.uint8), torch.tensor(250, dtype=torch.uint8)
+        ),
+        wide,
+    )
+    model = LanguageModel(9, (4,), "lstm")
+    ids = torch.tensor([[1, 8], [2, 3]])
+    assert torch.equal(model(ids.to(torch.uint8)).logits, model(ids).logits)
+
+
+@pytest.mark.unchecked
+def test_what_else_is_outside_the_domain_is_named():
+    stack = ONLSTM(3, 4, 2, master_input="complement")
+    weights = paper_state_dict(3, (4,), 2, "")
+    broken = {**weights, "cells.0.hh.bias": torch.full_like(weights["cells.0.hh.bias"], math.nan)}
+    complex_ones = {key: value.to(torch.complex64) for key, value in weights.items()}
+    cases = [
+        (lambda: cumax(torch.full((2, 3), -math.inf)), ValueError, "logits must be numbers below ∞, and not all −∞"),
+        (lambda: cumax(torch.tensor([0.0, math.nan])), ValueError, "logits must be numbers below ∞"),
+        (lambda: cumax(torch.tensor([0.0, math.inf])), ValueError, "logits must be numbers below ∞"),
+        (lambda: stack.load_paper_weights(broken), ValueError, "hh.bias must be finite"),
+        (lambda: stack.load_paper_weights(complex_ones), TypeError, "must have a floating-point dtype"),
+        (lambda: stack(torch.zeros(2, 1, 3, dtype=torch.float64)), TypeError, "x must have the weights' dtype torch.float32, got torch.float64"),
+        (lambda: HGRN(3, 1)(torch.zeros(2, 1, 3).half()), TypeError, "x must have the weights' dtype torch.float32"),
+        (lambda: LSTM(3, [4], "0.1"), TypeError, "dropout must be a number, got str"),
+    ]  # fmt: skip
+    for call, error, message in cases:
+        with pytest.raises(error, match=message):
+            call()
+    assert torch.equal(cumax(torch.tensor([-math.inf, 0.0])), torch.tensor([0.0, 1.0]))
+
+
 FAULTS = [
     (test_cumax_is_a_loop_over_the_softmax, onlstm, "cumax", without_itself),
     (test_the_paper_s_input_gate_is_the_article_s_shifted_by_one_level, onlstm, "reverse_cumax", one_minus),

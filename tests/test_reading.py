@@ -1765,6 +1765,49 @@ def names_apart(text):
 
 total_correlation = reading.total_correlation
 
+# --- What hostile inputs found -----------------------------------------------------------------
+
+
+def test_the_gradient_of_the_total_correlation_is_finite_at_zeros():
+    joint = (torch.eye(2, dtype=torch.float64) / 2).requires_grad_()
+    (gradient,) = torch.autograd.grad(reading.total_correlation(joint), joint)
+    assert torch.isfinite(gradient).all()
+    inner = torch.rand(3, 4, dtype=torch.float64) + 0.1
+    inner = (inner / inner.sum()).requires_grad_()
+    # Away from zeros: log of p over the product, up to a constant, since KL's other terms are stationary.
+    (gradient,) = torch.autograd.grad(reading.total_correlation(inner), inner)
+    expected = inner.log() - reading.product_of_marginals(inner).log()
+    torch.testing.assert_close(gradient - gradient[0, 0], (expected - expected[0, 0]).detach())
+
+
+def test_a_crf_of_many_tags_takes_narrow_integers():
+    crf, mask = reading.LinearChainCRF(300), torch.ones(1, 2, dtype=torch.bool)
+    emissions = torch.randn(1, 2, 300)
+    tags = torch.tensor([[250, 3]])
+    assert torch.equal(crf(emissions, tags.to(torch.uint8), mask), crf(emissions, tags, mask))
+
+
+@pytest.mark.unchecked
+def test_what_else_is_outside_the_domain_is_named():
+    letters = Characters(["ab"])
+    encoder = MaskedLM(len(letters), 8, 2, 1, vocabulary=letters)
+    crf, mask = reading.LinearChainCRF(3), torch.ones(1, 2, dtype=torch.bool)
+    reader = reading.MLMReader(encoder, 3)
+    asked = [reading.Question("ab", "a", "b")]
+    cases = [
+        (lambda: letters.decode([-1]), ValueError, "ids must lie within 0 … 7, got -1"),
+        (lambda: letters.decode([999]), ValueError, "ids must lie within 0 … 7, got 999"),
+        (lambda: encoder(torch.zeros(3, dtype=torch.long)), ValueError, r"ids must have shape \(B, T\), got \(3,\)"),
+        (lambda: encoder(torch.zeros(1, 3)), TypeError, "ids must be integers, got torch.float32"),
+        (lambda: crf(torch.zeros(1, 2, 3), torch.zeros(1, 2), mask), TypeError, "tags must be integers, got torch.float32"),
+        (lambda: reader.refinement_loss(asked, torch.zeros(1, 4)), TypeError, "revealed must be boolean, got torch.float32"),
+        (lambda: reader.answer(["ab"], ["a"], "no"), TypeError, "constrain must be a bool, got str"),
+    ]  # fmt: skip
+    for call, error, message in cases:
+        with pytest.raises(error, match=message):
+            call()
+
+
 FAULTS = [
     (test_the_autoregressive_factorisation_enumerated, "causal_mask", lambda n, device: torch.ones(n, n, dtype=torch.bool)),
     (test_no_token_sees_what_comes_later_and_the_passage_does_not_see_the_answer, "causal_mask", lambda n, device: torch.ones(n, n, dtype=torch.bool)),

@@ -744,6 +744,16 @@ def means_over_classes(probs, target):
     return probs.mean(-1).mean(-1)
 
 
+def test_a_sharpness_whose_gradient_half_precision_cannot_hold_is_named():
+    x = torch.zeros(4).half().requires_grad_()
+    with pytest.raises(
+        ValueError, match=r"sharpness must be at most 6.55e\+04 for torch.float16, got 1000000.0"
+    ):
+        soft_top_k(x, 2, 1e6)
+    (gradient,) = torch.autograd.grad(soft_top_k(x, 2, 65504.0)[0], x)
+    assert torch.isfinite(gradient).all()
+
+
 FAULTS = [
     (test_smooth_max_tends_to_max, "smooth_max", ignores_sharpness),
     (test_smooth_max_is_within_log_n_over_k, "smooth_max", divides_before),

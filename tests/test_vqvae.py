@@ -1030,6 +1030,61 @@ def sees_itself(length, device=None):
 
 
 # The verifier, what is replaced in an object or in this file (None), its name, and by what.
+# --- What hostile inputs found -----------------------------------------------------------------
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("value", [1e38, -3e38, math.inf, math.nan])
+def test_a_vector_that_is_too_large_is_named_and_spoils_no_codebook(value):
+    quantizer = VectorQuantizer(3, 4, ema_decay=0.9)
+    with pytest.raises(ValueError, match=r"z must (have a sum of squares that is finite|be finite)"):
+        quantizer(torch.full((6, 4), value))
+    assert torch.isfinite(quantizer.codebook).all()
+    assert torch.isfinite(quantizer(torch.randn(6, 4)).loss)
+
+
+def test_the_loss_of_half_precision_is_finite():
+    out = VectorQuantizer(3, 4).half()(torch.full((2, 4), 300.0).half())
+    assert float(out.loss.detach()) == pytest.approx(1.25 * 300**2, rel=0.01)
+    assert out.quantized.dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("levels", "z"), [(10**7, 100.0), (10**7, -100.0), (8388610, -100.0), (8388610, 100.0), (3, 1e30)]
+)
+def test_no_index_leaves_the_range(levels, z):
+    quantizer = FiniteScalarQuantizer([levels])
+    index = int(quantizer(torch.tensor([[z]])).indices)
+    assert index == (levels - 1 if z > 0 else 0)
+
+
+@pytest.mark.unchecked
+def test_what_cannot_be_rotated_is_named():
+    z = torch.randn(2, 4)
+    for bad, error, message in (
+        (
+            torch.full((2, 4), 3e38),
+            ValueError,
+            "must have a sum of squares that is finite in torch.float32, got entries up to 3e.38",
+        ),
+        (torch.full((2, 4), math.nan), ValueError, "must be finite, got nan"),
+        (z.long(), TypeError, "must have a floating-point dtype"),
+    ):
+        with pytest.raises(error, match=f"q {message}"):
+            rotate_onto(bad, z)
+        with pytest.raises(error, match=f"z {message}"):
+            rotate_onto(z, bad)
+    with pytest.raises(ValueError, match=r"q must have z's shape, \(2, 4\), got \(3, 4\)"):
+        rotate_onto(torch.randn(3, 4), z)
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("decay", [False, True, "0.9"])
+def test_a_decay_that_is_no_number_is_named(decay):
+    with pytest.raises(TypeError, match=f"ema_decay must be a number or None, got {type(decay).__name__}"):
+        VectorQuantizer(3, 4, ema_decay=decay)
+
+
 FAULTS = [
     (test_nearest_is_brute_force, None, "nearest", forgets_the_norms),
     (test_the_first_of_equally_near_codes_is_chosen, None, "nearest", last_of_ties),

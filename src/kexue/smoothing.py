@@ -325,12 +325,14 @@ def soft_top_k(
 
     Raises:
         TypeError: x is not a floating-point tensor, k not an int, or sharpness not a number.
-        ValueError: k outside 1 … n; sharpness not positive and finite; x empty along `dim`, or not
-            finite; `dim` not an axis of x.
+        ValueError: k outside 1 … n; sharpness not positive, or not finite in x's dtype; x empty along `dim`,
+            or not finite; `dim` not an axis of x.
     """
     _check_scores(x, dim)
     checks.count("k", k, 1, x.shape[dim], f"n = {x.shape[dim]}, the length of x along dim")
     checks.positive("sharpness", sharpness, x)
+    if sharpness > (most := torch.finfo(x.dtype).max):  # or the gradient, up to K/4, does not fit
+        raise ValueError(f"sharpness must be at most {most:.3g} for {x.dtype}, got {sharpness}")
     if k == x.shape[dim]:
         return torch.ones_like(x) + 0 * x  # λ = −∞; the second term keeps the (zero) gradient
     scores = checks.working(x).movedim(dim, -1)

@@ -399,3 +399,13 @@ def test_the_box_escapes_html_and_leaves_mathematics():
 def test_rows_are_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         ledger.row("smoothing.eq1").expected = "refuted"
+
+
+def test_no_slug_leaves_the_folder():
+    with pytest.raises(ValueError, match="slug must be one of"):
+        ledger.load("../pyproject")
+
+
+def test_the_id_of_a_row_is_text_in_its_box():
+    row = dataclasses.replace(ledger.row("smoothing.eq2"), id="a.<script>")
+    assert "<script>" not in ledger.box(row, "holds", {})

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import re
+import time
 import zipfile
 from pathlib import Path
 
@@ -183,3 +184,10 @@ def test_plain_english(word, plain):
 def test_plain_english_of_a_sentence():
     assert data.plain_english(iter(["In", "1961", ",", "3", "Men"])) == ("in", "N", ",", "N", "men")
     assert data.plain_english([]) == ()
+
+
+def test_long_words_take_time_in_proportion():
+    word = "1," * 200_000 + "x"
+    began = time.process_time()
+    assert data.plain_english([word, word + "%", "1," * 200_000]) == (word, word + "%", "N")
+    assert time.process_time() - began < 2

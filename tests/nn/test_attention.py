@@ -214,3 +214,9 @@ def test_dropout_only_in_training():
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.unchecked
+def test_vectors_without_an_axis_of_positions_are_named():
+    with pytest.raises(ValueError, match=r"x must have the shape \(..., length, size\), got \(4,\)"):
+        rotary(torch.randn(4), torch.arange(1))

@@ -72,3 +72,9 @@ def test_batches_of_similar_length_take_every_sequence_once_an_epoch():
             ValueError, match=f"batch_size must be between 1 and the size of the data, 230, got {size}"
         ):
             Step(0, 0).batch_of_similar(lengths, size)
+
+
+@pytest.mark.parametrize("index", [-1, 10, 50])
+def test_a_step_that_is_none_has_no_rate(index):
+    with pytest.raises(ValueError, match=f"index must be between 0 and steps − 1 = 9, got {index}"):
+        runs.warm_up_then_down(4, 10)(index)

@@ -52,8 +52,8 @@ def positive(name: str, value: float, x: Tensor) -> None:
     """Raises unless `value` is a positive number that fits into the dtype that x is computed in."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    # What is computed in float32 and returned in half precision must fit there, with its gradient.
-    least, most = torch.finfo(working(x).dtype).tiny, torch.finfo(x.dtype).max
+    limits = torch.finfo(working(x).dtype)
+    least, most = limits.tiny, limits.max
     if not least <= value <= most:
         raise ValueError(f"{name} must be positive and finite, within [{least:.2g}, {most:.2g}], got {value}")
 

@@ -51,8 +51,8 @@ class LanguageModel(nn.Module):
     Raises:
         TypeError: a size that is no int, an embedding_scale or dropout that is no number.
         ValueError: a size or scale that is not positive, or a size that chunk_size does not divide; a
-            dropout outside [0, 1); an unknown cell or master_input; different sizes or a recurrent_dropout for
-            "hgrn".
+            dropout outside [0, 1); an unknown cell or master_input; different sizes or a recurrent_dropout
+            for "hgrn".
     """
 
     def __init__(

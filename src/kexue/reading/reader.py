@@ -211,6 +211,8 @@ class Reader(nn.Module):
             TypeError: texts that are no strings.
             ValueError: unequal numbers, an empty passage or question, or a question that leaves no room.
         """
+        if not isinstance(constrain, bool):
+            raise TypeError(f"constrain must be a bool, got {type(constrain).__name__}")
         checks.count("batch_size", batch_size, 1)
         pieces, asked = self._encode(passages, questions, windows=True)
         best: dict[int, Answer] = {}
