@@ -4,6 +4,7 @@ import itertools
 import math
 import unicodedata
 from collections import Counter
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -1793,7 +1794,7 @@ def test_what_else_is_outside_the_domain_is_named():
     encoder = MaskedLM(len(letters), 8, 2, 1, vocabulary=letters)
     crf, mask = reading.LinearChainCRF(3), torch.ones(1, 2, dtype=torch.bool)
     reader = reading.MLMReader(encoder, 3)
-    asked = [reading.Question("ab", "a", "b")]
+    asked = [SimpleNamespace(passage="ab", question="a", answer="b")]
     cases = [
         (lambda: letters.decode([-1]), ValueError, "ids must lie within 0 … 7, got -1"),
         (lambda: letters.decode([999]), ValueError, "ids must lie within 0 … 7, got 999"),

@@ -1,7 +1,7 @@
 """A linear chain over tags, the conditional random field."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor, nn
 
 from kexue.nn import checks
@@ -26,7 +26,7 @@ class LinearChainCRF(nn.Module):
     def forward(
         self,
         emissions: Float[Tensor, "batch time tags"],
-        tags: Int[Tensor, "batch time"],
+        tags: Integer[Tensor, "batch time"],
         mask: Bool[Tensor, "batch time"],
     ) -> Float[Tensor, " batch"]:
         """log p(tags | emissions) of each sequence.

@@ -43,6 +43,7 @@ def _check_distribution(joint: object) -> None:
     assert isinstance(joint, Tensor)
     if joint.ndim == 0 or joint.numel() == 0:
         raise ValueError(f"joint must have an axis for each variable, got shape {tuple(joint.shape)}")
+    joint = joint.detach()
     total = float(joint.double().sum())
     if not bool((joint >= 0).all()) or abs(total - 1) > 1e-4:
         raise ValueError(
