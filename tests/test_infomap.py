@@ -1126,6 +1126,27 @@ def test_a_weight_that_no_float_can_hold_is_named():
         random_walk_flow(graph)
 
 
+def test_probabilities_sum_to_one_to_nine_digits():
+    assert entropy([0.5, 0.5 + 1e-10]) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="p must be non-negative and sum to 1"):
+        entropy([0.5, 0.5 + 1e-7])
+
+
+def test_a_link_that_differs_from_its_way_back_is_directed():
+    weights = np.array([[0.0, 1.0], [1.0 + 1e-9, 0.0]])
+    with pytest.raises(ValueError, match="teleport must be positive for a directed graph"):
+        random_walk_flow(weights, 0)
+    assert random_walk_flow(np.array([[0.0, 1.0], [1.0 + 1e-14, 0.0]]), 0).visit == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.parametrize(("n", "seed"), [(8, 8), (10, 15), (12, 68)])
+def test_annealing_says_one_module_where_that_is_shorter(n, seed):
+    """Merging pairs stops at three modules there, which are longer than one."""
+    weights = np.triu(np.random.default_rng(seed).random((n, n)) < 0.25, 1)
+    found = annealed_infomap((weights + weights.T) * 1.0, 0.15, 0, sweeps=0)
+    assert set(found.modules.values()) == {0}
+
+
 FAULTS = [
     (lambda: test_ten_trials_find_the_optimum_of_random_graphs_of_eight(171), "_pairs", pairs_with_links_only),
     (lambda: test_the_map_equation_is_the_package_s_codelength(DIRECTED["directed, two parts"], 0.15, RECORDED), "exit_rates", no_teleportation),

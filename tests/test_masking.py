@@ -819,6 +819,7 @@ REVIEWS = data.Reviews(("好", "坏"), torch.tensor([1, 0]), data.SOURCES["revie
         (lambda: masked_mean(X, M, 3), ValueError, r"dim must be an axis of x, whose shape is \(2, 3, 4\), got 3"),
         (lambda: masked_mean(X, M, 1.0), TypeError, "dim must be an int, got float"),
         (lambda: masked_mean(X, M, 2), ValueError, r"mask must broadcast to x's shape \(2, 3, 4\), .*got shape \(2, 3\)"),
+        (lambda: masked_mean(X, M[0], 1), ValueError, r"leading axes \(2, 3\), got shape \(3,\)"),
         (lambda: masked_mean(X, M[:, :2], 1), ValueError, r"leading axes \(2, 3\), got shape \(2, 2\)"),
         (lambda: masked_max(X, M.T, 1), ValueError, r"got shape \(3, 2\)"),
         (lambda: masked_max(torch.zeros(2, 0), torch.ones(2, 0, dtype=torch.bool), 1), ValueError, "x must not be empty along dim=1"),

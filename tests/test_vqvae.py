@@ -1085,6 +1085,40 @@ def test_a_decay_that_is_no_number_is_named(decay):
         VectorQuantizer(3, 4, ema_decay=decay)
 
 
+def test_from_the_centre_out_is_by_euclid_s_distance():
+    for rows, columns in ((5, 7), (4, 6), (1, 8)):
+        middle = ((rows - 1) / 2, (columns - 1) / 2)
+        places = [(math.dist(middle, divmod(i, columns)), i) for i in range(rows * columns)]
+        assert generation_order("centre_out", rows, columns).tolist() == [i for _, i in sorted(places)]
+
+
+def test_a_code_that_one_vector_chose_is_not_idle():
+    quantizer = VectorQuantizer(2, 1, restart_after=3)
+    quantizer.codebook.data = torch.tensor([[0.0], [10.0]])
+    for _ in range(5):
+        quantizer(torch.tensor([[0.0], [0.1], [10.0]]))
+        assert quantizer.idle.tolist() == [0, 0]
+
+
+def gradient_of_rotation(q, z, upstream):
+    z = z.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad((rotate_onto(q, z) * upstream).sum(), z)
+    return gradient
+
+
+def test_where_a_rotation_begins_and_ends_to_be_defined():
+    z, upstream = torch.tensor([[1.0, 0.0]], dtype=F64), torch.tensor([[0.3, 0.7]], dtype=F64)
+    for angle, defined in ((2e-3, True), (5e-4, False)):  # that far from the opposite direction
+        q = -torch.tensor([[math.cos(angle), math.sin(angle)]], dtype=F64)
+        gradient = gradient_of_rotation(q, z, upstream)
+        assert torch.equal(gradient, upstream) is not defined
+        assert gradient.norm() == pytest.approx(float(upstream.norm()))
+    for stretching, defined in ((0.9e12, True), (1.1e12, False)):
+        gradient = gradient_of_rotation(stretching * z, z, upstream)
+        factor = stretching if defined else 1.0
+        torch.testing.assert_close(gradient, factor * upstream, rtol=1e-9, atol=0.0)
+
+
 FAULTS = [
     (test_nearest_is_brute_force, None, "nearest", forgets_the_norms),
     (test_the_first_of_equally_near_codes_is_chosen, None, "nearest", last_of_ties),
