@@ -82,7 +82,7 @@ check: venv ## format, lint, types, pairs and unit tests, in under a minute: bef
 	@$(PY) -m ruff check --quiet .
 	@# the types beside the tests, which are without plugins that they do not use and every process would import
 	@$(PY) -m mypy --no-error-summary & types=$$!; \
-	  $(PY) -m pytest tests --ignore tests/book/test_pages.py -m "not house and not slow" -q -n $(WORKERS) --dist worksteal \
+	  $(PY) -m pytest tests --ignore tests/book/test_pages.py -m "not system and not slow" -q -n $(WORKERS) --dist worksteal \
 	    -p no:nbval -p no:anyio -p no:typeguard; \
 	  tests=$$?; wait $$types && exit $$tests
 	@$(PY) tools/ledger_page.py check

@@ -80,7 +80,7 @@ def test_noise_is_drawn_in_double_precision_and_then_rounded(dtype):
     [
         (torch.float32, 10**7),
         (torch.bfloat16, 10**7),
-        pytest.param(torch.float32, 10**8, marks=pytest.mark.house),
+        pytest.param(torch.float32, 10**8, marks=pytest.mark.system),
     ],
 )
 def test_noise_is_finite_and_gumbel_over_millions_of_draws(dtype, n):

@@ -393,7 +393,7 @@ def test_ten_trials_find_the_optimum_of_small_graphs(teleport):
         assert_optimal(graph, teleport)
 
 
-@pytest.mark.house
+@pytest.mark.system
 @pytest.mark.unchecked
 @pytest.mark.verifies("infomap.alg1")
 @pytest.mark.parametrize("teleport", [0.0, 0.15])
@@ -440,7 +440,7 @@ def test_no_stage_of_the_search_makes_the_description_longer(teleport):
         assert len(stages) > 1
 
 
-@pytest.mark.house
+@pytest.mark.system
 @pytest.mark.unchecked
 @pytest.mark.verifies("infomap.claim2")
 @pytest.mark.parametrize("mixing", [0.3, 0.5])
@@ -649,7 +649,7 @@ def test_modules_that_only_cost_are_taken_out():
     assert hierarchical_map_equation(flow, kept) <= hierarchical_map_equation(flow, levels) + 1e-12
 
 
-@pytest.mark.house
+@pytest.mark.system
 @pytest.mark.unchecked
 def test_deep_hierarchies_take_time_in_proportion():
     times = []
@@ -833,7 +833,7 @@ def test_equal_vectors_have_the_cosine_one():
 # --- The newspaper -----------------------------------------------------------------------------
 
 
-@pytest.mark.house  # reads it all
+@pytest.mark.system  # reads it all
 def test_the_newspaper_is_a_month_of_tagged_words():
     text = data.people_daily()
     assert len(text.word) == len(text.tag) == 19_484

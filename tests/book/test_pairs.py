@@ -243,7 +243,7 @@ def nbval_report(tmp_path_factory) -> Outcomes:
     return nbval(path)
 
 
-@pytest.mark.house
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("cell", "expected"),
     [(0, "passed"), (1, "failed"), (2, "passed"), (3, "failed"), (4, "failed"), (5, "passed")],
@@ -253,7 +253,7 @@ def test_nbval_compares(nbval_report, cell, expected):
     assert nbval_report.of[cell] == expected, nbval_report.said
 
 
-@pytest.mark.house
+@pytest.mark.system
 def test_a_gpu_cell_is_skipped_without_cuda_and_run_with_it(nbval_report):
     import torch
 

@@ -66,7 +66,7 @@ def test_substitutions_sum_over_the_articles():
     }
 
 
-@pytest.mark.house
+@pytest.mark.system
 def test_the_extension_in_a_small_sphinx_project(tmp_path):
     from sphinx.application import Sphinx
 

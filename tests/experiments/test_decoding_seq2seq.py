@@ -60,7 +60,7 @@ def test_reranking_takes_what_both_directions_like_best():
         assert shorter == max((h.tokens for h in lists[0][i][:2] if h.tokens), key=score.get)
 
 
-@pytest.mark.house
+@pytest.mark.system
 def test_the_other_model_needs_no_download(monkeypatch):
     import nltk
 
@@ -74,7 +74,7 @@ def test_the_other_model_needs_no_download(monkeypatch):
     assert nltk.data.path == before
 
 
-@pytest.mark.house
+@pytest.mark.system
 def test_the_second_stage_begins_where_it_says_and_resumes(tmp_path):
     script = decoding_seq2seq
     config = script.Config(

@@ -11,7 +11,7 @@ from kexue.nn import randomness
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.house
+@pytest.mark.system
 @pytest.mark.parametrize("name", ["gumbel", "straight_through", "rloo", "score_baseline", "score"])
 def test_the_recorded_weights_have_the_recorded_bounds(name):
     """On the digits that the summary says, with as many samples."""

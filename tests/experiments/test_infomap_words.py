@@ -15,7 +15,7 @@ from kexue.runs import Run
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.house
+@pytest.mark.system
 @pytest.mark.unchecked
 def test_the_recorded_word_vectors_have_the_recorded_neighbours_and_clusters():
     script, run = infomap_words, Run(ROOT / "runs" / "infomap_words" / "seed1")

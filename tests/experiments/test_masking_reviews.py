@@ -13,7 +13,7 @@ from kexue.runs import Step
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.house
+@pytest.mark.system
 @pytest.mark.parametrize("masks", ["none", "pooling", "everywhere"])
 def test_the_recorded_classifiers_have_the_recorded_accuracy(masks):
     run = recorded("masking_reviews")[f"attention-random-{masks}-seed1"]

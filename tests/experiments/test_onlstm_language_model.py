@@ -31,7 +31,7 @@ def test_a_language_model_s_parts_are_disjoint_blocks(monkeypatch):
     assert len({int(ids[0]) for ids in texts.train}) == 2700
 
 
-@pytest.mark.house
+@pytest.mark.system
 @pytest.mark.parametrize("text", ["stream", "sentences"])
 def test_a_language_model_predicts_the_next_word_of_what_it_read(monkeypatch, tmp_path, text):
     """A text that repeats is learned; a target out of place would leave the entropy of its words."""

@@ -61,7 +61,7 @@ def start_in_turn(runs: list, folder: Path, *launcher: str) -> subprocess.Popen:
         return subprocess.Popen(command, env=environment(), stdout=log, stderr=log)
 
 
-@pytest.mark.house
+@pytest.mark.system
 def test_a_run_that_was_killed_ends_in_the_same_summary(tmp_path):
     options = [*SMALL, "--steps", "200", "--every", "10"]
     killed = start(*options, "--folder", tmp_path / "killed")
@@ -226,7 +226,7 @@ COMPARED = {
 }
 
 
-@pytest.mark.house
+@pytest.mark.system
 @pytest.mark.first
 def test_two_processes_follow_the_curve_of_one(tmp_path, subtests):
     """One Python has all experiments alone, two have all of them together.
@@ -272,7 +272,7 @@ def test_two_processes_follow_the_curve_of_one(tmp_path, subtests):
             assert not np.allclose(other, one, rtol=5 * max(case.tolerance, 2e-4))
 
 
-@pytest.mark.house
+@pytest.mark.system
 def test_the_command_line_explains_itself(monkeypatch, capsys):
     process = start("--help")
     out, err = process.communicate()

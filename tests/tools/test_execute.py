@@ -47,7 +47,7 @@ def executed_text(tmp_path: Path, name: str) -> str:
     return nb.cells[-1].outputs[0].text
 
 
-@pytest.mark.house
+@pytest.mark.system
 def test_book_executes_once_and_continues_after_a_failure(workshop, tmp_path, capsys):
     good = workshop("good", "from pathlib import Path", "print(6 * 7, Path.cwd().name)")
     workshop("bad", "raise RuntimeError('out of tea')")
@@ -88,7 +88,7 @@ def test_an_interrupted_chapter_leaves_no_stamp(workshop, tmp_path, monkeypatch)
     assert not (tmp_path / "one.sha256").exists()
 
 
-@pytest.mark.house
+@pytest.mark.system
 def test_run_writes_outputs_back_and_keeps_ids(workshop, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     path = workshop("one", "x = 1", "x", "x", "import os\nprint(x, os.environ['OMP_NUM_THREADS'])")

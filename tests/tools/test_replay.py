@@ -66,7 +66,7 @@ def copied(tmp_path):
     return folder, lambda: replay.wrong_files(folder, replay.declared()[NAME][1])
 
 
-@pytest.mark.house
+@pytest.mark.system
 def test_untouched_runs_replay_in_two_processes():
     names = (
         NAME,
