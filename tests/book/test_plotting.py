@@ -12,39 +12,6 @@ from kexue.book import plotting
 ROOT = Path(__file__).parents[2]
 
 
-def test_mean_interval_is_the_t_interval():
-    from scipy import stats
-
-    samples = np.random.default_rng(0).normal(size=(3, 12))
-    mean, low, high = plotting.mean_interval(samples, confidence=0.9)
-    for row, m, lo, hi in zip(samples, mean, low, high, strict=True):
-        expected = stats.ttest_1samp(row, 0).confidence_interval(0.9)
-        assert (m, lo, hi) == pytest.approx((row.mean(), expected.low, expected.high))
-
-
-def test_mean_interval_covers_as_often_as_it_says():
-    samples = np.random.default_rng(1).normal(2.0, 3.0, size=(4000, 5))
-    _, low, high = plotting.mean_interval(samples)
-    assert 0.94 < np.mean((low <= 2) & (high >= 2)) < 0.96
-
-
-def test_bad_samples_and_confidence_are_named():
-    with pytest.raises(ValueError, match="samples must be finite, got nan"):
-        plotting.mean_interval([1.0, np.nan])
-    for confidence in (0.0, 1.0, 1.5):
-        with pytest.raises(ValueError, match=f"confidence must lie between 0 and 1, got {confidence}"):
-            plotting.mean_interval([1.0, 2.0], confidence=confidence)
-
-
-def test_overlap_widens_the_interval():
-    samples = np.arange(10.0)
-    mean, low, _ = plotting.mean_interval(samples)
-    _, wide, _ = plotting.mean_interval(samples, overlap=0.7)
-    assert (mean - wide) / (mean - low) == pytest.approx(np.sqrt((0.1 + 0.7) / 0.1))
-    with pytest.raises(ValueError, match=r"overlap must not be negative, got -0\.1"):
-        plotting.mean_interval(samples, overlap=-0.1)
-
-
 def test_simplex_slider_places_groups_in_the_triangle():
     cloud = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1 / 3, 1 / 3, 1 / 3]])
     figure = plotting.simplex_slider(
@@ -65,11 +32,6 @@ def test_simplex_slider_places_groups_in_the_triangle():
     assert (list(second.x), list(second.y)) == ([1], [0])
     assert list(third.x) == [0.5, 0.5]
     assert list(third.y) == pytest.approx([3**0.5 / 2, 3**0.5 / 6], abs=1e-4)
-
-
-def test_mean_interval_needs_two_samples():
-    with pytest.raises(ValueError, match="samples must hold at least 2 values along axis=-1, got 1"):
-        plotting.mean_interval([[1.0], [2.0]])
 
 
 def test_band_draws_mean_and_interval():

@@ -12,7 +12,8 @@ import numpy as np
 from cycler import cycler
 from matplotlib import font_manager
 from numpy.typing import ArrayLike
-from scipy import stats
+
+from kexue.runs.statistics import mean_interval as mean_interval
 
 __all__ = [
     "BLACK",
@@ -118,34 +119,6 @@ def panels(count: int = 1, height: float = 3.2, width: float = 5.2) -> "tuple[Fi
     Returns the figure and its axes: one `Axes`, or an array of them.
     """
     return plt.subplots(count, 1, figsize=(width, height * count))
-
-
-def mean_interval(
-    samples: ArrayLike, axis: int = -1, confidence: float = 0.95, overlap: float = 0.0
-) -> tuple[_Mean, _Mean, _Mean]:
-    """Mean of samples and its Student-t confidence interval: (mean, low, high).
-
-    The variance of the mean is (1/n + overlap) times that of a sample. For independent samples
-    `overlap` is 0. For scores on random splits of one data set it is the size of the test set over
-    that of the training set (Nadeau and Bengio 2003), since such scores are correlated.
-
-    Raises ValueError for fewer than two samples, samples that are not finite, a confidence outside
-    (0, 1), or a negative overlap.
-    """
-    values = np.asarray(samples, dtype=float)
-    n = values.shape[axis]
-    if n < 2:
-        raise ValueError(f"samples must hold at least 2 values along axis={axis}, got {n}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"samples must be finite, got {values[~np.isfinite(values)][0]}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
-    if overlap < 0:
-        raise ValueError(f"overlap must not be negative, got {overlap}")
-    mean = values.mean(axis)
-    deviation = values.std(axis, ddof=1) * np.sqrt(1 / n + overlap)
-    half = stats.t.ppf((1 + confidence) / 2, n - 1) * deviation
-    return mean, mean - half, mean + half
 
 
 def band(
