@@ -23,7 +23,7 @@ class Interval(NamedTuple):
     high: Any
 
     def beyond(self, bound: float = 0.0) -> bool | None:
-        """True where all of it lies above the bound, False where all lies below, None where the bound is in it.
+        """True where all of it lies above the bound, False where all is below, None where the bound is in it.
 
         Raises TypeError for an interval of several means.
         """
@@ -76,7 +76,7 @@ class Alarms(NamedTuple):
     holds: float
     """Says "holds" where there is no effect: a false alarm."""
     refuted: float
-    """Says "refuted" where there is no effect: a false alarm, too, unless the claim says that there is none."""
+    """Says "refuted" where there is no effect: a false alarm, unless the claim says that there is none."""
     power: float
     """Says "holds" at the given effect."""
     error: float
