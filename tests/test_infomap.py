@@ -1147,6 +1147,7 @@ def test_annealing_says_one_module_where_that_is_shorter(n, seed):
     assert set(found.modules.values()) == {0}
 
 
+@pytest.mark.slow
 def test_parts_of_a_module_are_divided_with_its_exits_in_mind():
     """Four groups of three of four: with an exit rate of 0 for what holds the parts, 4.1960 bits are found."""
     group = np.arange(48)
