@@ -101,7 +101,7 @@ run: venv ## execute one chapter from its .py and write its outputs back: make r
 sync: venv ## bring each .py and .ipynb in step, the newer one wins
 	@python=$(ABSOLUTE_PY); cd chapters && "$$python" -m jupytext --sync *.py
 
-ledger: writable venv ## write the ledger's pages from the tests that pass and the committed outputs
+ledger: writable venv ## write down which tests are evidence for which row of the ledger
 	@$(PY) -m pytest tests -m "verifies" -q -n $(WORKERS) --dist loadscope --ignore tests/book/test_pages.py --evidence "$(BUILD)/evidence.json"
 	@$(PY) tools/ledger_page.py write --evidence "$(BUILD)/evidence.json"
 

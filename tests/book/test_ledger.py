@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from kexue.book import ledger
+from kexue.book import ledger, pages
 from kexue.book.ledger import Row, VerdictError, verdict
 
 ROOT = Path(__file__).parents[2]
-SLUGS = ledger_page.slugs()
+SLUGS = pages.slugs(ROOT)
 
 
 # --- Gates -------------------------------------------------------------------------------------
@@ -28,7 +28,7 @@ def test_every_chapter_of_the_book_has_a_ledger():
 
 def test_every_row_has_evidence_and_all_evidence_a_row():
     evidence = ledger_page.marked_tests()
-    assert ledger_page.gaps(ledger_page.join(evidence), evidence) == []
+    assert ledger_page.gaps(pages.join(evidence, ROOT), evidence) == []
 
 
 def test_ids_are_unique_over_the_book():
@@ -48,14 +48,9 @@ def test_labelled_equations_and_rows_match(slug):
     assert {i for i in rows if re.search(r"\.(eq|alg)\d+$", i)} <= labelled
 
 
-@pytest.fixture(scope="module")
-def pages():
-    return ledger_page.pages(ledger_page.marked_tests())
-
-
-@pytest.mark.parametrize("name", ["pages/ledger.md", "pages/evidence.md", "ledger/ledger.json"])
-def test_the_pages_are_up_to_date(name, pages):
-    assert (ROOT / name).read_text("utf-8") == pages[name], "make ledger, and commit"
+def test_the_evidence_is_up_to_date():
+    text = (ROOT / "ledger" / "evidence.json").read_text("utf-8")
+    assert text == ledger_page.as_json(ledger_page.marked_tests()), "make ledger, and commit"
 
 
 # --- Gaps are noticed --------------------------------------------------------------------------
@@ -98,7 +93,13 @@ TEST = "import pytest\n\n\n@pytest.mark.verifies('a.{name}')\ndef test_{name}():
 
 def found_gaps(root: Path) -> list[str]:
     evidence = ledger_page.marked_tests(root)
-    return ledger_page.gaps(ledger_page.join(evidence, root), evidence, root)
+    return ledger_page.gaps(pages.join(evidence, root), evidence, root)
+
+
+def page_of(root: Path, name: str = "ledger") -> str:
+    """The page of a book, as it is filled when it is built."""
+    evidence = ledger_page.marked_tests(root)
+    return pages.fill(f"Before.\n\n```{{{name}}}\n```\n", pages.join(evidence, root), evidence, root)
 
 
 def test_no_gap_when_all_is_there(small_book):
@@ -106,11 +107,12 @@ def test_no_gap_when_all_is_there(small_book):
         toml_row("eq1") + toml_row("claim1", "claim"), {"a.claim1": "holds"}, TEST.format(name="eq1")
     )
     assert found_gaps(root) == []
-    pages = ledger_page.pages(ledger_page.marked_tests(root), root)
-    assert "a\\|b" in pages["pages/ledger.md"]
-    assert "chapters/a.ipynb#a-section" in pages["pages/ledger.md"]
-    assert ":pyobject: test_eq1" in pages["pages/evidence.md"]
-    count = json.loads(pages["ledger/ledger.json"])["articles"]["a"]["count"]
+    page = page_of(root)
+    assert page.startswith("Before.\n")
+    assert "a\\|b" in page
+    assert "../chapters/a.ipynb#a-section" in page
+    assert ":pyobject: test_eq1" in page_of(root, "evidence")
+    count = pages.join(ledger_page.marked_tests(root), root)["articles"]["a"]["count"]
     assert [count[sort]["holds"] for sort in ("claim", "equation", "addition")] == [1, 1, 0]
 
 
@@ -121,7 +123,7 @@ def test_the_errata_begin_with_what_is_refuted_and_keep_the_order_of_the_numbers
     nb = nbformat.read(root / "chapters" / "a.ipynb", as_version=4)
     nb.cells[1].outputs[0].data[ledger.MIME_TYPE]["measured"] = [["second", 2.0], ["first", 1.0]]
     nbformat.write(nb, root / "chapters" / "a.ipynb")
-    page = ledger_page.pages(ledger_page.marked_tests(root), root)["pages/ledger.md"]
+    page = page_of(root)
     errata = page.partition("## Errata")[2]
     assert re.findall(r"\*\*(a\.\w+)\*\*", errata) == ["a.claim1", "a.eq1"]
     assert "Measured: second = 2; first = 1." in errata
@@ -163,7 +165,7 @@ def test_gaps_are_noticed(small_book, rows, verdicts, tests, message):
 def test_errata_list_what_is_restricted(small_book):
     row = toml_row("claim1", "claim", "restricted", "only on Mondays")
     root = small_book(row, {"a.claim1": "restricted"})
-    page = ledger_page.pages({}, root)["pages/ledger.md"]
+    page = page_of(root)
     errata = page.partition("## Errata")[2]
     assert "only on Mondays" in errata
     assert "error = 0.5" in errata
@@ -196,7 +198,7 @@ def test_two_verdicts_on_one_row_are_an_error(small_book, tmp_path):
     nb.cells[1].outputs *= 2
     nbformat.write(nb, path)
     with pytest.raises(ValueError, match=r"two verdicts on a\.eq1"):
-        ledger_page.verdicts(path)
+        pages.verdicts(path)
 
 
 @pytest.fixture
@@ -204,13 +206,8 @@ def command_line(small_book, monkeypatch):
     """Runs tools/ledger_page.py on a small book: (arguments) -> exit status."""
 
     def run(root: Path, *arguments: str) -> int:
-        monkeypatch.setattr(ledger_page, "ROOT", root)
-        for function in ("slugs", "marked_tests", "join", "gaps", "evidence_page", "pages"):
-            inner = getattr(ledger_page, function)
-            defaults = tuple(root if value == ROOT else value for value in inner.__defaults__ or ())
-            monkeypatch.setattr(inner, "__defaults__", defaults)
         monkeypatch.setattr("sys.argv", ["ledger_page.py", *arguments])
-        return ledger_page.main()
+        return ledger_page.main(root)
 
     return run
 
@@ -218,7 +215,7 @@ def command_line(small_book, monkeypatch):
 def test_command_line_writes_and_checks(small_book, command_line, tmp_path, capsys):
     root = small_book(toml_row("eq1"), {}, TEST.format(name="eq1"))
     assert command_line(root, "check") == 1
-    assert "pages/ledger.md is out of date: run `make ledger`" in capsys.readouterr().err
+    assert "ledger/evidence.json is out of date: run `make ledger`" in capsys.readouterr().err
     assert command_line(root, "write") == 0
     assert command_line(root, "check") == 0
     assert "1 rows, each with evidence" in capsys.readouterr().out

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from kexue.book import plotting, sphinx
+from kexue.book import ledger, plotting, sphinx
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,10 +78,26 @@ def test_the_extension_in_a_small_sphinx_project(tmp_path):
     )
     (source / "pyproject.toml").write_text("[project.urls]\nRepository = 'https://github.com/a/book'\n")
     (source / "ledger").mkdir()
-    (source / "ledger" / "ledger.json").write_text(
-        '{"articles": {"a": {"count": {"claim": {"holds": 7}, "addition": {}, "equation": {}}}}}'
+    (source / "ledger" / "a.toml").write_text(
+        "title='T'\ntitle_zh='题'\ngloss='g'\ndate='2019'\nurl='http://u'\nprerequisites=[]\ndata=[]\n"
+        "[[row]]\nid='a.claim1'\nkind='claim'\nplace='¶ 1'\nstatement='it helps'\nexpected='refuted'\nwhy='it harms'\n"
     )
-    (source / "index.md").write_text("# Title\n\n{{ ledger_claims_found }}\n\n```{toctree}\nplot\n```\n")
+    (source / "ledger" / "evidence.json").write_text("{}")
+    (source / "_toc.yml").write_text("      - file: chapters/a\n")
+    (source / "chapters").mkdir()
+    shown = new_code_cell("verdict", execution_count=1)
+    verdict = {"id": "a.claim1", "verdict": "refuted", "measured": [["harm", 3]]}
+    shown.outputs = [
+        nbformat.v4.new_output("display_data", data={ledger.MIME_TYPE: verdict, "text/html": "<p></p>"})
+    ]
+    nbformat.write(
+        new_notebook(cells=[new_markdown_cell("# A\n\n## It harms"), shown]), source / "chapters" / "a.ipynb"
+    )
+    (source / "pages").mkdir()
+    (source / "pages" / "ledger.md").write_text("# Ledger\n\nBefore.\n\n```{ledger}\n```\n")
+    (source / "index.md").write_text(
+        "# Title\n\n{{ ledger_claims_found }}\n\n```{toctree}\nplot\npages/ledger\nchapters/a\n```\n"
+    )
     cell = new_code_cell("figure", execution_count=1)
     cell.outputs = [
         nbformat.v4.new_output("display_data", data={sphinx.PLOTLY_MIME: json.loads(slider().to_json())})
@@ -93,7 +109,11 @@ def test_the_extension_in_a_small_sphinx_project(tmp_path):
     )
     app.build()
     assert app.config.html_theme_options["repository_url"] == "https://github.com/a/book"
-    assert "<strong>7</strong> hold" in (tmp_path / "html" / "index.html").read_text()
+    assert "<strong>1</strong> refuted" in (tmp_path / "html" / "index.html").read_text()
+    filled = (tmp_path / "html" / "pages" / "ledger.html").read_text()
+    assert 'id="a-claim1"' in filled
+    assert "Measured: harm = 3." in filled
+    assert "{ledger}" not in filled
     page = (tmp_path / "html" / "plot.html").read_text()
     assert "kexue-interactive" in page
     assert "THEBE_JS_URL" not in page

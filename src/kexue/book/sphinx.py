@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from kexue.book import pages
 from kexue.book.ledger import OUTCOME_VERBS, OUTCOMES, SORTS, counted
 
 __all__ = [
@@ -110,8 +111,14 @@ def setup(app: "Sphinx") -> dict[str, bool]:
 def _configure(app: "Sphinx", config: "Config") -> None:
     root = Path(app.confdir)
     config.html_theme_options["repository_url"] = repository(root)
-    ledger = json.loads((root / "ledger" / "ledger.json").read_text("utf-8"))
-    config.myst_substitutions = {**config.myst_substitutions, **substitutions(ledger)}
+    evidence = pages.evidence_of(root)
+    joined = pages.join(evidence, root)
+    config.myst_substitutions = {**config.myst_substitutions, **substitutions(joined)}
+
+    def fill(app: "Sphinx", name: str, source: list[str]) -> None:
+        source[0] = pages.fill(source[0], joined, evidence, root)
+
+    app.connect("source-read", fill)
 
 
 def _adjust_page(

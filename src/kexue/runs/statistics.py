@@ -74,13 +74,13 @@ class Alarms(NamedTuple):
     """How often a rule decides, as shares of simulated experiments."""
 
     holds: float
-    """Says "holds" where there is no effect: a false alarm."""
+    """Says "holds" where there is no effect, a false alarm."""
     refuted: float
-    """Says "refuted" where there is no effect: a false alarm, unless the claim says that there is none."""
+    """Says "refuted" where there is no effect, a false alarm unless the claim says that there is none."""
     power: float
     """Says "holds" at the given effect."""
     error: float
-    """Standard error of these shares, at most: 1/(2√draws)."""
+    """Of these shares; the standard error is at most 1/(2√draws)."""
 
 
 def false_alarms(
