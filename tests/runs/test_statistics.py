@@ -61,6 +61,7 @@ def above_zero(differences):
     return mean_interval(differences).beyond()
 
 
+@pytest.mark.slow
 def test_the_false_alarms_and_the_power_of_a_t_test_are_those_of_theory():
     seeds, spread, effect = 5, 2.0, 3.0
     found = false_alarms(above_zero, spread, seeds, effect)
