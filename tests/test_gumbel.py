@@ -1070,6 +1070,16 @@ def test_parameters_that_mix_the_samples_are_named(estimate, samples):
     assert estimate(lambda z: 1000 * z[:, 1] ** 2, Normal, apart, samples)["scale"].shape == (samples, 2)
 
 
+def test_a_density_without_a_finite_derivative_is_not_taken_for_a_mixture():
+    def constant(a):
+        return Normal(torch.zeros_like(a).detach(), torch.ones_like(a).detach())
+
+    found = score_function_grad(lambda z: z.sum(-1), constant, {"a": torch.zeros(3)}, 4)
+    assert torch.equal(found["a"], torch.zeros(4, 3))
+    found = score_function_grad(lambda z: z, torch.distributions.Poisson, {"rate": 0.0}, 3)
+    assert found["rate"].shape == (3,)
+
+
 @pytest.mark.unchecked
 def test_what_else_hostile_inputs_found_is_named():
     model, x = CategoricalVAE(2, 3, (2, 2), 4, 8), torch.zeros(2, 8, 8)

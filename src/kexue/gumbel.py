@@ -279,10 +279,13 @@ def _check_batch(
     if not torch.allclose(together, alone, rtol=1e-3, atol=1e-4):
         raise ValueError(MIXED)
     # Equal parameters would hide a mixture of them: of others' parameters the density is no function.
+    if not together.requires_grad:
+        return
     grads = torch.autograd.grad(
         together.sum(), list(leaves.values()), retain_graph=True, allow_unused=True, materialize_grads=True
     )
-    if any(bool(grad[1:].any()) for grad in grads):
+    # NaN is 0·∞, of a density whose derivative is not finite, and says nothing of a mixture.
+    if any(bool((grad[1:].nan_to_num(0.0) != 0).any()) for grad in grads):
         raise ValueError(MIXED)
 
 
