@@ -1,13 +1,9 @@
 """Digits and photographs."""
 
-import dataclasses
 import functools
-import gzip
-import hashlib
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from replacing import replace
@@ -145,29 +141,6 @@ def test_tiles_are_the_middle_of_a_photograph():
 def test_bad_sizes_of_photographs_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(torch.zeros(3, 8, 10))
-
-
-def idx(array: np.ndarray) -> bytes:
-    """The format of MNIST's files: a header of 4 bytes and one number of 4 bytes for each axis."""
-    head = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
-    return gzip.compress(head + array.astype(np.uint8).tobytes())
-
-
-@pytest.fixture
-def small_mnist(tmp_path, monkeypatch):
-    """KEXUE_DATA with files in MNIST's format, whose hashes are registered."""
-    generator = np.random.default_rng(0)
-    (tmp_path / "mnist").mkdir()
-    arrays = {}
-    for part, n in (("train", 6), ("t10k", 3)):
-        arrays[part] = generator.integers(256, size=(n, 28, 28)), generator.integers(10, size=n)
-        for kind, array in zip(("images-idx3", "labels-idx1"), arrays[part], strict=True):
-            name = f"mnist/{part}-{kind}-ubyte.gz"
-            (tmp_path / name).write_bytes(idx(array))
-            digest = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
-            monkeypatch.setitem(data.FILES, name, dataclasses.replace(data.FILES[name], hash=digest))
-    monkeypatch.setenv("KEXUE_DATA", str(tmp_path))
-    return tmp_path, arrays
 
 
 def test_mnist_full_reads_the_files_of_kexue_data(small_mnist):

@@ -1,8 +1,6 @@
 """Treebanks, captions, pronunciations, English text."""
 
-import dataclasses
 import gzip
-import hashlib
 import io
 import re
 import time
@@ -14,24 +12,6 @@ import pytest
 from kexue import data
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def registered(tmp_path, monkeypatch):
-    """Puts a small file into KEXUE_DATA, with its hash registered."""
-    monkeypatch.setenv("KEXUE_DATA", str(tmp_path))
-    for load in (data.treebank, data.brown, data.mikolov_ptb):
-        load.cache_clear()
-
-    def register(name: str, content: bytes) -> None:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(content)
-        known = hashlib.sha256(content).hexdigest()
-        monkeypatch.setitem(data.FILES, name, dataclasses.replace(data.FILES[name], hash=known))
-
-    yield register
-    for load in (data.treebank, data.brown, data.mikolov_ptb):
-        load.cache_clear()
 
 
 def archive(**files: str) -> bytes:
