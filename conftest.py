@@ -20,6 +20,9 @@ gc.disable()
 # Must come before the first import of the package: its shapes are checked in every test.
 install_import_hook("kexue", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
+# Fixtures of several files. A second conftest.py would take this one's name among the modules.
+pytest_plugins = ["small_files"]
+
 # Written by us and by Plotly; the first holds measured values, the second coordinates.
 MIME_TYPES_NOT_COMPARED = ("application/vnd.kexue.verdict+json", "application/vnd.plotly.v1+json")
 
