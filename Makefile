@@ -102,7 +102,7 @@ sync: venv ## bring each .py and .ipynb in step, the newer one wins
 	@python=$(ABSOLUTE_PY); cd chapters && "$$python" -m jupytext --sync *.py
 
 ledger: writable venv ## write down which tests are evidence for which row of the ledger
-	@$(PY) -m pytest tests -m "verifies" -q -n $(WORKERS) --dist loadscope --ignore tests/book/test_pages.py --evidence "$(BUILD)/evidence.json"
+	@$(PY) -m pytest tests -m "verifies or fails" -q -n $(WORKERS) --dist loadscope --ignore tests/book/test_pages.py --evidence "$(BUILD)/evidence.json"
 	@$(PY) tools/ledger_page.py write --evidence "$(BUILD)/evidence.json"
 
 bench: venv ## speed beside the peers, as ratios within one run

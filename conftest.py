@@ -51,8 +51,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # Being watched costs a test half again. What the quick ones execute is asked for to be nearly all.
         if "fault" in getattr(item, "fixturenames", ()) or item.get_closest_marker("slow"):
             item.add_marker("no_cover")
-        for mark in item.iter_markers("verifies"):
-            item.user_properties.append(("verifies", mark.args))
+        for name in ("verifies", "fails"):
+            for mark in item.iter_markers(name):
+                item.user_properties.append((name, mark.args))
 
 
 def pytest_collection_finish() -> None:
@@ -91,11 +92,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class EvidenceRecorder:
-    """Collects, for each ledger row, the tests that passed; of a parametrised test, all cases must."""
+    """Collects, for each ledger row, the tests that verify it or show where it fails, and passed.
+
+    Of a parametrised test, all cases must pass.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.passed: dict[str, set[str]] = defaultdict(set)
+        self.passed = {name: defaultdict[str, set[str]](set) for name in ("verifies", "fails")}
         self.not_passed: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -104,14 +108,18 @@ class EvidenceRecorder:
             self.not_passed.add(test)
         elif report.when == "call":
             for name, ids in report.user_properties:
-                if name == "verifies":
-                    for row in ids:
-                        self.passed[row].add(test)
+                for row in ids if name in self.passed else ():
+                    self.passed[name][row].add(test)
 
     def pytest_sessionfinish(self) -> None:
-        evidence = {row: sorted(tests - self.not_passed) for row, tests in sorted(self.passed.items())}
+        evidence = {
+            name: {
+                row: left for row, tests in sorted(rows.items()) if (left := sorted(tests - self.not_passed))
+            }
+            for name, rows in self.passed.items()
+        }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps({row: tests for row, tests in evidence.items() if tests}, indent=1))
+        self.path.write_text(json.dumps(evidence, indent=1))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,11 +9,20 @@ document.addEventListener("DOMContentLoaded", () => {
     link.append(name);
   });
 
+  // A link to something folded unfolds it.
+  const unfold = () => {
+    const aim = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!aim) return;
+    for (let e = aim.closest("details"); e; e = e.parentElement.closest("details")) e.open = true;
+    aim.scrollIntoView();
+  };
+  window.addEventListener("hashchange", unfold);
+  unfold();
+
   // Filter the ledger's rows by verdict.
-  const tables = [...document.querySelectorAll(".ledger-table table")];
-  if (!tables.length) return;
-  const rows = tables.flatMap((table) => [...table.tBodies[0].rows]);
-  const verdict = (row) => row.cells[2].textContent.trim().split(/\s/).pop();
+  const rows = [...document.querySelectorAll(".ledger-row")];
+  if (!rows.length) return;
+  const verdict = (row) => row.querySelector(".ledger-outcome").textContent.trim().split(/\s/).pop();
   const names = ["all", ...new Set(rows.map(verdict))];
   const bar = document.createElement("div");
   bar.className = "ledger-filter";
@@ -26,9 +35,13 @@ document.addEventListener("DOMContentLoaded", () => {
     button.setAttribute("aria-pressed", String(name === "all"));
     button.addEventListener("click", () => {
       rows.forEach((row) => { row.hidden = name !== "all" && verdict(row) !== name; });
+      document.querySelectorAll(".ledger-equations").forEach((fold) => {
+        fold.hidden = [...fold.querySelectorAll(".ledger-row")].every((row) => row.hidden);
+        fold.open = name !== "all" && !fold.hidden;
+      });
       bar.querySelectorAll("button").forEach((other) => other.setAttribute("aria-pressed", String(other === button)));
     });
     bar.append(button);
   });
-  document.querySelector(".ledger-table").closest("section").before(bar);
+  rows[0].closest("section").before(bar);
 });

@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def marked_tests(root: Path = ROOT) -> Evidence:
-    """Tests that carry @pytest.mark.verifies, passing or not, less those that are skipped everywhere
-    or without a GPU: they must not be the evidence."""
-    found: Evidence = {}
+    """Tests that carry @pytest.mark.verifies or fails, passing or not, less those that are skipped
+    everywhere or without a GPU: they must not be the evidence."""
+    found: Evidence = {"verifies": {}, "fails": {}}
     for path in sorted((root / "tests").rglob("test_*.py")):
         for node in ast.parse(path.read_text("utf-8")).body:
             if not isinstance(node, ast.FunctionDef):
@@ -30,11 +30,13 @@ def marked_tests(root: Path = ROOT) -> Evidence:
             if any(re.match(r"pytest\.mark\.(gpu|skip)", ast.unparse(d)) for d in node.decorator_list):
                 continue
             for mark in node.decorator_list:
-                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.verifies":
-                    for argument in mark.args:
-                        found.setdefault(ast.literal_eval(argument), []).append(
-                            f"{path.relative_to(root).as_posix()}::{node.name}"
-                        )
+                name = (
+                    ast.unparse(mark.func).removeprefix("pytest.mark.") if isinstance(mark, ast.Call) else ""
+                )
+                for argument in mark.args if name in found else ():  # type: ignore[attr-defined]
+                    found[name].setdefault(ast.literal_eval(argument), []).append(
+                        f"{path.relative_to(root).as_posix()}::{node.name}"
+                    )
     return found
 
 
@@ -45,22 +47,62 @@ def gaps(joined: dict[str, Any], evidence: Evidence, root: Path = ROOT) -> list[
     for slug, article in joined["articles"].items():
         for row in article["rows"]:
             known.add(row["id"])
-            if row["verdict"] == "no evidence":
-                problems.append(f"{row['id']} has no evidence: neither a verdict cell nor a test that passes")
-            elif row["verdict"] != row["expected"]:
-                problems.append(f"{row['id']} is expected to be {row['expected']}, but is {row['verdict']}")
-            if row["section"] is None and (row["kind"] == "claim" or row["expected"] != "holds"):
-                problems.append(f"{row['id']} needs a verdict cell in chapters/{slug}.py")
+            problems += [f"{row['id']} {problem}" for problem in gaps_of(row, article["edition"], slug)]
         shown = pages.verdicts(root / "chapters" / f"{slug}.ipynb")
         problems += [f"chapters/{slug}.ipynb: no row for {i}" for i in shown if i not in known]
-    problems += [
-        f"{tests[0]} verifies {i}, which has no row" for i, tests in evidence.items() if i not in known
-    ]
+    for name, rows in evidence.items():
+        problems += [
+            f"{tests[0]} {name} {i}, which has no row" for i, tests in rows.items() if i not in known
+        ]
+    moved = pages.moved(root)
+    for old, new in moved.items():
+        problems += [
+            f"ledger/retired.toml: {old} went to {i}, which is no row" for i in new if i not in known
+        ]
+    lost = pages.noted_rows(root) - known - set(moved)
+    problems += [f"{i} was a row: ledger/retired.toml must say where it went" for i in sorted(lost)]
     return problems
 
 
-def as_json(evidence: Evidence) -> str:
-    return json.dumps({row: sorted(evidence[row]) for row in sorted(evidence)}, indent=1) + "\n"
+def gaps_of(row: dict[str, Any], edition: int, slug: str) -> list[str]:
+    """What is missing for one row."""
+    problems = []
+    by_tests, expected = row["by_tests"], row["expected"]
+    if expected == "untested":
+        if row["section"] or row["tests"] or row["failing"]:
+            problems.append("is untested, but has evidence")
+    elif row["verdict"] == "no evidence":
+        problems.append("has no evidence: neither a verdict cell nor a test that passes")
+    elif row["verdict"] != expected:
+        problems.append(f"is expected to be {expected}, but is {row['verdict']}")
+    elif row["sort"] == "equation" and by_tests != expected:
+        problems.append(
+            f"is {expected}, which needs "
+            + (
+                "a test that verifies it, and one that fails it"
+                if expected == "restricted"
+                else "tests that say so"
+            )
+        )
+    if row["sort"] == "claim" and row["section"] is None and expected != "untested":
+        problems.append(f"needs a verdict cell in chapters/{slug}.py")
+    if row["sort"] == "claim" and edition > 1 and expected != "untested":
+        problems += [
+            f"is a claim of a second edition, and has no {name}"
+            for name in ("rule", "entry", "fixed")
+            if not row[name]
+        ]
+    if row["errata"] == "correction" and not row["code"]:
+        problems.append("corrects the article, and has no code that shows it")
+    if row["errata"] and not row["grave"]:
+        problems.append("is an erratum: `grave` must say how much depends on it")
+    return problems
+
+
+def as_json(evidence: Evidence, rows: list[str]) -> str:
+    """Evidence by row, and the ids of all rows, so that none disappears in silence."""
+    ordered = {name: {row: sorted(found[row]) for row in sorted(found)} for name, found in evidence.items()}
+    return json.dumps({**ordered, "rows": sorted(rows)}, indent=1) + "\n"
 
 
 def main(root: Path = ROOT) -> int:
@@ -73,16 +115,19 @@ def main(root: Path = ROOT) -> int:
     evidence = json.loads(arguments.evidence.read_text()) if arguments.evidence else marked_tests(root)
     joined = pages.join(evidence, root)
     problems = gaps(joined, evidence, root)
+    rows = [row["id"] for article in joined["articles"].values() for row in article["rows"]]
     path = root / "ledger" / "evidence.json"
     if arguments.command == "write":
-        path.write_text(as_json(evidence), "utf-8")
-    elif not path.is_file() or path.read_text("utf-8") != as_json(evidence):
+        path.write_text(as_json(evidence, rows), "utf-8")
+    elif not path.is_file() or path.read_text("utf-8") != as_json(evidence, rows):
         problems.append("ledger/evidence.json is out of date: run `make ledger` and commit it")
     for problem in problems:
         print(problem, file=sys.stderr)
     if not problems:
-        rows = sum(len(article["rows"]) for article in joined["articles"].values())
-        print(f"The ledger: {rows} rows, each with evidence.")
+        untested = sum(
+            row["verdict"] == "untested" for article in joined["articles"].values() for row in article["rows"]
+        )
+        print(f"The ledger: {len(rows)} rows, {untested} untested, each other with evidence.")
     return bool(problems)
 
 

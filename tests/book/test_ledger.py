@@ -1,5 +1,6 @@
 """The ledger's gates, verdicts, and pages."""
 
+import ast
 import dataclasses
 import json
 import re
@@ -13,6 +14,7 @@ import torch
 
 from kexue.book import ledger, pages
 from kexue.book.ledger import Row, VerdictError, verdict
+from kexue.runs.statistics import Interval
 
 ROOT = Path(__file__).parents[2]
 SLUGS = pages.slugs(ROOT)
@@ -23,7 +25,7 @@ SLUGS = pages.slugs(ROOT)
 
 def test_every_chapter_of_the_book_has_a_ledger():
     chapters = {path.stem for path in (ROOT / "chapters").glob("*.py")}
-    assert chapters == set(SLUGS) == {path.stem for path in (ROOT / "ledger").glob("*.toml")}
+    assert chapters == set(SLUGS) == {path.stem for path in (ROOT / "ledger").glob("*.toml")} - {"retired"}
 
 
 def test_every_row_has_evidence_and_all_evidence_a_row():
@@ -50,7 +52,74 @@ def test_labelled_equations_and_rows_match(slug):
 
 def test_the_evidence_is_up_to_date():
     text = (ROOT / "ledger" / "evidence.json").read_text("utf-8")
-    assert text == ledger_page.as_json(ledger_page.marked_tests()), "make ledger, and commit"
+    rows = [row.id for slug in SLUGS for row in ledger.load(slug).rows]
+    assert text == ledger_page.as_json(ledger_page.marked_tests(), rows), "make ledger, and commit"
+
+
+def literal_arguments(source: str) -> list[str]:
+    """Arguments of `verdict` that are not computed: what they say would not depend on the experiment."""
+    tree = ast.parse(re.sub(r"^[%!].*$", "", source, flags=re.M))
+    constants = {
+        name.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for name in node.targets
+        if isinstance(name, ast.Name)
+    } - {
+        name.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.For | ast.AugAssign)
+        for name in ast.walk(node.target)
+        if isinstance(name, ast.Name)
+    }
+    found = []
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("verdict"):
+            values = [
+                *call.args[1:2],
+                *(k.value for k in call.keywords if k.arg in ("holds", "restricted", "reached")),
+            ]
+            for value in values:
+                used = {name.id for name in ast.walk(value) if isinstance(name, ast.Name)}
+                if not used - constants - {"bool"}:
+                    found.append(ast.unparse(call))
+    return found
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_no_verdict_is_a_literal(slug):
+    assert literal_arguments((ROOT / "chapters" / f"{slug}.py").read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "True",
+        "None",
+        "holds=False",
+        "holds=x, restricted=not False",
+        "holds=bool(1)",
+        "one",
+        "holds=x, reached=1 > 0",
+    ],
+)
+def test_literal_verdicts_are_noticed(given):
+    assert literal_arguments(f"x = f()\none = None\nverdict('a.b', {given})")
+    assert not literal_arguments("x = f()\nverdict('a.b', holds=None if x.beyond() is None else x.low > 0)")
+
+
+ERRATA = [row.id for slug in SLUGS for row in ledger.load(slug).rows if row.code]
+
+
+@pytest.mark.parametrize("row_id", ERRATA)
+def test_the_code_of_an_erratum_runs_and_asserts(row_id):
+    code = ledger.row(row_id).code
+    exec(code, {})
+    broken = re.sub(
+        r"^assert .*$", lambda found: f"assert not ({found[0][7:].partition('  #')[0]})", code, flags=re.M
+    )
+    with pytest.raises(AssertionError):
+        exec(broken, {})
 
 
 # --- Gaps are noticed --------------------------------------------------------------------------
@@ -64,7 +133,7 @@ def small_book(tmp_path):
         for folder in ("ledger", "chapters", "pages", "tests"):
             (tmp_path / folder).mkdir(exist_ok=True)
         head = "title='T'\ntitle_zh='题'\ngloss='g'\ndate='2019'\nurl='u'\n"
-        head += "prerequisites=[]\ndata=[]\n"
+        head += "prerequisites=[]\ndata=[]\nedition=1\n"
         (tmp_path / "ledger" / "a.toml").write_text(head + rows, "utf-8")
         (tmp_path / "_toc.yml").write_text("      - file: chapters/a\n      - file: ledger\n")
         cell = nbformat.v4.new_code_cell(execution_count=1)
@@ -84,11 +153,24 @@ def small_book(tmp_path):
     ledger.load.cache_clear()
 
 
-def toml_row(name: str, kind: str = "identity", expected: str = "holds", why: str = "") -> str:
-    return f"[[row]]\nid='a.{name}'\nkind='{kind}'\nplace='eq. (1)'\nstatement='$a|b$'\nexpected='{expected}'\nwhy='{why}'\n"
+def toml_row(name: str, sort: str = "equation", expected: str = "holds", why: str = "", **more: str) -> str:
+    given = {
+        "id": f"a.{name}",
+        "sort": sort,
+        "place": "eq. (1)",
+        "statement": "$a|b$",
+        "expected": expected,
+        "why": why,
+    }
+    if sort == "equation":
+        given["kind"] = "identity"
+    if expected in ("restricted", "refuted", "unreached"):
+        given |= {"grave": "a slip", "code": "assert 1 > 0"}
+    return "[[row]]\n" + "".join(f"{key}='{value}'\n" for key, value in (given | more).items())
 
 
 TEST = "import pytest\n\n\n@pytest.mark.verifies('a.{name}')\ndef test_{name}():\n    assert 1 + 1 == 2\n"
+FAILS = "\n\n@pytest.mark.fails('a.{name}')\ndef test_{name}_fails():\n    assert 1 + 1 != 3\n"
 
 
 def found_gaps(root: Path) -> list[str]:
@@ -98,8 +180,7 @@ def found_gaps(root: Path) -> list[str]:
 
 def page_of(root: Path, name: str = "ledger") -> str:
     """The page of a book, as it is filled when it is built."""
-    evidence = ledger_page.marked_tests(root)
-    return pages.fill(f"Before.\n\n```{{{name}}}\n```\n", pages.join(evidence, root), evidence, root)
+    return pages.fill(f"Before.\n\n```{{{name}}}\n```\n", pages.join(ledger_page.marked_tests(root), root))
 
 
 def test_no_gap_when_all_is_there(small_book):
@@ -109,25 +190,66 @@ def test_no_gap_when_all_is_there(small_book):
     assert found_gaps(root) == []
     page = page_of(root)
     assert page.startswith("Before.\n")
-    assert "a\\|b" in page
     assert "../chapters/a.ipynb#a-section" in page
-    assert ":pyobject: test_eq1" in page_of(root, "evidence")
+    assert (
+        page.index("**a.claim1**")
+        < page.index("1 equation, definition or algorithm: 1 hold")
+        < page.index("**a.eq1**")
+    )
+    assert ":pyobject: test_eq1" in page.partition("**a.eq1**")[2]
     count = pages.join(ledger_page.marked_tests(root), root)["articles"]["a"]["count"]
     assert [count[sort]["holds"] for sort in ("claim", "equation", "addition")] == [1, 1, 0]
 
 
-def test_the_errata_begin_with_what_is_refuted_and_keep_the_order_of_the_numbers(small_book):
-    rows = toml_row("eq1", expected="restricted", why="one") + toml_row("claim1", "claim", "refuted", "two")
-    rows += toml_row("ours", "addition", "refuted", "three")
-    root = small_book(rows, {"a.eq1": "restricted", "a.claim1": "refuted", "a.ours": "refuted"})
+def test_a_test_unfolds_once(small_book):
+    test = TEST.format(name="eq1").replace("'a.eq1'", "'a.eq1', 'a.eq2'") + FAILS.format(name="eq2")
+    root = small_book(toml_row("eq1") + toml_row("eq2", expected="restricted", why="w"), {}, test)
+    assert found_gaps(root) == []
+    second = page_of(root).partition("**a.eq2**")[2]
+    assert '<a href="#test_eq1">test_eq1</a>, above' in second
+    assert ":pyobject: test_eq2_fails" in second
+    assert "(where it fails)" in second
+
+
+def test_the_errata_begin_with_the_gravest_and_keep_the_order_of_the_numbers(small_book):
+    rows = toml_row("claim2", "claim", "unreached", "four") + toml_row(
+        "eq1", expected="restricted", why="one"
+    )
+    rows += toml_row("claim1", "claim", "refuted", "two") + toml_row("ours", "addition", "refuted", "three")
+    rows += toml_row("eq2", expected="restricted", why="five", erratum="correction")
+    verdicts = {
+        "a.eq1": "restricted",
+        "a.claim1": "refuted",
+        "a.ours": "refuted",
+        "a.claim2": "unreached",
+        "a.eq2": "restricted",
+    }
+    root = small_book(rows, verdicts)
     nb = nbformat.read(root / "chapters" / "a.ipynb", as_version=4)
-    nb.cells[1].outputs[0].data[ledger.MIME_TYPE]["measured"] = [["second", 2.0], ["first", 1.0]]
+    nb.cells[1].outputs[0].data[ledger.MIME_TYPE]["measured"] = [["d", 2.0], ["b", 1.0], ["c", 3], ["a", 4]]
     nbformat.write(nb, root / "chapters" / "a.ipynb")
-    page = page_of(root)
-    errata = page.partition("## Errata")[2]
-    assert re.findall(r"\*\*(a\.\w+)\*\*", errata) == ["a.claim1", "a.eq1"]
-    assert "Measured: second = 2; first = 1." in errata
-    assert re.findall(r"\*\*(a\.\w+)\*\*", page.partition("## Errata")[0]) == ["a.claim1", "a.ours", "a.eq1"]
+    errata = page_of(root, "errata")
+    assert re.findall(r'<a href="ledger.html#a-\w+">(a\.\w+)</a>', errata) == ["a.eq2", "a.eq1", "a.claim1", "a.claim2"]
+    assert re.findall(r"^## (\w+)", errata, re.M) == ["Mathematical", "Missing", "Not", "Not"]
+    assert "- **Measured**: d = 2; b = 1; c = 3.\n" in errata
+    assert "- **How much depends on it**: A slip." in errata
+    assert "```python\nassert 1 > 0\n```" in errata
+    assert re.findall(r"\*\*(a\.\w+)\*\*", page_of(root)) == [
+        "a.claim2",
+        "a.claim1",
+        "a.ours",
+        "a.eq1",
+        "a.eq2",
+    ]
+
+
+def test_editions_are_counted_apart(small_book):
+    root = small_book(toml_row("claim1", "claim"), {"a.claim1": "holds"})
+    joined = pages.join(ledger_page.marked_tests(root), root)
+    other = {**joined["articles"]["a"], "edition": 2, "title": "Second"}
+    text = pages.ledger_text({"articles": {**joined["articles"], "b": other}})
+    order = re.findall(r"^\| (.+?) \| 1 \| 1 \|$", text, re.M)
+    assert order == ["[Second](#b)", "**second edition**", "[T](#a)", "**first edition, being revised**"]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +270,32 @@ def test_the_errata_begin_with_what_is_refuted_and_keep_the_order_of_the_numbers
             toml_row("eq1", expected="restricted", why="w"),
             {},
             TEST.format(name="eq1"),
-            "needs a verdict cell",
+            "to be restricted, but is holds",
+        ),
+        (
+            toml_row("eq1", expected="restricted", why="w"),
+            {"a.eq1": "restricted"},
+            TEST.format(name="eq1"),
+            "a.eq1 is restricted, which needs a test that verifies it, and one that fails it",
+        ),
+        (toml_row("eq1"), {"a.eq1": "holds"}, "", "a.eq1 is holds, which needs tests that say so"),
+        (
+            toml_row("claim1", "claim", "untested"),
+            {"a.claim1": "holds"},
+            "",
+            "a.claim1 is untested, but has evidence",
+        ),
+        (
+            toml_row("eq1", expected="refuted", why="w", code=""),
+            {"a.eq1": "refuted"},
+            "",
+            "a.eq1 corrects the article, and has no code that shows it",
+        ),
+        (
+            toml_row("eq1", expected="refuted", why="w", grave=""),
+            {"a.eq1": "refuted"},
+            "",
+            "`grave` must say",
         ),
         (
             toml_row("eq1"),
@@ -162,13 +309,23 @@ def test_gaps_are_noticed(small_book, rows, verdicts, tests, message):
     assert any(message in gap for gap in found_gaps(small_book(rows, verdicts, tests)))
 
 
-def test_errata_list_what_is_restricted(small_book):
-    row = toml_row("claim1", "claim", "restricted", "only on Mondays")
-    root = small_book(row, {"a.claim1": "restricted"})
-    page = page_of(root)
-    errata = page.partition("## Errata")[2]
-    assert "only on Mondays" in errata
-    assert "error = 0.5" in errata
+def test_a_claim_of_a_second_edition_names_its_rule(small_book):
+    root = small_book(toml_row("claim1", "claim", rule="r", entry="e"), {"a.claim1": "holds"})
+    assert found_gaps(root) == []
+    path = root / "ledger" / "a.toml"
+    path.write_text(path.read_text().replace("edition=1", "edition=2"))
+    ledger.load.cache_clear()
+    assert found_gaps(root) == ["a.claim1 is a claim of a second edition, and has no fixed"]
+
+
+def test_no_row_disappears_in_silence(small_book):
+    root = small_book(toml_row("eq1"), {}, TEST.format(name="eq1"))
+    (root / "ledger" / "evidence.json").write_text(
+        json.dumps({"verifies": {}, "fails": {}, "rows": ["a.eq1", "a.eq0"]})
+    )
+    assert found_gaps(root) == ["a.eq0 was a row: ledger/retired.toml must say where it went"]
+    (root / "ledger" / "retired.toml").write_text("[[moved]]\nid='a.eq0'\nto=['a.eq1', 'a.eq2']\nwhy='w'\n")
+    assert found_gaps(root) == ["ledger/retired.toml: a.eq0 went to a.eq2, which is no row"]
 
 
 @pytest.mark.unchecked
@@ -177,11 +334,22 @@ def test_errata_list_what_is_restricted(small_book):
     [
         (toml_row("eq1") + toml_row("eq1"), "ids must be unique, got \\['a.eq1'\\]"),
         (toml_row("eq1").replace("a.eq1", "b.eq1"), "ids must start with 'a.', got \\['b.eq1'\\]"),
+        (toml_row("eq1", sort="guess"), "sort of a.eq1 must be one of .*, got 'guess'"),
         (toml_row("eq1", kind="guess"), "kind of a.eq1 must be one of .*, got 'guess'"),
         (toml_row("eq1", expected="maybe"), "expected of a.eq1 must be one of .*, got 'maybe'"),
+        (
+            toml_row("claim1", sort="claim", kind="limit"),
+            "a.claim1 must have a kind if it is an equation, and only",
+        ),
         (toml_row("eq1", expected="refuted"), "a.eq1 is refuted: its row must say why"),
+        (toml_row("eq1", expected="untested"), "a.eq1 is untested: only a claim may be"),
+        (toml_row("eq1") + "shown=false", "a.eq1 is not shown: its row must say why_hidden"),
+        (
+            toml_row("eq1") + 'code="""' + "\n" * 2 + "x\n" * 6 + '"""',
+            "code of a.eq1 must have at most five lines",
+        ),
         (toml_row("eq1") + "expect='holds'", "a.toml, row a.eq1: .*unexpected keyword argument 'expect'"),
-        ("[[row]]\nid='a.eq1'", "a.toml, row a.eq1: .*missing .* 'kind'"),
+        ("[[row]]\nid='a.eq1'", "a.toml, row a.eq1: .*missing .* 'sort'"),
         (toml_row("eq1").replace("a.eq1", "ab.eq1"), "ids must start with 'a.', got \\['ab.eq1'\\]"),
     ],
 )
@@ -218,8 +386,8 @@ def test_command_line_writes_and_checks(small_book, command_line, tmp_path, caps
     assert "ledger/evidence.json is out of date: run `make ledger`" in capsys.readouterr().err
     assert command_line(root, "write") == 0
     assert command_line(root, "check") == 0
-    assert "1 rows, each with evidence" in capsys.readouterr().out
-    (root / "none.json").write_text("{}")  # no test passed
+    assert "1 rows, 0 untested, each other with evidence" in capsys.readouterr().out
+    (root / "none.json").write_text('{"verifies": {}, "fails": {}}')  # no test passed
     assert command_line(root, "check", "--evidence", str(root / "none.json")) == 1
     assert "a.eq1 has no evidence" in capsys.readouterr().err
 
@@ -246,6 +414,9 @@ def test_fails_in_one_case(case): assert case == 1
 @pytest.mark.parametrize("case", [1, 2])
 def test_passes_in_both_cases(case): pass
 
+@pytest.mark.fails("a.eq6")
+def test_shows_where(): pass
+
 @mark("a.eq2")
 @pytest.mark.gpu
 def test_needs_a_gpu(): import torch; assert torch.cuda.is_available()
@@ -263,7 +434,9 @@ def test_evidence_is_what_passed(tmp_path, monkeypatch, workers):
     arguments += ["-n", workers, "--evidence", str(tmp_path / "evidence.json"), str(test)]
     assert pytest.main(arguments) == pytest.ExitCode.TESTS_FAILED
     evidence = json.loads((tmp_path / "evidence.json").read_text())
-    names = {row: [name.rpartition("::")[2] for name in tests] for row, tests in evidence.items()}
+    assert [test.rpartition("::")[2] for test in evidence["fails"].pop("a.eq6")] == ["test_shows_where"]
+    assert evidence["fails"] == {}
+    names = {row: [name.rpartition("::")[2] for name in tests] for row, tests in evidence["verifies"].items()}
     if torch.cuda.is_available():
         names["a.eq2"].remove("test_needs_a_gpu")
     assert names == {
@@ -382,11 +555,31 @@ def test_a_verdict_in_jupyter_carries_text_html_and_values(monkeypatch):
         "verdict": "holds",
         "measured": [["error", 0.25], ["n", 3], ["who", "us"]],
     }
-    assert '<span class="measured">Measured: error = 0.25; n = 3; who = us</span>' in data["text/html"]
+    sentence, more = data["text/html"].split("<details>")
+    assert '<span class="measured">error = 0.25</span>' in sentence
+    assert '<span class="measured">n = 3; who = us</span>' in more
+
+
+def test_an_interval_decides_only_beyond_its_bound(capsys):
+    around, above = Interval(0.5, -0.25, 1.25), Interval(0.5, 0.25, 0.75)
+    with pytest.raises(
+        ValueError, match=r"holds must be None where the interval 0\.5 \(-0\.25 to 1\.25\) contains 0"
+    ):
+        verdict("smoothing.eq2", torch.tensor(True), measured={"gain": around}, bound=0.0)
+    with pytest.raises(VerdictError, match="came out as 'open'"):
+        verdict("smoothing.eq2", around.beyond(0.0), measured={"gain": around}, bound=0.0)
+    with pytest.raises(
+        ValueError, match=r"measured must begin with an Interval where there is a bound, got 0\.5"
+    ):
+        verdict("smoothing.eq2", torch.tensor(True), measured={"gain": 0.5}, bound=0.0)
+    with pytest.raises(ValueError, match=r"measured\['gain'\] must be finite"):
+        verdict("smoothing.eq2", torch.tensor(True), measured={"gain": Interval(0.5, 0.25, np.inf)})
+    verdict("smoothing.eq2", above.beyond(0.0), measured={"gain": above}, bound=0.0)
+    assert capsys.readouterr().out == "smoothing.eq2: holds {'gain': '0.5 (0.25 to 0.75)'}\n"
 
 
 def test_the_box_escapes_html_and_leaves_mathematics():
-    row = Row("a.eq1", "bound", "eq. (1)", "$a < b$ & more", "refuted", why="<b>no</b>")
+    row = Row("a.eq1", "claim", "eq. (1)", "$a < b$ & more", "refuted", why="<b>no</b>")
     box = ledger.box(row, "refuted", {})
     assert "&lt;b&gt;no&lt;/b&gt;" in box
     assert "\\(a &lt; b\\) &amp; more" in box

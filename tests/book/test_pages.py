@@ -344,11 +344,12 @@ def test_the_interactive_figure_follows_its_slider(open_page):
 
 def test_the_ledger_filters_by_verdict_and_is_linked(open_page):
     page = open_page("pages/ledger.html")
-    rows = page.locator(".ledger-table tbody tr")
+    rows = page.locator(".ledger-row")
     texts_seen = "rows => rows.filter(row => row.checkVisibility()).map(row => row.innerText)"
     total = rows.count()
     assert total >= 22
-    assert len(rows.evaluate_all(texts_seen)) == total
+    folded = page.locator(".ledger-equations .ledger-row").count()
+    assert len(rows.evaluate_all(texts_seen)) == total - folded > 0
     button = page.locator(".ledger-filter button", has_text="refuted")
     button.click()
     visible = rows.evaluate_all(texts_seen)
@@ -356,13 +357,26 @@ def test_the_ledger_filters_by_verdict_and_is_linked(open_page):
     assert all("refuted" in text for text in visible)
     assert button.get_attribute("aria-pressed") == "true"
     page.locator(".ledger-filter button", has_text="all").click()
-    assert len(rows.evaluate_all(texts_seen)) == total
+    assert len(rows.evaluate_all(texts_seen)) == total - folded
     page.goto(page.url.replace("pages/ledger.html", "chapters/smoothing.html"))
     link = page.locator(".kexue-verdict[data-row='smoothing.eq2'] a")
     assert link.get_attribute("href").endswith("ledger.html#smoothing-eq2")
     link.click()
     page.wait_for_url("**/pages/ledger.html#smoothing-eq2")
-    assert page.locator("#smoothing-eq2").count() == 1
+    page.locator("#smoothing-eq2").wait_for(state="attached")
+    assert page.locator(".ledger-row:has(#smoothing-eq2)").is_visible()  # its fold is open
+
+
+def test_an_equation_wears_its_mark_which_leads_to_its_row(open_page):
+    page = open_page("chapters/smoothing.html")
+    mark = page.locator("#equation-smoothing-eq1 .eqno a.kexue-mark")
+    assert mark.get_attribute("aria-label") == "smoothing.eq1 holds"
+    assert mark.inner_text() == "✓"
+    labelled = page.locator("div.math[id^=equation-smoothing]").count()
+    assert page.locator(".eqno a.kexue-mark").count() == labelled > 10
+    mark.click()
+    page.wait_for_url("**/pages/ledger.html#smoothing-eq1")
+    assert page.locator(".ledger-row:has(#smoothing-eq1)").is_visible()
 
 
 def test_search_finds_a_word_of_the_chapter(open_page):

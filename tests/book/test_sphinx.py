@@ -52,7 +52,8 @@ def test_substitutions_sum_over_the_articles():
             "addition": {"holds": 1},
         },
     }
-    values = sphinx.substitutions({"articles": {name: {"count": count[name]} for name in "ab"}})
+    articles = {name: {"count": count[name], "edition": 1} for name in "ab"}
+    values = sphinx.substitutions({"articles": articles})
     assert values == {
         "a_counts": "4 claims: **3** hold, **1** refuted",
         "b_counts": "1 claim: **1** restricted",
@@ -64,6 +65,22 @@ def test_substitutions_sum_over_the_articles():
         "ledger_additions": "1 addition of ours",
         "ledger_additions_found": "**1** hold",
     }
+    articles["b"]["edition"] = 2
+    values = sphinx.substitutions({"articles": articles})
+    assert values["ledger_claims_found"] == (
+        "second edition: **1** restricted; first edition, being revised: **3** hold, **1** refuted"
+    )
+
+
+def test_labelled_equations_wear_their_mark():
+    body = (
+        '<div class="math notranslate nohighlight" id="equation-a-eq1">\n<span class="eqno">(1)</span>x</div>'
+        '<div class="math notranslate nohighlight" id="equation-a-other">\n<span class="eqno">(2)</span>y</div>'
+        '<div class="math notranslate nohighlight">z</div>'
+    )
+    marked = sphinx.marked(body, {"a.eq1": "restricted"}, "../pages/ledger.html")
+    mark = '<a class="kexue-mark kexue-restricted" href="../pages/ledger.html#a-eq1" title="a.eq1 restricted" aria-label="a.eq1 restricted">◐</a>'
+    assert marked == body.replace('<span class="eqno">(1)', f'<span class="eqno">{mark}(1)')
 
 
 @pytest.mark.system
@@ -73,16 +90,16 @@ def test_the_extension_in_a_small_sphinx_project(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     (source / "conf.py").write_text(
-        "extensions = ['myst_nb', 'kexue.book.sphinx']\nhtml_theme = 'sphinx_book_theme'\nmyst_substitutions = {}\n"
-        "myst_enable_extensions = ['substitution', 'dollarmath']\nnb_execution_mode = 'off'\nhtml_theme_options = {}\n"
+        "extensions = ['myst_nb', 'sphinx_design', 'kexue.book.sphinx']\nhtml_theme = 'sphinx_book_theme'\nmyst_substitutions = {}\n"
+        "myst_enable_extensions = ['substitution', 'dollarmath', 'colon_fence', 'attrs_inline']\nnb_execution_mode = 'off'\nhtml_theme_options = {}\n"
     )
     (source / "pyproject.toml").write_text("[project.urls]\nRepository = 'https://github.com/a/book'\n")
     (source / "ledger").mkdir()
     (source / "ledger" / "a.toml").write_text(
-        "title='T'\ntitle_zh='题'\ngloss='g'\ndate='2019'\nurl='http://u'\nprerequisites=[]\ndata=[]\n"
-        "[[row]]\nid='a.claim1'\nkind='claim'\nplace='¶ 1'\nstatement='it helps'\nexpected='refuted'\nwhy='it harms'\n"
+        "title='T'\ntitle_zh='题'\ngloss='g'\ndate='2019'\nurl='http://u'\nprerequisites=[]\ndata=[]\nedition=1\n"
+        "[[row]]\nid='a.claim1'\nsort='claim'\nplace='¶ 1'\nstatement='it helps'\nexpected='refuted'\nwhy='it harms'\ngrave='much'\n"
     )
-    (source / "ledger" / "evidence.json").write_text("{}")
+    (source / "ledger" / "evidence.json").write_text(json.dumps({"verifies": {}, "fails": {}, "rows": []}))
     (source / "_toc.yml").write_text("      - file: chapters/a\n")
     (source / "chapters").mkdir()
     shown = new_code_cell("verdict", execution_count=1)
@@ -94,9 +111,10 @@ def test_the_extension_in_a_small_sphinx_project(tmp_path):
         new_notebook(cells=[new_markdown_cell("# A\n\n## It harms"), shown]), source / "chapters" / "a.ipynb"
     )
     (source / "pages").mkdir()
-    (source / "pages" / "ledger.md").write_text("# Ledger\n\nBefore.\n\n```{ledger}\n```\n")
+    for name in ("ledger", "errata"):
+        (source / "pages" / f"{name}.md").write_text(f"# A page\n\nBefore.\n\n```{{{name}}}\n```\n")
     (source / "index.md").write_text(
-        "# Title\n\n{{ ledger_claims_found }}\n\n```{toctree}\nplot\npages/ledger\nchapters/a\n```\n"
+        "# Title\n\n{{ ledger_claims_found }}\n\n```{toctree}\nplot\npages/ledger\npages/errata\nchapters/a\n```\n"
     )
     cell = new_code_cell("figure", execution_count=1)
     cell.outputs = [
@@ -112,8 +130,8 @@ def test_the_extension_in_a_small_sphinx_project(tmp_path):
     assert "<strong>1</strong> refuted" in (tmp_path / "html" / "index.html").read_text()
     filled = (tmp_path / "html" / "pages" / "ledger.html").read_text()
     assert 'id="a-claim1"' in filled
-    assert "Measured: harm = 3." in filled
     assert "{ledger}" not in filled
+    assert "harm = 3." in (tmp_path / "html" / "pages" / "errata.html").read_text()
     page = (tmp_path / "html" / "plot.html").read_text()
     assert "kexue-interactive" in page
     assert "THEBE_JS_URL" not in page

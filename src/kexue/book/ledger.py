@@ -1,8 +1,8 @@
 """The ledger: what each article says, and what the code found.
 
-`ledger/<slug>.toml` holds the rows. A chapter's cell calls `verdict` with a computed truth value; a
-test carries `@pytest.mark.verifies("<id>")`. `make ledger` joins the three into the page `ledger.md`
-(tools/ledger_page.py).
+`ledger/<slug>.toml` holds the rows. A chapter's cell calls `verdict` with a computed truth value; a test
+carries `@pytest.mark.verifies("<id>")`, or `fails` where it shows that the statement does not hold as it
+stands. The pages are made of the three when the book is built (`kexue.book.pages`).
 """
 
 import html
@@ -16,7 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, SupportsFloat, get_args
 
+from kexue.runs.statistics import Interval
+
 __all__ = [
+    "ERRATA",
     "KINDS",
     "MIME_TYPE",
     "OUTCOMES",
@@ -25,6 +28,7 @@ __all__ = [
     "SORT_NAMES",
     "SYMBOLS",
     "Article",
+    "Erratum",
     "Kind",
     "Outcome",
     "Row",
@@ -39,13 +43,8 @@ __all__ = [
     "verdict",
 ]
 
-# What the article defines or derives, what it says of the world, and what is ours, beyond the article.
-Kind = Literal["definition", "identity", "bound", "limit", "algorithm", "claim", "addition"]
-Outcome = Literal["holds", "restricted", "refuted", "open", "unreached"]
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-KINDS: tuple[Kind, ...] = get_args(Kind)
-# Never mixed in a count: what an article says of the world, which an experiment decides; what it defines
-# or derives, which mathematics decides; and what is ours, beyond the article.
+# Never mixed in a count: what an article says of the world, which an experiment decides; what it defines,
+# states or derives, which mathematics decides; and what is ours, beyond the article.
 Sort = Literal["claim", "addition", "equation"]
 SORTS: tuple[Sort, ...] = get_args(Sort)
 SORT_NAMES: dict[Sort, tuple[str, str]] = {
@@ -53,19 +52,29 @@ SORT_NAMES: dict[Sort, tuple[str, str]] = {
     "equation": ("equation, definition or algorithm", "equations, definitions and algorithms"),
     "addition": ("addition of ours", "additions of ours"),
 }
+Kind = Literal["definition", "identity", "bound", "limit", "algorithm"]
+"""What an equation is."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
+Outcome = Literal["holds", "restricted", "refuted", "open", "unreached", "untested"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 # "17 hold, 4 restricted"
-OUTCOME_VERBS = {
-    "holds": "hold",
-    "restricted": "restricted",
-    "refuted": "refuted",
-    "open": "open",
-    "unreached": "unreached",
-}
+OUTCOME_VERBS = {outcome: "hold" if outcome == "holds" else outcome for outcome in OUTCOMES}
+
+Erratum = Literal["correction", "condition", "not reproduced", "not reached"]
+ERRATA: tuple[Erratum, ...] = get_args(Erratum)
+"""What an article's author would want to know, the gravest first."""
 
 MIME_TYPE = "application/vnd.kexue.verdict+json"
 
-SYMBOLS: dict[Outcome, str] = {"holds": "✓", "restricted": "◐", "refuted": "✗", "open": "?", "unreached": "–"}
+SYMBOLS: dict[Outcome, str] = {
+    "holds": "✓",
+    "restricted": "◐",
+    "refuted": "✗",
+    "open": "?",
+    "unreached": "–",
+    "untested": "○",
+}
 # Each has at least 4.5:1 contrast with white text.
 _COLOURS: dict[Outcome, str] = {
     "holds": "#1b6e4b",
@@ -73,6 +82,7 @@ _COLOURS: dict[Outcome, str] = {
     "refuted": "#a8322d",
     "open": "#5a5f66",
     "unreached": "#5b4a8a",
+    "untested": "#5a5f66",
 }
 
 
@@ -82,26 +92,67 @@ class VerdictError(AssertionError):
 
 @dataclass(frozen=True)
 class Row:
-    """One row: an equation, an algorithm or a claim of the article."""
+    """One row: an equation or a claim of the article, or an addition of ours."""
 
     id: str
-    kind: Kind
+    sort: Sort
     place: str
+    """Where the article says it: section and paragraph."""
     statement: str
+    """What the article says, no more."""
     expected: Outcome
+    kind: Kind | None = None
+    """Of an equation."""
     why: str = ""
+    """Why it is not simply so: what is true instead, the condition, what was not reached."""
+    ours: str = ""
+    """What we add to the statement to make it one that can be tested: a condition, a quantifier, a bound."""
+    rule: str = ""
+    """Of a claim or an addition that an experiment decides: what makes it hold, fail, stay open."""
+    entry: str = ""
+    """Of a claim: what the better model must beat before the comparison says anything."""
+    fixed: str = ""
+    """When the rule was fixed, and whether results were known then."""
+    shown: bool = True
+    """Whether an equation is a labelled one of the chapter; if not, `why_hidden` says why."""
+    why_hidden: str = ""
+    erratum: Erratum | None = None
+    """Where the outcome alone would put it in the wrong part of the errata."""
+    grave: str = ""
+    """Of an erratum: how much depends on it."""
+    code: str = ""
+    """Of an erratum: at most five lines, with an assertion, that show it."""
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"kind of {self.id} must be one of {KINDS}, got {self.kind!r}")
-        if self.expected not in OUTCOMES:
-            raise ValueError(f"expected of {self.id} must be one of {OUTCOMES}, got {self.expected!r}")
-        if self.expected != "holds" and not self.why:
+        for name, known in (("sort", SORTS), ("expected", OUTCOMES), ("kind", KINDS), ("erratum", ERRATA)):
+            value = getattr(self, name)
+            if value not in known and not (value is None and name in ("kind", "erratum")):
+                raise ValueError(f"{name} of {self.id} must be one of {known}, got {value!r}")
+        if (self.kind is not None) != (self.sort == "equation"):
+            raise ValueError(
+                f"{self.id} must have a kind if it is an equation, and only then, got {self.kind!r}"
+            )
+        if self.expected not in ("holds", "untested") and not self.why:
             raise ValueError(f"{self.id} is {self.expected}: its row must say why")
+        if self.expected == "untested" and self.sort != "claim":
+            raise ValueError(f"{self.id} is untested: only a claim may be")
+        if not self.shown and not self.why_hidden:
+            raise ValueError(f"{self.id} is not shown: its row must say why_hidden")
+        if len(self.code.strip().splitlines()) > 5:
+            raise ValueError(f"code of {self.id} must have at most five lines")
 
     @property
-    def sort(self) -> Sort:
-        return self.kind if self.kind in ("claim", "addition") else "equation"
+    def part_of_errata(self) -> Erratum | None:
+        """Where the errata list it, or None: what is ours, what holds, and what is undecided is none."""
+        if self.sort == "addition" or self.expected in ("holds", "open", "untested"):
+            return None
+        if self.erratum is not None:
+            return self.erratum
+        if self.expected == "unreached":
+            return "not reached"
+        if self.expected == "restricted":
+            return "condition"
+        return "correction" if self.sort == "equation" else "not reproduced"
 
 
 @dataclass(frozen=True)
@@ -116,6 +167,8 @@ class Article:
     url: str
     prerequisites: tuple[str, ...]
     data: tuple[str, ...]
+    edition: int
+    """Of the chapter: rows of a second edition name their rules."""
     rows: tuple[Row, ...]
 
     def count(self, sort: Sort) -> dict[Outcome, int]:
@@ -134,7 +187,7 @@ def ledger_folder() -> Path:
 def load(slug: str, folder: Path | None = None) -> Article:
     """The rows of one article. Raises ValueError for an unknown slug or a row that is not well formed."""
     path = (folder or ledger_folder()) / f"{slug}.toml"
-    known = sorted(file.stem for file in (folder or ledger_folder()).glob("*.toml"))
+    known = sorted(f.stem for f in (folder or ledger_folder()).glob("*.toml") if f.stem != "retired")
     if slug not in known:
         raise ValueError(f"slug must be one of {known}, got {slug!r}")
     data = tomllib.loads(path.read_text("utf-8"))
@@ -200,7 +253,8 @@ def verdict(
     *,
     restricted: object = False,
     reached: object = True,
-    measured: Mapping[str, SupportsFloat | str] | None = None,
+    measured: Mapping[str, SupportsFloat | str | Interval] | None = None,
+    bound: float | None = None,
 ) -> None:
     """Show what the code found about a row, and stop where the ledger expects something else.
 
@@ -211,15 +265,27 @@ def verdict(
         restricted: computed; whether the statement holds under the restriction that the row states.
         reached: computed; whether the better of the compared models beats the trivial baseline, without
             which the comparison would say nothing of the claim.
-        measured: the numbers behind it, by name; shown beside the verdict, not compared by tests.
+        measured: the numbers behind it, by name, the decisive one first, which is shown beside the verdict;
+            the others unfold. Not compared by tests.
+        bound: what the first number was compared with, if that is an interval: where the bound lies
+            in it, the verdict can only be open or unreached.
 
     Raises:
         VerdictError: the outcome is not the one in the row.
-        ValueError: no such row, or a measured value that is not finite.
+        ValueError: no such row; a measured value that is not finite; a verdict although the interval
+            contains the bound; a bound without an interval.
         TypeError: `holds`, `restricted` or `reached` is not a truth value.
     """
     entry = row(row_id)
     outcome = outcome_of(holds, restricted, reached)
+    if bound is not None:
+        first = next(iter((measured or {}).values()), None)
+        if not isinstance(first, Interval):
+            raise ValueError(f"measured must begin with an Interval where there is a bound, got {first!r}")
+        if first.beyond(bound) is None and outcome not in ("open", "unreached"):
+            raise ValueError(
+                f"holds must be None where the interval {first:.4g} contains {bound}, got {holds!r}"
+            )
     values = {name: _plain(name, value) for name, value in (measured or {}).items()}
     if outcome != entry.expected:
         raise VerdictError(_explain(entry, outcome, values))
@@ -235,9 +301,13 @@ def _truth(name: str, value: object) -> bool:
     raise TypeError(f"{name} must be a single truth value, got {value!r}")
 
 
-def _plain(name: str, value: SupportsFloat | str) -> float | int | str:
+def _plain(name: str, value: SupportsFloat | str | Interval) -> float | int | str:
     if isinstance(value, str):
         return value
+    if isinstance(value, Interval):
+        if not all(math.isfinite(part) for part in value):
+            raise ValueError(f"measured[{name!r}] must be finite, got {value}")
+        return f"{value:.3g}"
     if isinstance(value, numbers.Integral):
         return int(value)
     if getattr(value, "ndim", 0) > 0:
@@ -280,21 +350,34 @@ def _show(entry: Row, outcome: Outcome, values: Mapping[str, Any]) -> None:
 
 
 def box(entry: Row, outcome: Outcome, values: Mapping[str, Any]) -> str:
-    """The verdict as HTML. nbval's sanitiser removes the span `measured` before it compares."""
+    """The verdict as HTML: a sentence and a number; what else there is unfolds.
+
+    nbval's sanitiser removes the spans `measured` before it compares.
+    """
     badge = (
         f'<span style="background:{_COLOURS[outcome]};color:#fff;border-radius:3px;padding:.1em .5em;'
         f'font-weight:600;white-space:nowrap">{SYMBOLS[outcome]} {outcome}</span>'
     )
-    why = f"<div><em>{_mathematics(entry.why)}</em></div>" if entry.why else ""
-    numbers = "; ".join(
-        f"{html.escape(name)} = {html.escape(_text(value))}" for name, value in values.items()
-    )
-    measured = f'<span class="measured">Measured: {numbers}</span>' if numbers else ""
+    shown = [f"{html.escape(name)} = {html.escape(_text(value))}" for name, value in values.items()]
+    number = f'<div><span class="measured">{shown[0]}</span></div>' if shown else ""
+    more = [
+        f"<div>{name}{_mathematics(text)}</div>"
+        for name, text in (
+            ("", entry.why),
+            ("Ours: ", entry.ours),
+            ("Rule: ", entry.rule),
+            ("Entry: ", entry.entry),
+        )
+        if text
+    ]
+    if shown[1:]:
+        more.append(f'<div><span class="measured">{"; ".join(shown[1:])}</span></div>')
+    details = f"<details><summary>More</summary>{''.join(more)}</details>" if more else ""
     return (
         f'<div class="kexue-verdict tex2jax_process mathjax_process" data-row="{html.escape(entry.id)}" '
         f'style="border-left:4px solid {_COLOURS[outcome]};padding:.3em .8em;margin:.4em 0">'
-        f"<div>{badge} <strong>{html.escape(entry.id)}</strong></div>"
-        f"<div>{_mathematics(entry.statement)}</div>{why}{measured}</div>"
+        f"<div>{badge} {_mathematics(entry.statement)} <strong>{html.escape(entry.id)}</strong></div>"
+        f"{number}{details}</div>"
     )
 
 

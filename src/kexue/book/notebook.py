@@ -116,7 +116,7 @@ def _head(article: ledger.Article) -> str:
             f"- **Reading time**: {minutes}what this page trains, a laptop's processor trains while you wait",
             f"- **You should know**: {', '.join(article.prerequisites)}",
             f"- **Data**: {data}",
-            "- **Edition**: the first, which is being revised: shorter, with fewer and better experiments",
+            *(["- **Edition**: the first, which is being revised"] if article.edition == 1 else []),
         )
     )
 

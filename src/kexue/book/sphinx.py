@@ -8,6 +8,7 @@ would ask another host.
 import hashlib
 import html
 import json
+import re
 import shutil
 import tomllib
 from collections import Counter
@@ -16,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kexue.book import pages
-from kexue.book.ledger import OUTCOME_VERBS, OUTCOMES, SORTS, counted
+from kexue.book.ledger import OUTCOME_VERBS, OUTCOMES, SORTS, SYMBOLS, counted
 
 __all__ = [
     "PLOTLY_MIME",
     "PlotlyRenderer",
+    "marked",
     "repository",
     "setup",
     "substitutions",
@@ -79,19 +81,24 @@ def substitutions(ledger: dict[str, Any]) -> dict[str, str]:
 
     `<slug>_counts` are the claims of one article; `ledger_claims`, `ledger_equations` and
     `ledger_additions` say how many there are in all ("7 claims"), `ledger_claims_found` and so on how
-    they came out.
+    they came out, each edition apart.
     """
     articles = ledger["articles"]
     values = {"ledger_articles": str(len(articles))}
     for slug, article in articles.items():
         claims = article["count"]["claim"]
         values[f"{slug}_counts"] = f"{counted(sum(claims.values()), 'claim')}: {_found(claims)}"
+    editions = sorted({article["edition"] for article in articles.values()}, reverse=True)
     for sort in SORTS:
-        total: Counter[str] = Counter()
+        total: dict[int, Counter[str]] = {edition: Counter() for edition in editions}
         for article in articles.values():
-            total.update(article["count"][sort])
-        values[f"ledger_{sort}s"] = counted(sum(total.values()), sort)
-        values[f"ledger_{sort}s_found"] = _found(total)
+            total[article["edition"]].update(article["count"][sort])
+        values[f"ledger_{sort}s"] = counted(sum(count.total() for count in total.values()), sort)
+        found = {edition: _found(count) for edition, count in total.items() if count.total()}
+        values[f"ledger_{sort}s_found"] = "; ".join(
+            text if len(found) == 1 else f"{pages.EDITIONS[edition]}: {text}"
+            for edition, text in found.items()
+        )
     return values
 
 
@@ -111,14 +118,42 @@ def setup(app: "Sphinx") -> dict[str, bool]:
 def _configure(app: "Sphinx", config: "Config") -> None:
     root = Path(app.confdir)
     config.html_theme_options["repository_url"] = repository(root)
-    evidence = pages.evidence_of(root)
-    joined = pages.join(evidence, root)
+    joined = pages.join(pages.evidence_of(root), root)
     config.myst_substitutions = {**config.myst_substitutions, **substitutions(joined)}
+    outcomes = {
+        row["id"]: row["verdict"] for article in joined["articles"].values() for row in article["rows"]
+    }
 
     def fill(app: "Sphinx", name: str, source: list[str]) -> None:
-        source[0] = pages.fill(source[0], joined, evidence, root)
+        source[0] = pages.fill(source[0], joined)
+
+    def mark(app: "Sphinx", name: str, template: str, context: dict[str, Any], doctree: object) -> None:
+        if name.startswith("chapters/") and context.get("body"):
+            context["body"] = marked(context["body"], outcomes, context["pathto"]("pages/ledger"))
 
     app.connect("source-read", fill)
+    app.connect("html-page-context", mark)
+
+
+def marked(body: str, outcomes: Mapping[str, str], ledger: str) -> str:
+    """A page's HTML with a mark beside the number of each labelled equation: ✓ ◐ ✗.
+
+    The mark says in words what it means, and leads to the equation's row on the page `ledger`.
+    """
+
+    def mark(found: re.Match[str]) -> str:
+        row = found["label"].replace("-", ".", 1)
+        if row not in outcomes:
+            return found[0]
+        outcome, anchor = outcomes[row], row.replace(".", "-")
+        return (
+            f'{found[0]}<a class="kexue-mark kexue-{outcome}" href="{ledger}#{anchor}" '
+            f'title="{row} {outcome}" aria-label="{row} {outcome}">{SYMBOLS[outcome]}</a>'  # type: ignore[index]
+        )
+
+    return re.sub(
+        r'<div class="math[^"]*" id="equation-(?P<label>[\w-]+)">\s*<span class="eqno">', mark, body
+    )
 
 
 def _adjust_page(
