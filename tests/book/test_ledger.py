@@ -229,7 +229,12 @@ def test_the_errata_begin_with_the_gravest_and_keep_the_order_of_the_numbers(sma
     nb.cells[1].outputs[0].data[ledger.MIME_TYPE]["measured"] = [["d", 2.0], ["b", 1.0], ["c", 3], ["a", 4]]
     nbformat.write(nb, root / "chapters" / "a.ipynb")
     errata = page_of(root, "errata")
-    assert re.findall(r'<a href="ledger.html#a-\w+">(a\.\w+)</a>', errata) == ["a.eq2", "a.eq1", "a.claim1", "a.claim2"]
+    assert re.findall(r'<a href="ledger.html#a-\w+">(a\.\w+)</a>', errata) == [
+        "a.eq2",
+        "a.eq1",
+        "a.claim1",
+        "a.claim2",
+    ]
     assert re.findall(r"^## (\w+)", errata, re.M) == ["Mathematical", "Missing", "Not", "Not"]
     assert "- **Measured**: d = 2; b = 1; c = 3.\n" in errata
     assert "- **How much depends on it**: A slip." in errata

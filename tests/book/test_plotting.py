@@ -48,15 +48,48 @@ def test_band_draws_mean_and_interval():
     mpl.pyplot.close(figure)
 
 
-def test_style_is_opaque_and_panels_are_narrow():
+def contrast(one: str, other: str) -> float:
+    """WCAG's ratio of luminances."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [
+        0.2126,
+        0.7152,
+        0.0722,
+    ]
+
+
+def test_figures_have_no_ground_and_lines_for_both_themes():
     with mpl.rc_context():
         plotting.use_style()
-        assert mpl.rcParams["savefig.facecolor"] == "white"
+        assert mpl.rcParams["savefig.facecolor"] == "none"
+        assert min(contrast(plotting.INK, ground) for ground in ("#ffffff", "#121212")) > 4
         assert mpl.rcParams["image.cmap"] == "cividis"
         figure, axes = plotting.panels(3, height=2)
         assert len(axes) == 3
         assert tuple(figure.get_size_inches()) == pytest.approx((5.2, 6))
         mpl.pyplot.close(figure)
+
+
+def test_runs_are_points_beside_their_mean_and_the_baseline():
+    figure, ax = plotting.panels()
+    plotting.seeds(ax, {"one": [1.0, 2, 3], "other": [5.0, 5, 8]}, baseline=("nothing", 4.0))
+    points = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [sorted(line.get_xdata()) for line in points] == [[1, 2, 3], [5, 5, 8]]
+    _, low, high = plotting.mean_interval([5.0, 5, 8])
+    assert any(
+        list(line.get_xdata()) == pytest.approx([low, high])
+        for line in ax.lines
+        if len(line.get_xdata()) == 2
+    )
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["one", "other"]
+    assert "nothing" in [text.get_text() for text in ax.texts]
+    assert any(list(line.get_xdata()) == [4.0, 4.0] and line.get_linestyle() == "--" for line in ax.lines)
+    mpl.pyplot.close(figure)
 
 
 def slider():
@@ -102,8 +135,8 @@ def test_figures_are_small_pictures_and_photographs_keep_their_colours():
         whole = io.BytesIO()
         figure.savefig(whole, format="png", dpi=figure.dpi)
         mpl.pyplot.close(figure)
-        reference = Image.open(whole).convert("RGB")
-        error = np.abs(np.asarray(picture.convert("RGB"), dtype=float) - np.asarray(reference))
+        reference = Image.open(whole).convert("RGBA")
+        error = np.abs(np.asarray(picture.convert("RGBA"), dtype=float) - np.asarray(reference))
         return picture.mode, error.mean()
 
     with mpl.rc_context():
@@ -113,7 +146,7 @@ def test_figures_are_small_pictures_and_photographs_keep_their_colours():
         assert error < 0.1
         noise = np.random.default_rng(0).random((64, 64, 3))
         mode, error = drawn(lambda ax: ax.imshow(noise))
-        assert mode == "RGB"
+        assert mode == "RGBA"
         assert error < 0.01  # the second drawing may shift by a rounding
 
 
