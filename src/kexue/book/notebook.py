@@ -9,7 +9,7 @@ import re
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,6 +26,7 @@ __all__ = [
     "reading_minutes",
     "setup",
     "source",
+    "table",
 ]
 
 _started: dict[str, float] = {}
@@ -68,6 +69,25 @@ def source(*objects: Callable[..., object] | type) -> None:
         path = f"src/{module.__name__.replace('.', '/')}.py"
         blocks.append(f"```python\n# {path}\n{_without_long_docstrings(inspect.getsource(item))}```")
     display(Markdown("\n\n".join(blocks)))
+
+
+def table(rows: Iterable[Mapping[str, object]]) -> None:
+    """Show a table of results: one mapping a row, by column; numbers have two digits after the point.
+
+    Raises ValueError for no rows, or rows with other columns than the first.
+    """
+    listed = [dict(row) for row in rows]
+    if not listed:
+        raise ValueError("rows must hold at least one, got none")
+    columns = list(listed[0])
+    if others := [list(row) for row in listed if list(row) != columns]:
+        raise ValueError(f"rows must all have the columns {columns}, got {others[0]}")
+    aligned = ["---" if isinstance(value, str) else "--:" for value in listed[0].values()]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "|".join(aligned) + "|"]
+    for row in listed:
+        cells = (value if isinstance(value, str) else f"{value:.2f}" for value in row.values())
+        lines.append("| " + " | ".join(cells) + " |")
+    display(Markdown("\n".join(lines)))
 
 
 def card(slug: str, sizes: Mapping[str, object], seed: int = 0) -> None:

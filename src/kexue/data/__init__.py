@@ -20,6 +20,7 @@ from kexue.data.images import (
 )
 from kexue.data.sources import FILES, SOURCES, Source, fetch
 from kexue.data.splits import stratified_split
+from kexue.data.tables import Table, diabetes
 from kexue.data.texts import (
     Part,
     PassageQuestion,
@@ -55,12 +56,14 @@ __all__ = [
     "Pronunciations",
     "Reviews",
     "Source",
+    "Table",
     "TaggedText",
     "Treebank",
     "Vocabulary",
     "brown",
     "centre_square",
     "cmrc2018",
+    "diabetes",
     "digits",
     "fetch",
     "mikolov_ptb",

@@ -30,6 +30,16 @@ SOURCES = {
         citation="E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998",
         url="https://doi.org/10.24432/C50P49",
     ),
+    "diabetes": Source(
+        title="Diabetes",
+        description="442 patients with diabetes: age, sex, weight, blood pressure, six blood values, "
+        "and a measure of the disease a year later",
+        size="25 kB, ships with scikit-learn",
+        licence="the authors state none; published for use in teaching and research",
+        citation="B. Efron, T. Hastie, I. Johnstone and R. Tibshirani, Least angle regression, "
+        "Annals of Statistics 32, 2004",
+        url="https://www4.stat.ncsu.edu/~boos/var.select/diabetes.html",
+    ),
     "mnist": Source(
         title="MNIST, 5,000 digits",
         description="5,000 handwritten digits, 500 of each class, 28×28 pixels with 256 grey levels",
