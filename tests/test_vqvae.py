@@ -674,10 +674,10 @@ def test_residual_blocks_add_to_what_goes_in():
         torch.nn.init.zeros_(parameter)
     assert torch.equal(residual(x), x)
     assert not torch.equal(before, x)
-    sizes = [sum(p.numel() for p in VQVAE(3, 8, 5, 6, blocks=b).parameters()) for b in (0, 1, 2)]
+    sizes = [sum(p.numel() for p in VQVAE(3, 8, 5, 6, num_residual_blocks=b).parameters()) for b in (0, 1, 2)]
     one = 8 * 8 * 9 + 8 + 8 * 8 + 8  # a residual block of width 8
     assert np.diff(sizes).tolist() == [2 * one, 2 * one]
-    model = VQVAE(3, 8, 5, 6, blocks=1)
+    model = VQVAE(3, 8, 5, 6, num_residual_blocks=1)
     image = torch.rand(1, 3, 16, 16, generator=gen())
     for part in (model.encoder, model.decoder):
         block = next(m for m in part if isinstance(m, autoencoder._Residual))
@@ -767,8 +767,8 @@ GRID = torch.zeros(1, 2, 3, dtype=torch.long)
 def prior(name: str, num_codes: int, grid: tuple[int, int], seed: int = 0) -> torch.nn.Module:
     torch.manual_seed(seed)
     if name == "cnn":
-        return PixelCNN(num_codes, width=12, layers=4).to(F64).eval()
-    made = PixelAttention(num_codes, grid, width=16, heads=2, blocks=2, order=name).to(F64).eval()
+        return PixelCNN(num_codes, hidden_size=12, num_layers=4).to(F64).eval()
+    made = PixelAttention(num_codes, grid, hidden_size=16, num_heads=2, num_layers=2, order=name).to(F64).eval()
     for parameter in made.parameters():  # the embeddings start small: make all of it matter
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=gen(seed), dtype=F64)
     return made
@@ -921,7 +921,7 @@ NAN, INF = math.nan, math.inf
         (lambda: VectorQuantizer(4, 2.0), TypeError, "dim must be an int, got float"),
         (lambda: VectorQuantizer(4, 2, beta=-1.0), ValueError, "beta must be a finite number that is not negative, got -1.0"),
         (lambda: VectorQuantizer(4, 2, gamma=NAN), ValueError, "gamma must be a finite number .*, got nan"),
-        (lambda: VectorQuantizer(4, 2, ema_decay=1.0), ValueError, r"ema_decay must be None or lie in \[0, 1\), got 1.0"),
+        (lambda: VectorQuantizer(4, 2, ema_decay=1.0), ValueError, r"ema_decay must lie in \[0, 1\), got 1.0"),
         (lambda: VectorQuantizer(4, 2, estimator="magic"), ValueError, "estimator must be one of .*, got 'magic'"),
         (lambda: VectorQuantizer(4, 2, restart_after=0), ValueError, "restart_after must be at least 1, got 0"),
         (lambda: VectorQuantizer(4, 2)(torch.zeros(5, 3)), ValueError, r"z must have shape \(..., 2\) and hold vectors, got \(5, 3\)"),
@@ -936,14 +936,14 @@ NAN, INF = math.nan, math.inf
         (lambda: VQVAE(3, 8, 4, 4, downsample=3), ValueError, "downsample must be a power of 2, got 3"),
         (lambda: VQVAE(3, 8, 4, 4, downsample=1), ValueError, "downsample must be at least 2, got 1"),
         (lambda: VQVAE(0, 8, 4, 4), ValueError, "channels must be at least 1, got 0"),
-        (lambda: VQVAE(3, 8, 4, 4, blocks=-1), ValueError, "blocks must be at least 0, got -1"),
+        (lambda: VQVAE(3, 8, 4, 4, num_residual_blocks=-1), ValueError, "num_residual_blocks must be at least 0, got -1"),
         (lambda: VQVAE(3, 8, 4, 4, quantizer=VectorQuantizer(5, 4)), ValueError, "quantizer must have num_codes = 4 and dim = 4, got 5 and 4"),
         (lambda: VQVAE(3, 8, 4, 4)(torch.zeros(1, 1, 8, 8)), ValueError, r"x must have shape \(batch, 3, height, width\), got \(1, 1, 8, 8\)"),
         (lambda: VQVAE(3, 8, 4, 4)(torch.zeros(3, 8, 8)), ValueError, r"got \(3, 8, 8\)"),
         (lambda: VQVAE(3, 8, 4, 4)(torch.zeros(1, 3, 8, 10)), ValueError, "divide by the total downsample, 4, got 8 × 10"),
         (lambda: VQVAE(3, 8, 4, 4)(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)), TypeError, "x must have a floating-point dtype"),
         (lambda: VQVAE(3, 8, 4, 4).decode_codes(GRID + 4), ValueError, "indices must lie in 0 … 3, got 4"),
-        (lambda: TwoLevelVQVAE(3, 8, 4, 4, (VectorQuantizer(5, 4), VectorQuantizer(5, 3))), ValueError, "quantizers must have dim = 4, got 3"),
+        (lambda: TwoLevelVQVAE(3, 8, 4, 4, (VectorQuantizer(5, 4), VectorQuantizer(5, 3))), ValueError, r"quantizers must have dim = 4, got \[4, 3\]"),
         (lambda: TwoLevelVQVAE(3, 8, 4, 4, (VectorQuantizer(5, 4), VectorQuantizer(5, 4)))(torch.zeros(1, 3, 12, 16)), ValueError, "divide by the total downsample, 8, got 12 × 16"),
         (lambda: gradient_agreement(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)), ValueError, "must have a gradient, got images of one colour"),
         (lambda: gradient_agreement(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 9)), ValueError, r"in the shape of y, \(1, 3, 8, 9\)"),
@@ -965,7 +965,7 @@ NAN, INF = math.nan, math.inf
         (lambda: PixelAttention(4, (2, 3), 8, 2).log_prob(GRID.bool()), TypeError, "codes must be integers, got torch.bool"),
         (lambda: generation_order("raster", -1, -2), ValueError, "rows must be at least 1, got -1"),
         (lambda: generation_order("spiral", 2, 2), ValueError, "order must be one of .*, got 'spiral'"),
-        (lambda: PixelAttention(4, (2, 3), width=10, heads=3), ValueError, "heads must divide width = 10, got 3"),
+        (lambda: PixelAttention(4, (2, 3), hidden_size=10, num_heads=3), ValueError, "heads must divide .* = 10, got 3"),
         (lambda: PixelAttention(4, (2, 0)), ValueError, r"grid\[1\] must be at least 1, got 0"),
         (lambda: PixelAttention(4, (2, 3), dropout=1.0), ValueError, r"dropout must lie in \[0, 1\), got 1.0"),
         (lambda: PixelAttention(4, (2, 3), 8, 2).log_prob(GRID - 1), ValueError, "codes must lie in 0 … 3, got -1"),
@@ -975,7 +975,7 @@ NAN, INF = math.nan, math.inf
         (lambda: PixelAttention(4, (2, 3), 8, 2).log_prob(GRID.float()), TypeError, "codes must be integers, got torch.float32"),
         (lambda: PixelAttention(4, (2, 3), 8, 2).sample((1, 3, 2)), ValueError, r"shape must be \(batch, 2, 3\), got \(1, 3, 2\)"),
         (lambda: PixelAttention(4, (2, 3), 8, 2).sample((0, 2, 3)), ValueError, "shape's batch must be at least 1, got 0"),
-        (lambda: PixelCNN(4, kernel=4), ValueError, "kernel must be odd and at least 3, got 4"),
+        (lambda: PixelCNN(4, kernel_size=4), ValueError, "kernel_size must be odd, got 4"),
         (lambda: PixelCNN(4, dropout=-0.1), ValueError, r"dropout must lie in \[0, 1\), got -0.1"),
         (lambda: PixelCNN(4, 8, 1).log_prob(GRID + 4), ValueError, "codes must lie in 0 … 3, got 4"),
         (lambda: PixelCNN(4, 8, 1).sample((2, 3)), ValueError, r"shape must be three numbers, got \(2, 3\)"),
@@ -1081,7 +1081,7 @@ def test_what_cannot_be_rotated_is_named():
 @pytest.mark.unchecked
 @pytest.mark.parametrize("decay", [False, True, "0.9"])
 def test_a_decay_that_is_no_number_is_named(decay):
-    with pytest.raises(TypeError, match=f"ema_decay must be a number or None, got {type(decay).__name__}"):
+    with pytest.raises(TypeError, match=f"ema_decay must be a number, got {type(decay).__name__}"):
         VectorQuantizer(3, 4, ema_decay=decay)
 
 
