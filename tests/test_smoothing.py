@@ -620,14 +620,14 @@ BAD = [
         )
     ),
     (smooth_max, (X,), {"dim": None}, TypeError, r"dim must be an int, got NoneType"),
-    (smooth_max, (torch.zeros(10_000),), {"k": 1.2e-38}, ValueError, r"result must fit into torch.float32, but log\(n\)/k is too large for k = 1.2e-38"),
+    (smooth_max, (torch.zeros(10_000),), {"sharpness": 1.2e-38}, ValueError, r"result must fit into torch.float32, but log\(n\)/sharpness is too large for sharpness = 1.2e-38"),
     (soft_argmax, (torch.zeros(140_000).half(),), {}, ValueError, r"result must fit into torch.float16, but x has 140000 positions"),
     *((f, (X, *rest), {"dim": 1}, ValueError, r"dim must be .* \(3,\), got 1") for f, rest in ((smooth_max, ()), (soft_onehot, ()), (soft_argmax, ()), (soft_k_max, (1,)), (soft_top_k, (1,)))),
     (smooth_max, (X,), {"dim": -2}, ValueError, r"dim must be .*, got -2"),
     # sharpness
     *(
         (f, args, {name: bad}, error, rf"{name} must be {text}, got {got}")
-        for f, args, name in ((smooth_max, (X,), "k"), (soft_onehot, (X,), "k"), (soft_argmax, (X,), "k"), (soft_top_k, (X, 1), "sharpness"), (soft_f1, (P, T), "eps"), (soft_recall, (P, T), "eps"), (soft_precision, (P, T), "eps"))
+        for f, args, name in (*((f, (X,), "sharpness") for f in (smooth_max, soft_onehot, soft_argmax)), (soft_top_k, (X, 1), "sharpness"), (soft_f1, (P, T), "eps"), (soft_recall, (P, T), "eps"), (soft_precision, (P, T), "eps"))
         for bad, error, text, got in (
             *(
                 (bad, ValueError, r"positive and finite, within \[1\.2e-38, 3\.4e\+38\]", got)
@@ -708,24 +708,24 @@ def test_shapes_are_checked_while_testing():
 # --- The verifiers can fail --------------------------------------------------------------------
 
 
-def ignores_sharpness(x, k=1.0, dim=-1):
+def ignores_sharpness(x, sharpness=1.0, dim=-1):
     return torch.logsumexp(x, dim)
 
 
-def divides_before(x, k=1.0, dim=-1):
-    return torch.logsumexp(k * x / k, dim)
+def divides_before(x, sharpness=1.0, dim=-1):
+    return torch.logsumexp(sharpness * x / sharpness, dim)
 
 
 def forgets_the_two(probs, target, eps=1e-8):
     return (target * probs).sum(-1) / ((target + probs).sum(-1) + eps)
 
 
-def counts_from_one(x, k=1.0, dim=-1):
-    return soft_argmax(x, k, dim) + 1
+def counts_from_one(x, sharpness=1.0, dim=-1):
+    return soft_argmax(x, sharpness, dim) + 1
 
 
-def argmin_instead(x, k=1.0, dim=-1):
-    return soft_onehot(-x, k, dim)
+def argmin_instead(x, sharpness=1.0, dim=-1):
+    return soft_onehot(-x, sharpness, dim)
 
 
 def forgets_the_shift(x, k, dim=-1):
