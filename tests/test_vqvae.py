@@ -768,7 +768,9 @@ def prior(name: str, num_codes: int, grid: tuple[int, int], seed: int = 0) -> to
     torch.manual_seed(seed)
     if name == "cnn":
         return PixelCNN(num_codes, hidden_size=12, num_layers=4).to(F64).eval()
-    made = PixelAttention(num_codes, grid, hidden_size=16, num_heads=2, num_layers=2, order=name).to(F64).eval()
+    made = (
+        PixelAttention(num_codes, grid, hidden_size=16, num_heads=2, num_layers=2, order=name).to(F64).eval()
+    )
     for parameter in made.parameters():  # the embeddings start small: make all of it matter
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=gen(seed), dtype=F64)
     return made

@@ -7,9 +7,9 @@ Bad input raises `TypeError` for a wrong type and `ValueError` for a value outsi
 message names the argument and the value.
 """
 
-from kexue.gumbel.vae import ESTIMATORS, CategoricalVAE, Estimator, elbo, evaluate_elbo, vae_loss
 from kexue.gumbel.estimators import Gradients, Params, reparam_grad, score_function_grad
 from kexue.gumbel.sampling import gumbel_max, gumbel_noise, gumbel_softmax
+from kexue.gumbel.vae import ESTIMATORS, CategoricalVAE, Estimator, elbo, evaluate_elbo, vae_loss
 from kexue.nn.autograd import straight_through
 
 __all__ = [

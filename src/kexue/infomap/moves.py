@@ -3,13 +3,14 @@
 import itertools
 import random
 from math import log2
+from typing import Any
 
 import numpy as np
 
 from kexue.infomap.codes import plogp
 from kexue.infomap.network import Network, without_gaps
 
-# Of a module: visits, teleportation, nodes and flow out of them, its exits q, q·log q and (q + visits)·log(…).
+# Of a module: visits, teleportation, nodes, flow out of them, exits q, q·log q and (q + visits)·log(q + visits).
 _Rates = tuple[float, float, float, float, float, float, float]
 _NOTHING: _Rates = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
@@ -38,6 +39,10 @@ def move_nodes(
     return without_gaps(np.array(state.module))
 
 
+def _rows(*columns: np.ndarray) -> list[Any]:
+    return list(zip(*(values.tolist() for values in columns), strict=True))
+
+
 class _State:
     """Nodes and modules in lists, which Python reads faster than arrays where it reads one by one."""
 
@@ -45,22 +50,13 @@ class _State:
         count, self.nodes = len(network.visit), network.nodes
         merged = network if start is None else network.merged(start, links=False)
         self.module = list(range(count)) if start is None else start.tolist()
-        weights = (network.visit, network.teleport, network.size, network.out)
-        self.weights = list(zip(*(values.tolist() for values in weights), strict=True))
-        links = list(zip(network.target.tolist(), network.both.tolist(), strict=True))
+        self.weights = _rows(network.visit, network.teleport, network.size, network.out)
+        links = _rows(network.target, network.both)
         ends = np.searchsorted(network.source, np.arange(count + 1)).tolist()
         self.links = [links[first:last] for first, last in itertools.pairwise(ends)]
-        q = merged.exits()
-        of_modules = (
-            merged.visit,
-            merged.teleport,
-            merged.size,
-            merged.out,
-            q,
-            plogp(q),
-            plogp(q + merged.visit),
-        )
-        self.rates: list[_Rates] = list(zip(*(values.tolist() for values in of_modules), strict=True))
+        visit, q = merged.visit, merged.exits()
+        logs = plogp(q), plogp(q + visit)
+        self.rates: list[_Rates] = _rows(visit, merged.teleport, merged.size, merged.out, q, *logs)
         self.empty = list(range(len(q), count))
         self.rates += [_NOTHING] * len(self.empty)
         self.q_sum = sum(q.tolist()) + outer
