@@ -10,7 +10,7 @@ import numpy as np
 from kexue.infomap.codes import plogp
 from kexue.infomap.network import Network, without_gaps
 
-# Of a module: visits, teleportation, nodes, flow out of them, exits q, q·log q and (q + visits)·log(q + visits).
+# Of a module: visits, teleportation, nodes, flow out of them, exits q, q·log q, (q + visits)·log(q + visits).
 _Rates = tuple[float, float, float, float, float, float, float]
 _NOTHING: _Rates = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
