@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from refusing import refuses
 from seeded import gen, randn
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch.nn.functional import mse_loss
@@ -189,7 +190,7 @@ def test_image_quality_is_scikit_image_s():
     assert image_quality(flat, flat + 0.2)[0] == pytest.approx(20)  # an error of 0.1 in [0, 1]
 
 
-BAD = [
+test_bad_input_is_named = refuses([
     (lambda: VQVAE(3, 8, 4, 4, downsample=3), ValueError, "downsample must be a power of 2, got 3"),
     (lambda: VQVAE(3, 8, 4, 4, downsample=1), ValueError, "downsample must be at least 2, got 1"),
     (lambda: VQVAE(3, 8, 4, 4, num_residual_blocks=-1), ValueError, "num_residual_blocks must be at least 0, got -1"),
@@ -207,11 +208,4 @@ BAD = [
     (lambda: image_quality(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)), ValueError, "at least 11 × 11 pixels"),
     (lambda: image_quality(torch.zeros(1, 3, 16, 16) + 255, torch.zeros(1, 3, 16, 16)), ValueError, r"x must lie in \[−1, 1\], got 255"),
     (lambda: image_quality(torch.zeros(3, 16, 16), torch.zeros(3, 16, 16)), ValueError, r"got \(3, 16, 16\)"),
-]  # fmt: skip
-
-
-@pytest.mark.unchecked
-@pytest.mark.parametrize(("call", "error", "message"), BAD, ids=range(len(BAD)))
-def test_bad_input_is_named(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
+])  # fmt: skip
