@@ -13,6 +13,7 @@ __all__ = [
     "generator",
     "integers",
     "like_weights",
+    "number",
     "positive",
     "rate",
     "tensor",
@@ -48,10 +49,15 @@ def axis(name: str, value: Tensor, dim: int) -> None:
         raise ValueError(f"{name} must not be empty along dim={dim}, got shape {tuple(value.shape)}")
 
 
-def positive(name: str, value: float, x: Tensor) -> None:
-    """Raises unless `value` is a positive number that fits into the dtype that x is computed in."""
+def number(name: str, value: object) -> None:
+    """Raises TypeError unless `value` is a real number."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+
+
+def positive(name: str, value: float, x: Tensor) -> None:
+    """Raises unless `value` is a positive number that fits into the dtype that x is computed in."""
+    number(name, value)
     limits = torch.finfo(working(x).dtype)
     least, most = limits.tiny, limits.max
     if not least <= value <= most:
@@ -69,10 +75,9 @@ def count(name: str, value: int, low: int, high: int | None = None, meaning: str
         )
 
 
-def rate(name: str, value: object) -> None:
+def rate(name: str, value: float) -> None:
     """Raises unless `value` is a number in [0, 1): a share of what is dropped."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    number(name, value)
     if not 0 <= float(value) < 1:
         raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
 
