@@ -168,6 +168,7 @@ plotting.simplex_slider(
 # Here are the pieces as code. The package has the same functions with checks of their input ({doc}`../pages/api`), and a
 # test holds the two versions equal.
 
+
 # %% tags=["minimal"]
 def soft_onehot(x, sharpness=1.0):
     z = sharpness * (x - x.amax(-1, keepdim=True))  # so that exp stays finite
@@ -244,6 +245,7 @@ plt.show()
 # minibatches and learning rates. The fourth lies halfway: its gradient is weighted by $\sqrt p$, which is the generalised
 # cross-entropy of {cite:t}`zhang2018gce` with $q=\frac12$.
 
+
 # %%
 def cross_entropy(log_p):
     return -log_p
@@ -284,7 +286,9 @@ parts = [
 ]
 train_rows, val_rows, test_rows = parts
 shape = (len(NOISE), SPLITS, len(label))
-wrong = torch.rand(shape[1:], generator=rng) < torch.tensor(NOISE)[:, None, None]
+wrong = (
+    torch.rand(shape[1:], generator=rng) < torch.tensor(NOISE)[:, None, None]
+)
 other = (label + torch.randint(1, 10, shape[1:], generator=rng)) % 10
 given = torch.where(wrong, other, label)  # (noise, split, image)
 
@@ -367,7 +371,9 @@ def chosen(runs, key):
     noise, split = torch.meshgrid(
         torch.arange(len(NOISE)), torch.arange(SPLITS), indexing="ij"
     )
-    return runs[key][rate[:, None], when[rate, torch.arange(len(NOISE))], noise, split]
+    return runs[key][
+        rate[:, None], when[rate, torch.arange(len(NOISE))], noise, split
+    ]
 
 
 def ridge():
@@ -377,10 +383,22 @@ def ridge():
     found = []
     for penalty in (0.01, 0.1, 1.0, 10.0, 100.0):
         a = x[train_rows]
-        y = onehot.gather(2, train_rows[..., None].expand(len(NOISE), -1, -1, 10))
-        w = torch.linalg.solve(a.mT @ a + penalty * torch.eye(65).double(), a.mT @ y)
-        val = ((x[val_rows] @ w).argmax(-1) == given_labels(val_rows)).double().mean(-1)
-        test = ((x[test_rows] @ w).argmax(-1) == label[test_rows]).double().mean(-1)
+        y = onehot.gather(
+            2, train_rows[..., None].expand(len(NOISE), -1, -1, 10)
+        )
+        w = torch.linalg.solve(
+            a.mT @ a + penalty * torch.eye(65).double(), a.mT @ y
+        )
+        val = (
+            ((x[val_rows] @ w).argmax(-1) == given_labels(val_rows))
+            .double()
+            .mean(-1)
+        )
+        test = (
+            ((x[test_rows] @ w).argmax(-1) == label[test_rows])
+            .double()
+            .mean(-1)
+        )
         found.append((val, test))
     val, test = map(torch.stack, zip(*found))
     best = val.mean(-1).argmax(0)
@@ -388,7 +406,9 @@ def ridge():
 
 
 linear = ridge()  # (noise, split)
-accuracy = {name: chosen(runs, "accuracy").double() for name, runs in trained.items()}
+accuracy = {
+    name: chosen(runs, "accuracy").double() for name, runs in trained.items()
+}
 
 # %% mystnb={"figure": {"caption": "From scratch, the smooth accuracy is far behind cross-entropy; after a first stage of cross-entropy it is level with clean labels, and ahead with wrong ones. Test accuracy of 20 splits, with means and 95 % intervals; dashed, ridge regression on the same labels."}, "image": {"alt": "Three panels for 0, 20 and 40 percent of wrong labels, each with four rows of 20 points. In each, accuracy from scratch lies to the left and scatters widely; cross-entropy then accuracy lies furthest right with 20 and 40 percent."}} tags=["nbval-ignore-output", "hide-input"]
 overlap = 0.35 / 0.5
@@ -410,7 +430,10 @@ plt.show()
 fig, axes = plotting.panels(2, height=2.6)
 for ax, name in zip(axes, ("accuracy", "cross-entropy, then accuracy")):
     image = ax.imshow(
-        100 * chosen(trained[name], "recall")[0], vmin=0, vmax=100, aspect="auto"
+        100 * chosen(trained[name], "recall")[0],
+        vmin=0,
+        vmax=100,
+        aspect="auto",
     )
     ax.set(title=name, xlabel="class", ylabel="split", xticks=range(10))
     ax.grid(False)
@@ -422,11 +445,13 @@ plt.show()
 # are pulled harder, so it favours them more; a class that falls behind gets a smaller weight at each step, and at
 # $p\approx0$ none. Cross-entropy, whose weight is 1, brings every class to a $p$ at which the smooth accuracy can see it.
 
+
 # %%
 def gain(name, i):
     """In points of accuracy over cross-entropy, with NOISE[i] of the labels wrong."""
     return mean_interval(
-        100 * (accuracy[name][i] - accuracy["cross-entropy"][i]), overlap=overlap
+        100 * (accuracy[name][i] - accuracy["cross-entropy"][i]),
+        overlap=overlap,
     )
 
 
@@ -485,7 +510,9 @@ verdict(
 # %%
 runs = trained["cross-entropy"]
 best_rate = runs["validation"].max(1).values.mean(-1).argmax(0)[0]
-nats, right = (runs[key][best_rate, :, 0].double() for key in ("nats", "accuracy"))
+nats, right = (
+    runs[key][best_rate, :, 0].double() for key in ("nats", "accuracy")
+)
 lowest = nats.argmin(0, keepdim=True)
 rise_nats, rise_accuracy = (
     mean_interval((x[-1] - x.gather(0, lowest)[0]), overlap=overlap)
@@ -494,8 +521,13 @@ rise_nats, rise_accuracy = (
 sides = {rise_nats.beyond(), rise_accuracy.beyond()}
 verdict(
     "smoothing.claim1",
-    holds=True if sides == {True} else False if rise_accuracy.beyond() is False else None,
-    reached=mean_interval(right[-1] - linear[0], overlap=overlap).beyond() is True,
+    holds=True
+    if sides == {True}
+    else False
+    if rise_accuracy.beyond() is False
+    else None,
+    reached=mean_interval(right[-1] - linear[0], overlap=overlap).beyond()
+    is True,
     measured={
         "accuracy after the lowest cross-entropy": rise_accuracy,
         "cross-entropy": rise_nats,
@@ -512,6 +544,7 @@ verdict(
 # $$
 # F_1\approx\frac{2\sum_s t_sp_s}{\sum_s(t_s+p_s)}.
 # $$ (smoothing-eq14)
+
 
 # %% tags=["minimal"]
 def soft_accuracy(probs, target):
@@ -552,15 +585,22 @@ def best_f1(rate):
     """The highest F1 of a threshold on x."""
 
     def f1(c):
-        hit, false = rate * stats.norm.sf(c - SHIFT), (1 - rate) * stats.norm.sf(c)
+        hit, false = (
+            rate * stats.norm.sf(c - SHIFT),
+            (1 - rate) * stats.norm.sf(c),
+        )
         return 2 * hit / (rate + hit + false)
 
-    return -optimize.minimize_scalar(lambda c: -f1(c), bounds=(-1, 5), method="bounded").fun
+    return -optimize.minimize_scalar(
+        lambda c: -f1(c), bounds=(-1, 5), method="bounded"
+    ).fun
 
 
 def gaussian_part(n):
     """Inputs and labels: (rate, split, n, 2) with a constant input, (rate, split, n)."""
-    t = torch.stack([(torch.rand(SPLITS, n, generator=rng) < r).float() for r in POSITIVES])
+    t = torch.stack(
+        [(torch.rand(SPLITS, n, generator=rng) < r).float() for r in POSITIVES]
+    )
     x = torch.randn(t.shape, generator=rng) + SHIFT * t
     return torch.stack([x, torch.ones_like(x)], -1), t
 
@@ -569,7 +609,9 @@ sick = data.diabetes()
 worst = sick.target > sick.target.quantile(0.9)  # the tenth that fared worst
 with_one = torch.cat([sick.features, torch.ones(len(worst), 1)], 1)
 tables = [
-    data.stratified_split(worst.long(), (0.5, 0.2, 0.3), torch.Generator().manual_seed(s))
+    data.stratified_split(
+        worst.long(), (0.5, 0.2, 0.3), torch.Generator().manual_seed(s)
+    )
     for s in range(SPLITS)
 ]
 PROBLEMS = {  # training, validation and test part of each
@@ -592,13 +634,17 @@ def fit(problem, arm, rate, batch=None, steps=400):
         if batch is None:
             xb, tb = x, t
         else:
-            pick = torch.randint(t.shape[-1], (*t.shape[:2], batch), generator=g)
+            pick = torch.randint(
+                t.shape[-1], (*t.shape[:2], batch), generator=g
+            )
             xb, tb = x.take_along_dim(pick[..., None], 2), t.gather(-1, pick)
         z = (xb @ w).squeeze(-1)
         if arm == "F1" or (arm == "two-stage" and step >= steps // 2):
             loss = -soft_f1(torch.sigmoid(z), tb)
         else:
-            loss = binary_cross_entropy_with_logits(z, tb, reduction="none").mean(-1)
+            loss = binary_cross_entropy_with_logits(
+                z, tb, reduction="none"
+            ).mean(-1)
         optimizer.zero_grad()
         loss.sum().backward()
         optimizer.step()
@@ -619,7 +665,9 @@ def f1_of(problem, w, part, threshold=0.0):
 def fits(arm, batch=None, steps=400):
     """Weights at every learning rate, for each problem: (learning rate, rate, split, features)."""
     return {
-        name: torch.stack([fit(name, arm, rate, batch, steps) for rate in F1_RATES])
+        name: torch.stack(
+            [fit(name, arm, rate, batch, steps) for rate in F1_RATES]
+        )
         for name in PROBLEMS
     }
 
@@ -651,7 +699,9 @@ def tuned_threshold():
     for name, ws in full["cross-entropy"].items():
         grid = torch.linspace(-5, 1, 61)
         for i in range(ws.shape[1]):
-            best = torch.stack([f1_of(name, w, 1)[i].mean() for w in ws]).argmax()
+            best = torch.stack(
+                [f1_of(name, w, 1)[i].mean() for w in ws]
+            ).argmax()
             val, test = (
                 torch.stack([f1_of(name, ws[best], part, c)[i] for c in grid])
                 for part in (1, 2)
@@ -662,7 +712,10 @@ def tuned_threshold():
 
 test_f1["cross-entropy, threshold tuned"] = tuned_threshold()
 positive_rate = [t.mean() for part in PROBLEMS.values() for t in part[2][1]]
-everything = [float(2 * r / (1 + r)) for r in positive_rate]  # F1 of "all positive"
+everything = [
+    float(2 * r / (1 + r)) for r in positive_rate
+]  # F1 of "all positive"
+
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 def boundaries(ws):
@@ -677,14 +730,17 @@ def boundaries(ws):
 half = torch.tensor([best_f1(rate) / 2 for rate in POSITIVES])
 learned = boundaries(full["F1"]["gaussian"])
 by_batch = {
-    size: boundaries(fits("F1", size, 1000)["gaussian"]) for size in (64, 256, 1024)
+    size: boundaries(fits("F1", size, 1000)["gaussian"])
+    for size in (64, 256, 1024)
 }
 
 # %% mystnb={"figure": {"caption": "Training on the smooth F1 puts the boundary where $P(t=1\\mid x)$ is half of the best F1, not at one half; small minibatches put it too low. One point for each draw of the training data, with means and 95 % intervals; dashed, $F^*/2$."}, "image": {"alt": "Three panels for 1, 2 and 5 percent of positives. In each the points of full batches gather around the dashed line; with batches of 64 they lie clearly to the left of it, with 256 and 1024 closer."}} tags=["nbval-ignore-output", "hide-input"]
 fig, axes = plotting.panels(3, height=1.9)
 for i, (ax, rate) in enumerate(zip(axes, POSITIVES)):
     groups = {f"batches of {size}": q[i] for size, q in by_batch.items()}
-    plotting.seeds(ax, {**groups, "all samples": learned[i]}, ("$F^*/2$", half[i]))
+    plotting.seeds(
+        ax, {**groups, "all samples": learned[i]}, ("$F^*/2$", half[i])
+    )
     ax.set(title=f"{rate:.0%} positives", xlim=(0, 0.4))
     ax.set(xlabel="$P(t=1\\mid x)$ at the learned boundary")
 plt.show()
@@ -723,9 +779,14 @@ plt.show()
 # %%
 raised = []
 for i, name in enumerate(names):
-    best = max(("two-stage", "F1"), key=lambda arm: scores_of(full[arm], 1)[:, i].mean(-1).max())
+    best = max(
+        ("two-stage", "F1"),
+        key=lambda arm: scores_of(full[arm], 1)[:, i].mean(-1).max(),
+    )
     gains = test_f1[best][i] - test_f1["cross-entropy"][i]
-    raised.append(mean_interval(gains, overlap=0.6 if name == "diabetes" else 0.0))
+    raised.append(
+        mean_interval(gains, overlap=0.6 if name == "diabetes" else 0.0)
+    )
 sides = [interval.beyond() for interval in raised]
 best_arm = torch.maximum(test_f1["two-stage"], test_f1["F1"]).mean(-1)
 verdict(
@@ -759,18 +820,39 @@ best = torch.stack([f1_of("gaussian", v, 1)[i].mean() for v in w]).argmax()
 p, t = torch.sigmoid(x @ w[best][i, 0]).squeeze(-1).double(), t.double()
 whole = soft_f1(p, t)
 picks = torch.randint(len(t), (4000, max(sizes)), generator=rng)
-batch_f1 = torch.stack([soft_f1(p[picks[:, :b]], t[picks[:, :b]]) for b in sizes])
+batch_f1 = torch.stack(
+    [soft_f1(p[picks[:, :b]], t[picks[:, :b]]) for b in sizes]
+)
 means = [mean_interval(values, confidence=0.99) for values in batch_f1]
 cov = torch.cov(torch.stack([t * p, t + p]), correction=0)
-curve = (t * p).mean() * cov[1, 1] / (t + p).mean() ** 3 - cov[0, 1] / (t + p).mean() ** 2
-empty = {b: float((t[picks[:, :b]].sum(-1) == 0).double().mean()) for b in sizes}
+curve = (t * p).mean() * cov[1, 1] / (t + p).mean() ** 3 - cov[0, 1] / (
+    t + p
+).mean() ** 2
+empty = {
+    b: float((t[picks[:, :b]].sum(-1) == 0).double().mean()) for b in sizes
+}
 
 # %% mystnb={"figure": {"caption": "The smooth F1 of small minibatches is too low on average, first since many hold no positive, then by curvature. Mean of 4,000 minibatches with its 99 % interval, the second-order formula, and the value on all test data (dashed)."}, "image": {"alt": "Mean smooth F1 against batch size from 8 to 512. It starts far below the dashed line and approaches it; the dotted formula meets the means from about 64 on."}} tags=["nbval-ignore-output", "hide-input"]
 fig, ax = plotting.panels(height=2.6)
-plotting.band(ax, sizes, batch_f1, "minibatches", color=plotting.BLUE, marker="o")
-ax.plot(sizes, [whole + 2 / b * curve for b in sizes], ":", color=plotting.RED, label="second order")
+plotting.band(
+    ax, sizes, batch_f1, "minibatches", color=plotting.BLUE, marker="o"
+)
+ax.plot(
+    sizes,
+    [whole + 2 / b * curve for b in sizes],
+    ":",
+    color=plotting.RED,
+    label="second order",
+)
 ax.axhline(whole, color=plotting.INK, linestyle="--", label="all data")
-ax.set(xscale="log", xlabel="batch size", ylabel="smooth F1", xticks=sizes, xticklabels=sizes, ylim=(0, None))
+ax.set(
+    xscale="log",
+    xlabel="batch size",
+    ylabel="smooth F1",
+    xticks=sizes,
+    xticklabels=sizes,
+    ylim=(0, None),
+)
 ax.minorticks_off()
 ax.legend(loc="lower right")
 plt.show()
@@ -797,13 +879,17 @@ verdict(
 # %% tags=["nbval-ignore-output"]
 small = {arm: fits(arm, 64, 1000) for arm in ("two-stage", "F1")}
 astray = {
-    arm: (scores_of(weights, 2) < torch.tensor(everything)[:, None]).double().mean((0, 1))
+    arm: (scores_of(weights, 2) < torch.tensor(everything)[:, None])
+    .double()
+    .mean((0, 1))
     for arm, weights in small.items()
 }
 final = {arm: at_best_rate(weights) for arm, weights in small.items()}
 more_astray = mean_interval(astray["F1"] - astray["two-stage"])
 ahead = mean_interval((final["two-stage"] - final["F1"]).mean(0))
-over_half = mean_interval((final["two-stage"] - test_f1["cross-entropy"]).mean(0))
+over_half = mean_interval(
+    (final["two-stage"] - test_f1["cross-entropy"]).mean(0)
+)
 
 # %%
 sides = [more_astray.beyond(), ahead.beyond()]
@@ -851,6 +937,7 @@ verdict(
 # The sum falls continuously from $n$ to 0 as $\lambda$ grows, so there is one such $\lambda$; a bisection finds it.
 # This is the limited multi-label projection of {cite:t}`amos2019`, and the article's author arrived at the same threshold in 2024 {cite:p}`su2024topk`.
 
+
 # %% tags=["minimal"]
 def soft_k_max(x, k):
     x = x - x.amin(-1, keepdim=True)
@@ -862,12 +949,18 @@ def soft_k_max(x, k):
 
 def soft_top_k(x, k, sharpness=1.0):
     reach = 40 / sharpness  # beyond it the step is 0 or 1
-    low, high = x.amin(-1, keepdim=True) - reach, x.amax(-1, keepdim=True) + reach
+    low, high = (
+        x.amin(-1, keepdim=True) - reach,
+        x.amax(-1, keepdim=True) + reach,
+    )
     for _ in range(60):
         middle = (low + high) / 2
         p = torch.sigmoid(sharpness * (x - middle))
         many = p.sum(-1, keepdim=True) > k
-        low, high = torch.where(many, middle, low), torch.where(many, high, middle)
+        low, high = (
+            torch.where(many, middle, low),
+            torch.where(many, high, middle),
+        )
     return p
 
 
@@ -875,10 +968,17 @@ def soft_top_k(x, k, sharpness=1.0):
 print("k = n:", soft_k_max(100 * torch.tensor([1.0, 0.0]), 2).tolist())
 tied = 1000 * torch.tensor([1, 1, 0.9, 0], dtype=torch.float64)
 for method in (soft_k_max, soft_top_k):
-    print(f"{method.__name__}:", [round(v, 3) for v in method(tied, 2).tolist()])
+    print(
+        f"{method.__name__}:", [round(v, 3) for v in method(tied, 2).tolist()]
+    )
 
 # %% mystnb={"figure": {"caption": "The recursion has holes among the selected scores and entries above 1 (red); one shared threshold has neither. One vector of 20 sorted scores; each row is the selection for one $k$."}, "image": {"alt": "Two heat maps of 20 rows for k and 20 columns for the sorted scores. The upper one has red entries above 1 and dark holes; the lower one is a clean triangle."}} tags=["hide-input"]
-z = 15 * torch.randn(20, generator=rng, dtype=torch.float64).sort(descending=True).values
+z = (
+    15
+    * torch.randn(20, generator=rng, dtype=torch.float64)
+    .sort(descending=True)
+    .values
+)
 fig, axes = plotting.panels(2, height=3.0)
 colours = plt.get_cmap("cividis").with_extremes(over=plotting.RED)
 for ax, method in zip(axes, (soft_k_max, soft_top_k)):
@@ -935,10 +1035,13 @@ from entmax import entmax15
 from kexue import smoothing
 
 METHODS = {
-    "hard, torch.topk": lambda x, k: torch.zeros_like(x).scatter(-1, x.topk(k).indices, 1.0)
-    + 0 * x,
+    "hard, torch.topk": lambda x, k: (
+        torch.zeros_like(x).scatter(-1, x.topk(k).indices, 1.0) + 0 * x
+    ),
     "one threshold, logistic": smoothing.soft_top_k,
-    "one threshold, Laplace": lambda x, k: smoothing.soft_top_k(x, k, step="laplace"),
+    "one threshold, Laplace": lambda x, k: smoothing.soft_top_k(
+        x, k, step="laplace"
+    ),
     "softmax (k = 1)": lambda x, k: smoothing.soft_onehot(x),
     "1.5-entmax (k = 1)": lambda x, k: entmax15(x),
 }
@@ -946,7 +1049,9 @@ METHODS = {
 
 def seconds(method, n):
     """Forward and backward, the best of three."""
-    x = torch.randn(n, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    x = torch.randn(
+        n, generator=torch.Generator().manual_seed(0), requires_grad=True
+    )
     taken = []
     for _ in range(3):
         start = perf_counter()
@@ -955,7 +1060,10 @@ def seconds(method, n):
     return min(taken)
 
 
-times = {name: [seconds(m, n) for n in (1000, 100_000)] for name, m in METHODS.items()}
+times = {
+    name: [seconds(m, n) for n in (1000, 100_000)]
+    for name, m in METHODS.items()
+}
 x = torch.tensor([3.0, 2.0, 0.0])
 table(
     {
@@ -1005,11 +1113,16 @@ small = torch.stack(
     ]
 )
 mean = mean_interval(torch.sigmoid(20 * small).mean((1, 2)), confidence=0.999)
-print(f"smooth and hard differ by less than 0.01: {bool((hard - soft).abs() < 0.01)}")
-print("six samples give the same on average:", bool(mean.low <= soft <= mean.high))
+print(
+    f"smooth and hard differ by less than 0.01: {bool((hard - soft).abs() < 0.01)}"
+)
+print(
+    "six samples give the same on average:", bool(mean.low <= soft <= mean.high)
+)
 
 # %% [markdown]
 # **3.** Why not set the $k-1$ largest entries to 1 and put a softmax over the rest?
+
 
 # %% tags=["hide-cell"]
 # It jumps. As the second and the third score swap ranks, one of them goes from 1 to a share of what is left.
@@ -1053,7 +1166,9 @@ print("gradient of the absent label:", probs.grad[:, 1].abs().sum().item())
 # :::
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-widened = (1 + SPLITS * overlap) ** 0.5  # what overlapping splits do to a deviation
+widened = (
+    1 + SPLITS * overlap
+) ** 0.5  # what overlapping splits do to a deviation
 
 
 def alarms(differences, rule, effect, factor=1.0):
@@ -1072,7 +1187,10 @@ def beyond_zero(d):
     return mean_interval(d).beyond()
 
 
-gain_20 = 100 * (accuracy["cross-entropy, then accuracy"] - accuracy["cross-entropy"])[1]
+gain_20 = (
+    100
+    * (accuracy["cross-entropy, then accuracy"] - accuracy["cross-entropy"])[1]
+)
 shares = given_up["accuracy"] - given_up["cross-entropy, then accuracy"]
 table(
     [
@@ -1081,13 +1199,17 @@ table(
         {"rule": "classes given up (share of networks)"}
         | alarms(shares, beyond_zero, 0.2, widened),
         {"rule": "F1 raised, 1 % positives"}
-        | alarms(test_f1["F1"][0] - test_f1["cross-entropy"][0], beyond_zero, 0.05),
+        | alarms(
+            test_f1["F1"][0] - test_f1["cross-entropy"][0], beyond_zero, 0.05
+        ),
         {"rule": "F1, two-stage less from scratch"}
         | alarms((final["two-stage"] - final["F1"]).mean(0), beyond_zero, 0.01),
         {"rule": "boundary off by a quarter, 1 % positives"}
         | alarms(
             learned[0] / half[0],
-            lambda d: (lambda i: i.low > 0.8 and i.high < 1.25)(mean_interval(d + 1.25)),
+            lambda d: (lambda i: i.low > 0.8 and i.high < 1.25)(
+                mean_interval(d + 1.25)
+            ),
             -0.25,
         ),
     ]

@@ -3,11 +3,13 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import sympy
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from printed import printed
 from seeded import F64, gen, randn
 from sklearn import metrics
 from torch.autograd import gradcheck, gradgradcheck
@@ -44,7 +46,7 @@ def test_smooth_max_tends_to_max():
 
 
 @pytest.mark.slow
-@pytest.mark.verifies("smoothing.eq2")
+@pytest.mark.verifies("smoothing.bound")
 @given(lists, sharpnesses)
 def test_smooth_max_is_within_log_n_over_k(values, k):
     x = torch.tensor(values, dtype=F64)
@@ -142,7 +144,7 @@ def test_soft_argmax_is_the_mean_position(values, k):
     assert float(smoothing.soft_argmax(torch.tensor(values, dtype=F64), k)) == pytest.approx(mean, abs=1e-9)
 
 
-@pytest.mark.verifies("smoothing.claim5")
+@pytest.mark.verifies("smoothing.mean")
 def test_soft_argmax_between_two_peaks_names_a_loser():
     peaks = torch.tensor([5, 0, 0, 0, 4.99], dtype=F64)
     for k in (1.0, 10.0):
@@ -186,6 +188,32 @@ def test_soft_accuracy_of_hard_predictions_is_accuracy(n, classes, seed):
     assert float(smoothing.soft_accuracy(probs, target)) == pytest.approx(
         metrics.accuracy_score(target, predicted)
     )
+
+
+@pytest.mark.verifies("smoothing.weight")
+def test_the_gradient_of_accuracy_is_that_of_cross_entropy_weighted_by_p():
+    logits, target = randn(5, 4).requires_grad_(), torch.tensor([0, 3, 1, 1, 2])
+    p = torch.softmax(logits, -1)
+    (ours,) = torch.autograd.grad(-soft_accuracy(p, target), logits)
+    nats = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+    weight = p.gather(-1, target[:, None]).squeeze(-1).detach()
+    (theirs,) = torch.autograd.grad((weight * nats).mean(), logits)
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.verifies("smoothing.threshold")
+@given(st.integers(0, 10**6))
+def test_the_best_decisions_for_f1_are_those_above_half_of_it(seed):
+    # By brute force over all decisions of a few groups, each with a size and a share of positives.
+    rng = np.random.default_rng(seed)
+    size, share = rng.uniform(0.1, 1, 5), rng.uniform(0, 1, 5)
+
+    def f1(chosen):
+        hit = (size * share * chosen).sum()
+        return 2 * hit / ((size * share).sum() + (size * chosen).sum())
+
+    best = max((np.array(c) for c in itertools.product([0, 1], repeat=5)), key=f1)
+    assert (best == (share > f1(best) / 2)).all()
 
 
 @pytest.mark.verifies("smoothing.eq13")
@@ -307,7 +335,8 @@ def test_soft_k_max_limits(n):
     torch.testing.assert_close(smoothing.soft_k_max(300 * u, n), wrong, atol=1e-9, rtol=0)
 
 
-@pytest.mark.verifies("smoothing.claim4")
+@pytest.mark.fails("smoothing.alg1")
+@pytest.mark.verifies("smoothing.recursion")
 def test_soft_k_max_fails_for_all_of_the_scores_and_at_ties():
     two = smoothing.soft_k_max(torch.tensor([40.0, 0], dtype=F64), 2)
     torch.testing.assert_close(two, torch.tensor([1.5, 0.5], dtype=F64), atol=1e-6, rtol=0)
@@ -316,14 +345,6 @@ def test_soft_k_max_fails_for_all_of_the_scores_and_at_ties():
     below = smoothing.soft_k_max(300 * torch.tensor([1, 1, 0.45, 0], dtype=F64), 2)
     torch.testing.assert_close(above, torch.tensor([0.5, 0.5, 1, 0], dtype=F64), atol=0.06, rtol=0)
     torch.testing.assert_close(below, torch.tensor([1.0, 1, 0, 0], dtype=F64), atol=0.06, rtol=0)
-
-
-@pytest.mark.verifies("smoothing.claim4")
-def test_the_obvious_repair_keeps_the_winner():
-    x = torch.tensor([80.0, 60, 40, 20], dtype=F64)
-    q = torch.softmax(x, -1)
-    second = torch.softmax(x + torch.log(1 - q), -1)
-    torch.testing.assert_close(q + second, torch.tensor([1.5, 0.5, 0, 0], dtype=F64), atol=1e-6, rtol=0)
 
 
 # --- soft-top-k --------------------------------------------------------------------------------
@@ -345,7 +366,7 @@ def bisection(values: list[float], k: int, sharpness: float) -> list[float]:
     return [sigma(sharpness * (v - low)) for v in values]
 
 
-@pytest.mark.verifies("smoothing.claim4")
+@pytest.mark.verifies("smoothing.shared")
 @given(st.lists(st.floats(-20, 20), min_size=2, max_size=10), st.floats(0.05, 20), st.data())
 def test_soft_top_k_equals_bisection(values, sharpness, data):
     k = data.draw(st.integers(1, len(values) - 1))
@@ -355,7 +376,7 @@ def test_soft_top_k_equals_bisection(values, sharpness, data):
     )
 
 
-@pytest.mark.verifies("smoothing.claim4")
+@pytest.mark.verifies("smoothing.shared")
 @pytest.mark.parametrize("scale", [1e-8, 1e-2, 1.0, 30.0, 1e4])
 @pytest.mark.parametrize(("n", "k"), [(2, 1), (7, 1), (7, 3), (7, 6), (400, 20), (400, 399)])
 def test_soft_top_k_is_a_soft_indicator(n, k, scale):
@@ -367,7 +388,7 @@ def test_soft_top_k_is_a_soft_indicator(n, k, scale):
     assert (ordered.diff(dim=-1) >= 0).all()
 
 
-@pytest.mark.verifies("smoothing.claim4")
+@pytest.mark.verifies("smoothing.shared")
 @given(st.integers(2, 9), st.floats(0.1, 100), st.integers(0, 10**6), st.data())
 def test_soft_top_k_misplaces_no_more_than_proved(n, sharpness, seed, data):
     k = data.draw(st.integers(1, n - 1))
@@ -402,7 +423,29 @@ def test_soft_top_k_shares_equally_among_ties_and_is_invariant():
     torch.testing.assert_close(soft_top_k(x[:, order], 4), soft_top_k(x, 4)[:, order])
 
 
-@pytest.mark.verifies("smoothing.claim4")
+@pytest.mark.parametrize("sharpness", [1e-6, 0.3, 1.0, 30.0, 1e4])
+@pytest.mark.parametrize("n", [2, 7, 40])
+def test_the_laplace_step_in_closed_form_sums_to_k(n, sharpness):
+    x = randn(60, n, seed=n)
+    x[:20] = x[:20].round()  # ties
+    for k in range(1, n):
+        p = soft_top_k(x, k, sharpness, step="laplace")
+        assert ((p >= 0) & (p <= 1)).all()
+        torch.testing.assert_close(p.sum(-1), torch.full((60,), float(k), dtype=F64), atol=1e-10, rtol=0)
+        # one threshold for all: where p is inside (0, 1), x - F^-1(p)/K is the same
+        u = torch.where(p < 0.5, (2 * p).log(), -(2 * (1 - p)).log())
+        place = (x - u / sharpness).masked_fill((p < 1e-9) | (p > 1 - 1e-6), torch.nan)
+        spread = place.nan_to_num(-1e9).amax(-1) - place.nan_to_num(1e9).amin(-1)
+        assert spread.max() < 1e-6 * (1 + 1 / sharpness)
+
+
+def test_the_gradient_of_the_laplace_step():
+    assert gradcheck(lambda z: soft_top_k(z, 3, 2.5, step="laplace"), randn(4, 7, seed=5).requires_grad_())
+    with pytest.raises(ValueError, match=r"step must be one of \('logistic', 'laplace'\), got 'normal'"):
+        soft_top_k(randn(4), 2, step="normal")
+
+
+@pytest.mark.verifies("smoothing.shared")
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_soft_top_k_gradient_is_the_implicit_one(k):
     x = randn(3, 6, seed=k).requires_grad_()
@@ -642,6 +685,27 @@ def test_shapes_are_checked_while_testing():
 
     with pytest.raises(TypeCheckError):
         soft_f1(torch.rand(3), torch.rand(4))
+
+
+# --- What the chapter prints -------------------------------------------------------------------
+
+
+def test_the_printed_implementation_equals_the_package():
+    minimal = printed("smoothing", torch=torch)
+    x, probs, target = randn(6, 5), torch.rand(6, 5, generator=gen(), dtype=F64), torch.arange(6) % 5
+    calls = {
+        "smooth_max": [(x,), (x, 7.0)],
+        "soft_onehot": [(x,), (x, 7.0)],
+        "soft_argmax": [(x,), (x, 7.0)],
+        "soft_accuracy": [(probs, target)],
+        "soft_f1": [(probs, (x > 0).double())],
+        "soft_k_max": [(x, k) for k in range(1, 6)],
+        "soft_top_k": [(x, k, sharpness) for k in range(1, 5) for sharpness in (0.5, 3.0)],
+    }
+    assert set(minimal) == set(calls)
+    for name, arguments in calls.items():
+        for given in arguments:
+            torch.testing.assert_close(minimal[name](*given), getattr(smoothing, name)(*given))
 
 
 # --- The verifiers can fail --------------------------------------------------------------------
