@@ -1,13 +1,9 @@
 """Parts with the same share of each class."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from kexue import data
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_stratified_split_is_disjoint_and_keeps_the_shares():

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -63,12 +64,10 @@ class Draw:
     """Random choices, faster than a tensor for each."""
 
     def __init__(self, *key: int) -> None:
-        import numpy as np
-
-        self.rng = np.random.default_rng(key)
+        self.generator = np.random.default_rng(key)
 
     def __call__(self, n: int) -> int:
-        return int(self.rng.integers(n))
+        return int(self.generator.integers(n))
 
 
 def formula(draw: Draw, operators: int, names: str) -> tuple[list[str], int]:
@@ -107,7 +106,7 @@ def pair(draw: Draw, operators: int) -> tuple[tuple[str, ...], tuple[str, ...], 
     Of independent pairs, which would be most, one in four is kept.
     """
     while True:
-        names = "".join(VARIABLES[i] for i in draw.rng.choice(6, 4, replace=False))
+        names = "".join(VARIABLES[i] for i in draw.generator.choice(6, 4, replace=False))
         a, p = formula(draw, operators, names)
         b, q = formula(draw, draw(operators + 1), names)
         if draw(2):
@@ -167,8 +166,10 @@ class Reader(nn.Module):
         )
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Logits of the relations, (B, 7), from both formulas: ids (T, 2B), lengths (2B,)."""
-        state = self.rnn(self.dropout(self.embedding(ids)), None, lengths)[1]
+        """Logits of the relations, (B, 7), from both formulas: ids (2B, T), lengths (2B,)."""
+        # What is dropped is drawn in the order of time, as it was recorded.
+        x = self.dropout(self.embedding(ids.t())).transpose(0, 1)
+        state = self.rnn(x, None, lengths)[1]
         h1, h2 = self.dropout(state[-1][0]).chunk(2)
         return self.out(torch.cat([h1, h2, h1 * h2, (h1 - h2).abs()], -1))
 
@@ -188,11 +189,10 @@ class Training:
     def loss(self, model, step):
         chosen = step.batch(len(self.label), self.config.batch_size)
         both = [side[i] for side in (self.first, self.second) for i in chosen.tolist()]
-        ids, lengths = pad_sequence(both), torch.tensor([len(one) for one in both])
+        padded, lengths = pad_sequence(both, batch_first=True), torch.tensor([len(one) for one in both])
         # Each process takes its share of the pairs: of both halves.
-        ids = torch.cat([step.share(half, 1) for half in ids.chunk(2, 1)], 1)
-        lengths = torch.cat([step.share(half) for half in lengths.chunk(2)])
-        logits, true = model(ids, lengths), step.share(self.label[chosen])
+        halves = ([step.share(half) for half in whole.chunk(2)] for whole in (padded, lengths))
+        logits, true = model(*map(torch.cat, halves)), step.share(self.label[chosen])
         return cross_entropy(logits, true), {"accuracy": (logits.argmax(-1) == true).float().mean()}
 
     def evaluate(self, model):
@@ -210,7 +210,7 @@ def accuracy(model: Reader, examples: list) -> float:
     for start in range(0, len(true), 500):
         both = a[start : start + 500] + b[start : start + 500]
         lengths = torch.tensor([len(one) for one in both])
-        guess = model(pad_sequence(both).to(device), lengths.to(device)).argmax(-1).cpu()
+        guess = model(pad_sequence(both, batch_first=True).to(device), lengths.to(device)).argmax(-1).cpu()
         right += int((guess == true[start : start + 500]).sum())
     return right / len(true)
 
