@@ -17,43 +17,28 @@ def torch_lstm(stack):
     """nn.LSTM with the same weights."""
     first = stack.layers[0]
     theirs = nn.LSTM(first.input_size, first.hidden_size, len(stack.layers), batch_first=True, dtype=F64)
-    for name, value in by_torch_s_names(stack, lambda parameter: parameter.data).items():
-        getattr(theirs, name).data = value
+    for i, cell in enumerate(stack.layers):
+        for name, layer in (("ih", cell.ih), ("hh", cell.hh)):
+            for kind in ("weight", "bias"):
+                own = reorder(getattr(layer, kind).data, first.hidden_size)
+                getattr(theirs, f"{kind}_{name}_l{i}").data = own
     return theirs
-
-
-def by_torch_s_names(stack, part):
-    """A part of each parameter, with its rows in torch's order."""
-    return {
-        f"{kind}_{name}_l{i}": reorder(part(getattr(layer, kind)), cell.hidden_size)
-        for i, cell in enumerate(stack.layers)
-        for name, layer in (("ih", cell.ih), ("hh", cell.hh))
-        for kind in ("weight", "bias")
-    }
 
 
 @pytest.mark.verifies("onlstm.eq1")
 @pytest.mark.parametrize("layers", [1, 3])
 def test_the_lstm_is_torch_s_in_outputs_states_and_gradients(layers):
     stack = stack_of("lstm", 4, (5,) * layers, scale=0.7)
-    theirs = torch_lstm(stack)
+    theirs, weight = torch_lstm(stack), randn(3, 9, 5, seed=9)
     x = randn(3, 9, 4, seed=1).requires_grad_()
     start = [(randn(3, 5, seed=2 * i).tanh(), randn(3, 5, seed=2 * i + 1)) for i in range(layers)]
     for own, right in ((None, None), (start, tuple(map(torch.stack, zip(*start, strict=True))))):
         output, states = stack(x, own)
-        expected, last = theirs(x, right)
-        torch.testing.assert_close(output, expected)
-        torch.testing.assert_close(tuple(map(torch.stack, zip(*states, strict=True))), last)
-    weight = randn(3, 9, 5, seed=9)
-    losses = [
-        (output * weight).sum() + sum(s[1].sin().sum() + s[0].cos().sum() for s in states),
-        (expected * weight).sum() + last[1].sin().sum() + last[0].cos().sum(),
-    ]
-    torch.testing.assert_close(*(torch.autograd.grad(loss, x, retain_graph=True) for loss in losses))
-    for loss in losses:
-        loss.backward()
-    found = by_torch_s_names(stack, lambda parameter: parameter.grad)
-    torch.testing.assert_close(found, {name: p.grad for name, p in theirs.named_parameters()})
+        found = (output, tuple(map(torch.stack, zip(*states, strict=True))))
+        expected = theirs(x, right)
+        torch.testing.assert_close(found, expected)
+        losses = ((o * weight).sum() + c.sin().sum() + h.cos().sum() for o, (h, c) in (found, expected))
+        torch.testing.assert_close(*(torch.autograd.grad(loss, x) for loss in losses))
 
 
 USES = {"h": [0], "c": [1], "master_forget": [2], "master_input": [3], "all": [0, 1, 2, 3]}
@@ -101,23 +86,6 @@ def test_what_is_returned_may_be_changed_in_place(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_autocast_is_near_to_single_precision(kind):
-    stack = stack_of(kind, 8, (16, 12), 4, scale=0.3, dtype=torch.float32)
-    x = randn(4, 12, 8, dtype=torch.float32).requires_grad_()
-    weight = randn(4, 12, 12, seed=3, dtype=torch.float32)
-    inputs = [x, *stack.parameters()]
-    gradients = []
-    for enabled in (True, False):
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            output = stack(x)
-        assert output[0].dtype == torch.float32
-        gradients.append((output[0], *torch.autograd.grad((output[0] * weight).sum(), inputs)))
-    for own, right in zip(*gradients, strict=True):
-        assert own.dtype == torch.float32
-        assert 0 < (own - right).norm() < 0.02 * right.norm()
-
-
-@pytest.mark.parametrize("kind", KINDS)
 def test_autocast_multiplies_by_the_recurrent_weights_in_the_lower_precision(kind):
     stack = stack_of(kind, 8, (12,), 4, scale=0.3, dtype=torch.float32)
     weight = stack.layers[0].hh.weight
@@ -130,9 +98,11 @@ def test_autocast_multiplies_by_the_recurrent_weights_in_the_lower_precision(kin
             with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
                 output = stack(x)[0]
             found.append((output, *torch.autograd.grad(output.sin().sum(), (x, weight))))
-    for lower, same, full, other in zip(found[0], found[2], found[1], found[3], strict=True):
+    for lower, full, same, other in zip(*found, strict=True):
         assert torch.equal(lower, same)
         assert not torch.equal(full, other)
+        assert lower.dtype == torch.float32
+        assert 0 < (lower - full).norm() < 0.02 * full.norm()
     assert torch.equal(found[0][2], found[0][2].bfloat16().float())
 
 
