@@ -59,7 +59,7 @@ def truth(tokens, world):
 @pytest.mark.slow
 def test_formulas_mean_what_their_tables_say_and_relations_what_logic_says():
     worlds = [{v: bool(j >> i & 1) for i, v in enumerate("abcdef")} for j in range(64)]
-    draw = onlstm_logic.Draw(5)
+    draw = np.random.default_rng(5)
     met = set()
     for k in range(300):
         operators = k % 7

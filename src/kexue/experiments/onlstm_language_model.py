@@ -36,8 +36,16 @@ from torch.nn.utils.rnn import pad_sequence
 
 from kexue import data, runs
 from kexue.nn import randomness
-from kexue.onlstm import Cell, LanguageModel, MasterInput, leaves
-from kexue.onlstm.parsing import END, baseline_scores, tree_scores
+from kexue.onlstm import (
+    Cell,
+    LanguageModel,
+    MasterInput,
+    baseline_scores,
+    deterministic_recurrence,
+    leaves,
+    tree_scores,
+)
+from kexue.onlstm.parsing import END
 
 
 @dataclass(frozen=True)
@@ -157,7 +165,7 @@ def averaged(optimizer: torch.optim.Optimizer) -> Iterator[None]:
 def entropy_of(logits: Tensor, ids: Tensor, reduction: str = "mean") -> Tensor:
     """The cross-entropy of logits (B, T, V) for ids (B, T), padding aside."""
     # Added up in the order of time, as it was recorded.
-    rows = logits.float().transpose(0, 1).flatten(0, 1)
+    rows = logits.transpose(0, 1).flatten(0, 1).float()
     return cross_entropy(rows, ids.t().flatten(), ignore_index=data.PAD, reduction=reduction)
 
 
@@ -267,11 +275,7 @@ class Training:
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     runs.set_seed(config.seed)
-    if torch.cuda.is_available():
-        # Some versions of PyTorch refuse every cumulated sum on CUDA, though only long vectors' differ.
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    # The recurrence writes all that it allocates; filling that first would cost a fifth of the time.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    deterministic_recurrence()
     model = build(config)
     optimizer = optimizer_of(config, model.parameters())
     training = Training(config, model, optimizer)

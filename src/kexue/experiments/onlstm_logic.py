@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from kexue import runs
-from kexue.onlstm import LSTM, ONLSTM
+from kexue.onlstm import LSTM, ONLSTM, deterministic_recurrence
 
 VARIABLES = "abcdef"
 TOKENS = ("<pad>", "(", ")", "not", "and", "or", *VARIABLES)
@@ -60,27 +60,17 @@ class Config:
 # --- Formulas ----------------------------------------------------------------------------------
 
 
-class Draw:
-    """Random choices, faster than a tensor for each."""
-
-    def __init__(self, *key: int) -> None:
-        self.generator = np.random.default_rng(key)
-
-    def __call__(self, n: int) -> int:
-        return int(self.generator.integers(n))
-
-
-def formula(draw: Draw, operators: int, names: str) -> tuple[list[str], int]:
+def formula(generator: np.random.Generator, operators: int, names: str) -> tuple[list[str], int]:
     """Tokens and truth table of a random formula with exactly so many operators."""
     if not operators:
-        name = names[draw(len(names))]
+        name = names[generator.integers(len(names))]
         return [name], TABLE[name]
-    kind = ("not", "and", "or")[draw(3)]
+    kind = ("not", "and", "or")[generator.integers(3)]
     if kind == "not":
-        tokens, table = formula(draw, operators - 1, names)
+        tokens, table = formula(generator, operators - 1, names)
         return ["(", "not", *tokens, ")"], EVERYWHERE & ~table
-    left = draw(operators)
-    (a, first), (b, second) = formula(draw, left, names), formula(draw, operators - 1 - left, names)
+    left = generator.integers(operators)
+    (a, first), (b, second) = (formula(generator, n, names) for n in (left, operators - 1 - left))
     return ["(", *a, kind, *b, ")"], first & second if kind == "and" else first | second
 
 
@@ -100,19 +90,19 @@ def relation(p: int, q: int) -> str | None:
     return "|" if disjoint else "v" if all_cases else "#"
 
 
-def pair(draw: Draw, operators: int) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+def pair(generator: np.random.Generator, operators: int) -> tuple[tuple[str, ...], tuple[str, ...], str]:
     """Two formulas over the same four variables, and their relation; the longer one has so many operators.
 
     Of independent pairs, which would be most, one in four is kept.
     """
     while True:
-        names = "".join(VARIABLES[i] for i in draw.generator.choice(6, 4, replace=False))
-        a, p = formula(draw, operators, names)
-        b, q = formula(draw, draw(operators + 1), names)
-        if draw(2):
+        names = "".join(VARIABLES[i] for i in generator.choice(6, 4, replace=False))
+        a, p = formula(generator, operators, names)
+        b, q = formula(generator, generator.integers(operators + 1), names)
+        if generator.integers(2):
             a, p, b, q = b, q, a, p
         found = relation(p, q)
-        if found is not None and (found != "#" or not draw(4)):
+        if found is not None and (found != "#" or not generator.integers(4)):
             return tuple(a), tuple(b), found
 
 
@@ -122,14 +112,14 @@ def pairs(config_pairs: int, per_length: int = 1000):
 
     The same for all seeds; no pair is in two parts.
     """
-    draw = Draw(0)
-    train = [pair(draw, 1 + i % TRAIN) for i in range(config_pairs)]
+    generator = np.random.default_rng(0)
+    train = [pair(generator, 1 + i % TRAIN) for i in range(config_pairs)]
     seen = {(a, b) for a, b, _ in train}
 
     def fresh(operators, count):
         found = []
         while len(found) < count:
-            one = pair(draw, operators)
+            one = pair(generator, operators)
             if one[:2] not in seen:
                 seen.add(one[:2])
                 found.append(one)
@@ -217,10 +207,7 @@ def accuracy(model: Reader, examples: list) -> float:
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     runs.set_seed(config.seed)
-    if torch.cuda.is_available():
-        # Some versions of PyTorch refuse every cumulated sum on CUDA, though only long vectors' differ.
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
+    deterministic_recurrence()
     training, model = Training(config), build(config)
     return runs.train(
         model,

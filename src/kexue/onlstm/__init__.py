@@ -17,7 +17,7 @@ from kexue.onlstm.hgrn import HGRN
 from kexue.onlstm.language_model import Cell, LanguageModel, Prediction
 from kexue.onlstm.layers import LSTM, ONLSTM, locked_dropout
 from kexue.onlstm.parsing import baseline_scores, master_levels, tree_scores
-from kexue.onlstm.recurrence import Trace
+from kexue.onlstm.recurrence import Trace, deterministic_recurrence
 from kexue.onlstm.trees import (
     Rule,
     Span,
@@ -56,6 +56,7 @@ __all__ = [
     "brackets",
     "corpus_f1",
     "cumax",
+    "deterministic_recurrence",
     "divided",
     "leaves",
     "left_branching",

@@ -183,6 +183,15 @@ def _product_with(weight: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda x: x @ turned
 
 
+def deterministic_recurrence() -> None:
+    """Settings of PyTorch for trainings that ask for deterministic algorithms (`runs.set_seed`)."""
+    if torch.cuda.is_available():
+        # Some versions refuse every cumulated sum on CUDA, though only long vectors' differ.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    # The recurrence writes all that it allocates; filling that first would cost a fifth of the time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+
+
 class Trace(NamedTuple):
     """What a layer computed, for all times."""
 
