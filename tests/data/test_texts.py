@@ -48,21 +48,15 @@ def test_captions_are_pairs_by_part(registered):
 
 @pytest.mark.slow
 def test_pronunciations_are_words_of_letters_and_no_word_is_in_two_parts():
-    whole = data.pronunciations()
-    assert len(whole.word) == len(set(whole.word)) == 117_493
+    whole, parts = data.pronunciations(), data.pronunciations_parts()
+    assert len(whole.word) == 117_493
     assert sum(map(len, whole.phonemes)) == 125_855
     assert all(re.fullmatch("[a-z]+", word) for word in whole.word)
     known = dict(zip(whole.word, whole.phonemes, strict=True))
     assert known["decoding"] == (("D", "IH0", "K", "OW1", "D", "IH0", "NG"),)
     assert len(known["tomato"]) == 2
-    parts = data.pronunciations_parts()
     assert [len(part.word) for part in parts] == [105_493, 2_000, 10_000]
-    assert len({word for part in parts for word in part.word}) == 117_493
-    assert all(
-        known[word] == several
-        for part in parts
-        for word, several in zip(part.word, part.phonemes, strict=True)
-    )
+    assert {w: p for part in parts for w, p in zip(part.word, part.phonemes, strict=True)} == known
 
 
 @pytest.mark.parametrize(
