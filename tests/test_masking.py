@@ -554,7 +554,7 @@ def test_a_layer_of_two_dense_layers_is_the_formula_and_has_four_weights():
             return hidden(x)
 
     unseen = Unseen()
-    unseen(x)
+    right = unseen(x)
     assert len(hidden.trainable_weights) == 2
     assert not unseen.trainable_weights
 
@@ -573,7 +573,7 @@ def test_a_layer_of_two_dense_layers_is_the_formula_and_has_four_weights():
 
     adopting = Adopting()
     for _ in range(2):  # once, however often it is called
-        torch.testing.assert_close(adopting(x), unseen(x))
+        torch.testing.assert_close(adopting(x), right)
         assert [id(w) for w in adopting.trainable_weights] == [id(w) for w in hidden.trainable_weights]
 
 
@@ -648,6 +648,12 @@ test_bad_input_is_named = refused(
     (lambda: BiRNN(nn.GRU(4, 5)), ValueError, "rnn must have batch_first=True, got False"),
     (lambda: BiRNN(nn.GRU(4, 5, batch_first=True, bidirectional=True)), ValueError, "rnn must have bidirectional=False, got True"),
     (lambda: BiRNN(nn.GRU(4, 5, batch_first=True), "mean"), ValueError, "merge must be one of .*, got 'mean'"),
+    (lambda: lengths_of(M.float()), TypeError, r"mask must be boolean, True where real, got torch\.float32"),
+    (lambda: RNN(X.long(), M), TypeError, "x must have a floating-point dtype"),
+    (lambda: classifier()(torch.tensor([[1, 30]]), M[:1, :2]), ValueError, "ids must be between 0 and 29, got 30"),
+    (lambda: TextClassifier(9, masks="all"), ValueError, "masks must be one of .*, got 'all'"),
+    (lambda: predict(classifier(), TEXTS, -1), ValueError, "added must be at least 0, got -1"),
+    (lambda: masked_mean(X, M, 3), ValueError, r"dim must be an axis of x, whose shape is \(2, 3, 4\), got 3"),
     (lambda: RNN(X[..., :3], M), ValueError, r"x must have shape \(B, T, 4\), got \(2, 3, 3\)"),
     (lambda: RNN(X, M[:1]), ValueError, r"mask must have shape \(2, 3\), got \(1, 3\)"),
     (lambda: RNN(X, torch.tensor([[True, False, True], [True] * 3])), ValueError, "True after False at position 2 of row 0"),

@@ -76,6 +76,7 @@ X = torch.zeros(2, 4, 3)
 
 test_bad_arguments_of_hgrn_are_named = refused(
     (lambda: HGRN(0, 2), ValueError, "hidden_size must be at least 1, got 0"),
+    (lambda: HGRN(3, 2, 1.0), ValueError, r"dropout must lie in \[0, 1\), got 1\.0"),
     (lambda: HGRN(3, 0), ValueError, "num_layers must be at least 1, got 0"),
     (lambda: HGRN(3, 2)(X.long()), TypeError, "x must have a floating-point dtype"),
     (lambda: HGRN(3, 2)(X.half()), TypeError, "x must have the weights' dtype torch.float32"),

@@ -277,6 +277,7 @@ test_bad_arguments_of_stacks_are_named = refused(
     (lambda: ONLSTM(3, 4, 2, 0), ValueError, "num_layers must be at least 1, got 0"),
     (lambda: ONLSTM(3, num_layers=3, hidden_sizes=[4, 4], num_levels=2), ValueError, "num_layers must be the length of hidden_sizes, 2, got 3"),
     (lambda: ONLSTM(3, hidden_sizes=[], num_levels=2), ValueError, r"hidden_sizes must hold at least one size, got \[\]"),
+    (lambda: ONLSTM(3, hidden_sizes=[4, 6], chunk_size=0), ValueError, "chunk_size must be at least 1, got 0"),
     (lambda: ONLSTM(3, hidden_sizes=[4, 6], chunk_size=4), ValueError, r"hidden sizes must be divisible by chunk_size = 4, got \(4, 6\)"),
     (lambda: ONLSTM(3, 4, 2, recurrent_dropout=-0.1), ValueError, r"recurrent_dropout must lie in \[0, 1\), got -0\.1"),
     (lambda: ONLSTM(3, 4, 2, batch_first=False), ValueError, r"batch_first must be True, since sequences are \(B, T, D\) .*, got False"),

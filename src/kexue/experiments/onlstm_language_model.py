@@ -335,13 +335,8 @@ RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 
 def dropouts(rate: float) -> dict[str, float]:
     """One rate for all of them; whole words are dropped half as often."""
-    return {
-        "embedding_dropout": rate / 2,
-        "input_dropout": rate,
-        "dropout": rate,
-        "output_dropout": rate,
-        "recurrent_dropout": rate,
-    }
+    others = ("input_dropout", "dropout", "output_dropout", "recurrent_dropout")
+    return {"embedding_dropout": rate / 2, **dict.fromkeys(others, rate)}
 
 
 # The same grid for the three, nearly an epoch each; chosen by the perplexity of the valid part.

@@ -69,7 +69,7 @@ def formula(generator: np.random.Generator, operators: int, names: str) -> tuple
     if kind == "not":
         tokens, table = formula(generator, operators - 1, names)
         return ["(", "not", *tokens, ")"], EVERYWHERE & ~table
-    left = generator.integers(operators)
+    left = int(generator.integers(operators))
     (a, first), (b, second) = (formula(generator, n, names) for n in (left, operators - 1 - left))
     return ["(", *a, kind, *b, ")"], first & second if kind == "and" else first | second
 
@@ -98,7 +98,7 @@ def pair(generator: np.random.Generator, operators: int) -> tuple[tuple[str, ...
     while True:
         names = "".join(VARIABLES[i] for i in generator.choice(6, 4, replace=False))
         a, p = formula(generator, operators, names)
-        b, q = formula(generator, generator.integers(operators + 1), names)
+        b, q = formula(generator, int(generator.integers(operators + 1)), names)
         if generator.integers(2):
             a, p, b, q = b, q, a, p
         found = relation(p, q)
