@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+import stacks  # noqa: F401, sets how Hypothesis runs
 import torch
 from bad_input import refused
 from hypothesis import given
