@@ -189,7 +189,7 @@ def deterministic_recurrence() -> None:
         # Some versions refuse every cumulated sum on CUDA, though only long vectors' differ.
         torch.use_deterministic_algorithms(True, warn_only=True)
     # The recurrence writes all that it allocates; filling that first would cost a fifth of the time.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 class Trace(NamedTuple):
