@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from kexue.data import PADDING, UNKNOWN, Vocabulary
+from kexue.data import PAD as PADDING
+from kexue.data import UNKNOWN, Vocabulary
 from kexue.nn import checks
 from kexue.nn.attention import Block, KeyValues
 
