@@ -24,7 +24,7 @@ from kexue.decoding import (
     with_markers,
     without_markers,
 )
-from kexue.decoding.search import _Beams
+from kexue.decoding.search import _Search
 from kexue.nn.attention import causal_mask
 
 F64 = torch.float64
@@ -45,7 +45,13 @@ def model_of(kind, seed=0, words=3, layers=2, end=0.0, scale=1.7, dropout=0.0):
     `end` is added to the logit of whatever ends a sequence.
     """
     torch.manual_seed(seed)
-    sizes = {"width": 8, "heads": 2, "encoder_layers": 1, "decoder_layers": layers, "dropout": dropout}
+    sizes = {
+        "hidden_size": 8,
+        "num_heads": 2,
+        "num_encoder_layers": 1,
+        "num_decoder_layers": layers,
+        "dropout": dropout,
+    }
     if kind in ONE_WAY:
         model = decoding.Seq2Seq(8, 3 + words, direction=kind, **sizes)
     else:
@@ -104,10 +110,10 @@ def literal_attention(attention, query, context, places=None):
     """What one vector sees of some others, head by head; places are its own, and those of the others."""
     q = attention.query(query)
     keys, values = attention.key_value(context).chunk(2, -1)
-    size = len(q) // attention.heads
+    size = len(q) // attention.num_heads
     here, there = (0, [0] * len(keys)) if places is None else places
     seen = []
-    for head in range(attention.heads):
+    for head in range(attention.num_heads):
         part = slice(head * size, (head + 1) * size)
         own = turned(q[part], here)
         scores = [float(turned(k[part], m) @ own) / math.sqrt(size) for k, m in zip(keys, there, strict=True)]
@@ -119,7 +125,7 @@ def literal_attention(attention, query, context, places=None):
 def literal_context(model, source, side):
     """The source's states, and their places as a side counts them, from its own end."""
     ids = torch.tensor([1, *source, 2])
-    h = model.src_embedding.weight[ids] * model.width**0.5
+    h = model.src_embedding.weight[ids] * model.hidden_size**0.5
     for block in model.encoder:
         h = block(h[None], None, torch.arange(len(ids)))[0][0]
     places = list(range(len(ids)))
@@ -128,7 +134,7 @@ def literal_context(model, source, side):
 
 def literal_states(model, source, side, ids):
     context, places = literal_context(model, source, side)
-    h = model.tgt_embedding.weight[torch.tensor(ids)] * model.width**0.5
+    h = model.tgt_embedding.weight[torch.tensor(ids)] * model.hidden_size**0.5
     for i, block in enumerate(model.decoder):
         if i:
             rows = enumerate(model.source_norm[i - 1](h))
@@ -151,7 +157,7 @@ def literal_log_probs(model, source, side, own, other, n):
     seen = literal_attention(model.source[-1], h, context, (n, places))
     mixed = model.mix_state(h) + model.mix_heard.weight @ heard + model.mix_source.weight @ seen
     logits = model.out(gelu(mixed)).tolist()
-    allowed = [*range(3, model.tgt_vocab), model.start_end(side)[1]]
+    allowed = [*range(3, model.tgt_vocab_size), model.start_end(side)[1]]
     total = math.log(math.fsum(math.exp(logits[i]) for i in allowed))
     return {i: logits[i] - total for i in allowed}
 
@@ -589,7 +595,7 @@ def literal_beam_search(model, source, k, max_length):
                 candidates.append((path, score))
                 continue
             log_probs = model(torch.tensor([source]), torch.tensor([[[start, *path]]]))[0, 0, -1].tolist()
-            candidates += [((*path, w), score + log_probs[w]) for w in [*range(3, model.tgt_vocab), end]]
+            candidates += [((*path, w), score + log_probs[w]) for w in [*range(3, model.tgt_vocab_size), end]]
         beam = sorted(candidates, key=lambda one: -one[1])[:k]
     found = []
     for path, score in beam:
@@ -694,7 +700,7 @@ def literal_search(model, source, k, max_length, average):
                 if ends[row] in path:
                     candidates.append((path, score))
                     continue
-                for word in [*range(3, model.tgt_vocab), ends[row]]:
+                for word in [*range(3, model.tgt_vocab_size), ends[row]]:
                     numerator = denominator = 0.0
                     for other, other_score in beams[1 - row]:
                         weight = math.exp(other_score) if average == "weighted" else 1.0
@@ -934,7 +940,7 @@ def scripted(model, first, hearing_best, hearing_others):
         )
         if len(steps) > 1:
             out[..., 0, :] = torch.tensor(hearing_best, dtype=F64)
-        ids = torch.zeros(*out.shape[:-1], model.tgt_vocab, dtype=F64)
+        ids = torch.zeros(*out.shape[:-1], model.tgt_vocab_size, dtype=F64)
         ids[..., 3:] = out[..., 1:]
         ids[:, 0, ..., 2] = ids[:, 1, ..., 1] = out[:, 0, ..., 0]
         return ids.log()
@@ -1030,11 +1036,13 @@ SRC, TGT = torch.tensor([[3, 4], [5, 0]]), torch.tensor([[3, 4, 5], [4, 0, 0]])
 
 
 def one(**options):
-    return Seq2Seq(8, 6, **{"width": 8, "heads": 2, "encoder_layers": 1, "decoder_layers": 1} | options)
+    return Seq2Seq(
+        8, 6, **{"hidden_size": 8, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1} | options
+    )
 
 
 def both(**options):
-    sizes = {"width": 8, "heads": 2, "encoder_layers": 1, "decoder_layers": 1}
+    sizes = {"hidden_size": 8, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1}
     return BidirectionalSeq2Seq(8, 6, **sizes | options)
 
 
@@ -1079,18 +1087,18 @@ def test_a_bad_source_is_named(src, error, message, call):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: Seq2Seq(3, 6), ValueError, "src_vocab must be at least 4, got 3"),
-        (lambda: Seq2Seq(8, 3), ValueError, "tgt_vocab must be at least 4, got 3"),
-        (lambda: BidirectionalSeq2Seq(8.0, 6), TypeError, "src_vocab must be an int, got float"),
-        (lambda: BidirectionalSeq2Seq(8, True), TypeError, "tgt_vocab must be an int, got bool"),
-        (lambda: one(encoder_layers=0), ValueError, "encoder_layers must be at least 1, got 0"),
-        (lambda: both(decoder_layers=0), ValueError, "decoder_layers must be at least 1, got 0"),
-        (lambda: both(decoder_layers=1.0), TypeError, "decoder_layers must be an int, got float"),
-        (lambda: one(heads=3), ValueError, "heads must divide width = 8 into even sizes, got 3"),
-        (lambda: one(heads=0), ValueError, "heads must be at least 1, got 0"),
-        (lambda: one(width=0), ValueError, "width must be at least 1, got 0"),
-        (lambda: both(width=8.0), TypeError, "width must be an int, got float"),
-        (lambda: both(width=6), ValueError, "heads must divide width = 6 into even sizes, got 2"),
+        (lambda: Seq2Seq(3, 6), ValueError, "src_vocab_size must be at least 4, got 3"),
+        (lambda: Seq2Seq(8, 3), ValueError, "tgt_vocab_size must be at least 4, got 3"),
+        (lambda: BidirectionalSeq2Seq(8.0, 6), TypeError, "src_vocab_size must be an int, got float"),
+        (lambda: BidirectionalSeq2Seq(8, True), TypeError, "tgt_vocab_size must be an int, got bool"),
+        (lambda: one(num_encoder_layers=0), ValueError, "num_encoder_layers must be at least 1, got 0"),
+        (lambda: both(num_decoder_layers=0), ValueError, "num_decoder_layers must be at least 1, got 0"),
+        (lambda: both(num_decoder_layers=1.0), TypeError, "num_decoder_layers must be an int, got float"),
+        (lambda: one(num_heads=3), ValueError, "num_heads must divide hidden_size = 8 into even sizes, got 3"),
+        (lambda: one(num_heads=0), ValueError, "num_heads must be at least 1, got 0"),
+        (lambda: one(hidden_size=0), ValueError, "hidden_size must be at least 1, got 0"),
+        (lambda: both(hidden_size=8.0), TypeError, "hidden_size must be an int, got float"),
+        (lambda: both(hidden_size=6), ValueError, "num_heads must divide hidden_size = 6 into even sizes, got 2"),
         (lambda: one(dropout="x"), TypeError, "dropout must be a number, got str"),
         (lambda: one(dropout=1.0), ValueError, r"dropout must lie in \[0, 1\), got 1\.0"),
         (lambda: both(dropout=-0.1), ValueError, r"dropout must lie in \[0, 1\), got -0\.1"),
@@ -1128,8 +1136,8 @@ def test_a_bad_source_is_named(src, error, message, call):
         (lambda: with_markers(SRC - 2, "l2r"), ValueError, "tgt must hold ids from 3, and 0 as padding, got 1"),
         (lambda: with_markers(SRC.flip(1), "r2l"), ValueError, "tgt must be padded on the right, got 0 before a token"),
         (lambda: pad_ids([]), ValueError, "sequences must hold at least one, got none"),
-        (lambda: pad_ids([[3], [1.5]]), ValueError, r"sequences must hold positive ints, got 1\.5"),
-        (lambda: pad_ids([[3, 0]]), ValueError, "sequences must hold positive ints, got 0"),
+        (lambda: pad_ids([[3], [1.5]]), ValueError, r"sequences must hold ids, of which 0 pads, got 1\.5"),
+        (lambda: pad_ids([[3, 0]]), ValueError, "sequences must hold ids, of which 0 pads, got 0"),
         (lambda: error_rate(["ab"], ["ab"]), TypeError, "hypotheses and references must be sequences of tokens, .* got 'ab' and 'ab' at 0"),
         (lambda: error_rate([[1]], [[1]]), TypeError, r"must be sequences of tokens, .* got \[1\] and \[1\] at 0"),
         (lambda: error_rate([5], [[[1]]]), TypeError, "must be sequences of tokens, .* got 5"),
@@ -1180,23 +1188,23 @@ class HearsItself(BidirectionalSeq2Seq):
         return super().forward(src, reads, reads.flip(1))
 
 
-class ForgetsParents(_Beams):
-    def reorder(self, parent):
-        super().reorder(torch.arange(self.k).expand(parent.shape))
+class ForgetsParents(_Search):
+    def select(self, rows):
+        super().select(torch.arange(len(rows)) if rows.dtype == torch.int64 else rows)
 
 
-class StopsWhenAllHaveEnded(_Beams):
+class StopsWhenAllHaveEnded(_Search):
     def done(self):
-        return (self.finished | (self.score == -INF)).all(-1).all(-1)
+        return self.beam.finished.all(-1).all(-1)
 
 
-class ExtendsWhatHasEnded(_Beams):
+class ExtendsWhatHasEnded(_Search):
     def choose(self, log_probs):
-        self.finished = torch.zeros_like(self.finished)
+        self.beam.finished = torch.zeros_like(self.beam.finished)
         super().choose(log_probs)
 
 
-class NeverWeighs(_Beams):
+class NeverWeighs(_Search):
     def step_log_probs(self, average):
         return super().step_log_probs("mean")
 
@@ -1228,15 +1236,15 @@ FAULTS = [
     (lambda: test_the_probabilities_of_all_sequences_sum_to_one("l2r"), "causal_mask", lambda n, device: torch.ones(n, n, dtype=torch.bool)),
     (lambda: test_the_cross_entropy_is_a_loop("shared", False), "cross_entropy", per_sequence),
     (lambda: test_the_cross_entropy_is_a_loop("l2r", False), "cross_entropy", without_the_end),
-    (literal("l2r", 3), "_Beams", ForgetsParents),
-    (lambda: test_a_wide_beam_finds_the_best_of_all_sequences("r2l"), "_Beams", ForgetsParents),
-    (literal("shared", 2, "mean"), "_Beams", ForgetsParents),
-    (literal("shared", 2, "mean"), "_Beams", StopsWhenAllHaveEnded),
-    (literal("shared", 2, "mean"), "_Beams", ExtendsWhatHasEnded),
-    (literal("shared", 2, "weighted"), "_Beams", NeverWeighs),
+    (literal("l2r", 3), "_Search", ForgetsParents),
+    (lambda: test_a_wide_beam_finds_the_best_of_all_sequences("r2l"), "_Search", ForgetsParents),
+    (literal("shared", 2, "mean"), "_Search", ForgetsParents),
+    (literal("shared", 2, "mean"), "_Search", StopsWhenAllHaveEnded),
+    (literal("shared", 2, "mean"), "_Search", ExtendsWhatHasEnded),
+    (literal("shared", 2, "weighted"), "_Search", NeverWeighs),
     (literal("shared", 1, "mean"), "TINY", 0.0),
     (test_a_beam_of_one_is_greedy_on_both_sides_at_once, "TINY", 1e-3),
-    (test_the_mean_over_the_other_beam_dilutes_and_weights_repair_it, "_Beams", NeverWeighs),
+    (test_the_mean_over_the_other_beam_dilutes_and_weights_repair_it, "_Search", NeverWeighs),
     (lambda: test_both_sides_conditionals_make_a_model_of_pairs_of_which_few_agree("shared"), "BidirectionalSeq2Seq", HearsTheFuture),
     (lambda: test_error_rates_worked_by_hand([[3, 4, 5]], [[[3, 5], [3, 4, 5, 6]]], (1 / 4, 1)), "error_rate", first_reference),
 ]  # fmt: skip

@@ -34,7 +34,7 @@ from kexue.reading import (
 )
 from kexue.reading.encoder import _HuggingFaceTokens
 from kexue.reading.reader import Spans
-from kexue.reading.seq2seq import _Beams
+from kexue.reading.seq2seq import _Search
 
 F64 = torch.float64
 INF, NAN = math.inf, math.nan
@@ -213,15 +213,15 @@ def turned(vector, position):
 
 def literal_encoder(encoder, ids, mask):
     """One vector at a time."""
-    h = [encoder.embedding.weight[one] * math.sqrt(encoder.width) for one in ids]
+    h = [encoder.embedding.weight[one] * math.sqrt(encoder.hidden_size) for one in ids]
     for block in encoder.blocks:
-        attention, size = block.attention, encoder.width // block.attention.heads
+        attention, size = block.attention, encoder.hidden_size // block.attention.num_heads
         x = [block.first_norm(one) for one in h]
         keys, values = zip(*(attention.key_value(one).chunk(2) for one in x), strict=True)
         new = []
         for i, one in enumerate(x):
             heads = []
-            for part in (slice(n * size, (n + 1) * size) for n in range(attention.heads)):
+            for part in (slice(n * size, (n + 1) * size) for n in range(attention.num_heads)):
                 query, seen = (
                     turned(attention.query(one)[part], i),
                     [j for j in range(len(ids)) if mask[i][j]],
@@ -1539,7 +1539,7 @@ def test_questions_from_the_people_s_daily():
 
 
 def lm(*args, **options):
-    return MaskedLM(*args, **{"width": 8, "heads": 2, "layers": 1, **options})
+    return MaskedLM(*args, **{"hidden_size": 8, "num_heads": 2, "num_layers": 1, **options})
 
 
 def mlm(longest=2, **options):
@@ -1569,11 +1569,11 @@ ONE = [Example("ab", "c", "a")]
         (lambda: Characters(["a"], 1.0), TypeError, "at_least must be an int, got float"),
         (lambda: lm(0), ValueError, "vocab_size must be at least 1, got 0"),
         (lambda: lm(9.0), TypeError, "vocab_size must be an int, got float"),
-        (lambda: lm(9, width=0), ValueError, "width must be at least 1, got 0"),
-        (lambda: lm(9, heads=True), TypeError, "heads must be an int, got bool"),
-        (lambda: lm(9, heads=3), ValueError, "heads must divide width = 8 into even sizes, got 3"),
-        (lambda: lm(9, heads=8), ValueError, "heads must divide width = 8 into even sizes, got 8"),
-        (lambda: lm(9, layers=0), ValueError, "layers must be at least 1, got 0"),
+        (lambda: lm(9, hidden_size=0), ValueError, "hidden_size must be at least 1, got 0"),
+        (lambda: lm(9, num_heads=True), TypeError, "num_heads must be an int, got bool"),
+        (lambda: lm(9, num_heads=3), ValueError, "num_heads must divide hidden_size = 8 into even sizes, got 3"),
+        (lambda: lm(9, num_heads=8), ValueError, "num_heads must divide hidden_size = 8 into even sizes, got 8"),
+        (lambda: lm(9, num_layers=0), ValueError, "num_layers must be at least 1, got 0"),
         (lambda: lm(9, max_length=0), ValueError, "max_length must be at least 1, got 0"),
         (lambda: lm(9, dropout=1.0), ValueError, r"dropout must lie in \[0, 1\), got 1\.0"),
         (lambda: lm(9, dropout=-0.1), ValueError, r"dropout must lie in \[0, 1\), got -0\.1"),
@@ -1634,8 +1634,8 @@ ONE = [Example("ab", "c", "a")]
         (lambda: reading.product_of_marginals(torch.ones(2, 0)), ValueError, r"joint must have an axis .*, got shape \(2, 0\)"),
         (lambda: reading.total_correlation([[0.5, 0.5]]), TypeError, r"joint must be a torch\.Tensor, got list"),
         (lambda: reading.total_correlation(torch.tensor([1, 0])), TypeError, "joint must have a floating-point dtype"),
-        (lambda: reading.LinearChainCRF(0), ValueError, "tags must be at least 1, got 0"),
-        (lambda: reading.LinearChainCRF(2.0), TypeError, "tags must be an int, got float"),
+        (lambda: reading.LinearChainCRF(0), ValueError, "num_tags must be at least 1, got 0"),
+        (lambda: reading.LinearChainCRF(2.0), TypeError, "num_tags must be an int, got float"),
         (lambda: crf(emissions=(1, 3, 3)), ValueError, r"emissions must have shape \(B, T, 2\), T ≥ 1, got \(1, 3, 3\)"),
         (lambda: crf(emissions=(3, 2)), ValueError, r"emissions must have shape .*, got \(3, 2\)"),
         (lambda: crf(emissions=(1, 0, 2)), ValueError, r"emissions must have shape .*, got \(1, 0, 2\)"),
@@ -1699,17 +1699,17 @@ class IgnoresWhatIsWritten(Spans):
         self.alive = alive
 
 
-class ForgetsParents(_Beams):
+class ForgetsParents(_Search):
     def choose(self, log_probs):
         past = self.past
         super().choose(log_probs)
         self.past = past
 
 
-class GeometricMean(_Beams):
+class GeometricMean(_Search):
     def run(self):
         found = super().run()
-        return found._replace(score=(self.score.amax(1) / (found.tokens != PAD).sum(1)).exp())
+        return found._replace(score=(self.beam.score.amax(1) / (found.tokens != PAD).sum(1)).exp())
 
 
 CRF = reading.LinearChainCRF
@@ -1823,9 +1823,9 @@ FAULTS = [
     (test_the_divergence_from_any_independent_distribution, "product_of_marginals", uniform),
     (greedy_fault("MLMReader"), "Spans", IgnoresWhatIsWritten),
     (greedy_fault("Seq2SeqReader"), "Spans", IgnoresWhatIsWritten),
-    (lambda: agrees_with_the_literal_beam(3, False, longest=5), "_Beams", ForgetsParents),
-    (lambda: test_with_and_without_cached_keys_and_values(3, False), "_Beams", ForgetsParents),
-    (lambda: agrees_with_the_literal_beam(3), "_Beams", GeometricMean),
+    (lambda: agrees_with_the_literal_beam(3, False, longest=5), "_Search", ForgetsParents),
+    (lambda: test_with_and_without_cached_keys_and_values(3, False), "_Search", ForgetsParents),
+    (lambda: agrees_with_the_literal_beam(3), "_Search", GeometricMean),
     (lambda: agrees_with_enumeration([4, 1, 3]), "LinearChainCRF", TransposedTransitions),
     (lambda: agrees_with_enumeration([4, 1, 3]), "LinearChainCRF", SumsOverPadding),
     (test_exact_match_and_f1_are_the_naive_ones, "_f1", set_f1),

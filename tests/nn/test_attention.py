@@ -98,7 +98,7 @@ def test_who_may_look_at_nothing_receives_zeros_and_gives_no_gradient():
 
 def test_a_block_is_pytorch_s():
     torch.manual_seed(0)
-    ours = Block(12, 3, hidden=20).to(F64).eval()
+    ours = Block(12, 3, ffn_size=20).to(F64).eval()
     theirs = torch.nn.TransformerEncoderLayer(
         12, 3, 20, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
     ).to(F64)
@@ -189,17 +189,17 @@ def test_dropout_only_in_training():
         torch.nn.init.zeros_(last.weight)
         torch.nn.init.zeros_(last.bias)
         assert not torch.equal(alone(x)[0], alone(x)[0])
-    assert Block(12, 3, hidden=7).enter.out_features == 7
+    assert Block(12, 3, ffn_size=7).enter.out_features == 7
 
 
 @pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: Attention(10, 3), ValueError, "heads must divide width = 10, got 3"),
-        (lambda: Attention(0, 1), ValueError, "width must be at least 1, got 0"),
+        (lambda: Attention(10, 3), ValueError, "num_heads must divide hidden_size = 10, got 3"),
+        (lambda: Attention(0, 1), ValueError, "hidden_size must be at least 1, got 0"),
         (lambda: Block(8, 2, dropout=1.5), ValueError, r"dropout must lie in \[0, 1\), got 1.5"),
-        (lambda: Block(8, 2, hidden=0), ValueError, "hidden must be at least 1, got 0"),
+        (lambda: Block(8, 2, ffn_size=0), ValueError, "ffn_size must be at least 1, got 0"),
         (lambda: causal_mask(0), ValueError, "length must be at least 1, got 0"),
         (lambda: rotary(torch.zeros(2, 4).long(), torch.arange(2)), TypeError, "x must have a floating-point dtype"),
         (lambda: rotary(torch.zeros(2, 4), torch.arange(2), base=-1.0), ValueError, "base must be positive and finite, .* got -1.0"),
