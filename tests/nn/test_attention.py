@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kexue.nn.attention import Attention, Block, KeyValues, causal_mask, rotary
+from kexue.nn.attention import Attention, Block, causal_mask, rotary
 
 F64 = torch.float64
 
@@ -72,15 +72,34 @@ def test_what_is_looked_at_may_have_positions_of_its_own(pair):
 
 
 def test_looking_at_part_of_what_is_known_and_at_nothing(pair):
-    ours, _ = pair
+    ours, theirs = pair
     x, context = randn(2, 5, 12), randn(2, 7, 12, seed=1)
     known = ours.key_values(context)
-    first = KeyValues(known.keys[:, :, :3], known.values[:, :, :3])
-    torch.testing.assert_close(ours.look(x, first), ours.look(x, ours.key_values(context[:, :3])))
+    first, last = ours.key_values(context[:, :3]), ours.key_values(context[:, 3:])
     torch.testing.assert_close(ours.look(x, first), ours.look(x, known, torch.arange(7)[None] < 3))
+    for both in (first.append(last), ours.key_values(context[:, 3:], past=first)):
+        assert both.length == 7
+        torch.testing.assert_close(both, known)
+    assert torch.equal(known.select(torch.tensor([1, 0, 1])).keys, known.keys[[1, 0, 1]])
     mask = torch.ones(2, 1, 5, 7, dtype=torch.bool)
     mask[1, 0, 4] = False
     torch.testing.assert_close(ours.look(x, known, mask)[1, 4], ours.out.bias)
+    assert not ours.weights(x, known, mask)[1, :, 4].any()
+    ragged = torch.arange(7) < torch.tensor([[7], [3]])
+    for some, theirs_mask in ((None, None), (ragged[:, None, None], ~ragged)):
+        _, expected = theirs(x, context, context, key_padding_mask=theirs_mask, average_attn_weights=False)
+        torch.testing.assert_close(ours.weights(x, known, some), expected)
+
+
+def test_each_context_is_looked_at_as_if_it_were_the_only_one(pair):
+    ours, _ = pair
+    x, contexts = randn(2, 5, 12), randn(2, 4, 7, 12, seed=1)
+    mask = torch.arange(7) < torch.tensor([[7, 3, 1, 2], [4, 7, 7, 5]])[..., None]
+    each = [ours.key_values(contexts[:, i]) for i in range(4)]
+    keys, values = (torch.stack(several, 2) for several in zip(*each, strict=True))
+    found = ours.look_at_each(x, keys, values, mask)
+    for i, known in enumerate(each):
+        torch.testing.assert_close(found[:, :, i], ours.look(x, known, mask[:, i, None, None]))
 
 
 def test_who_may_look_at_nothing_receives_zeros_and_gives_no_gradient():

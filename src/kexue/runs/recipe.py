@@ -27,7 +27,8 @@ def train_transformer(
         optimizer: if None, AdamW with β = (0.9, 0.98) and the configuration's `learning_rate` and
             `weight_decay`.
     """
-    torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
+    # What is allocated is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if optimizer is None:
         optimizer = torch.optim.AdamW(
             model.parameters(),
