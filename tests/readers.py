@@ -1,13 +1,14 @@
 """Small readers with random weights, and the same once more, from the article's description."""
 
 import itertools
+import math
 from typing import NamedTuple
 
 import pytest
 import torch
 from torch import nn
 
-from kexue import reading
+from kexue import data, reading
 from kexue.reading import BLANK
 
 F64 = torch.float64
@@ -137,3 +138,50 @@ def product_of(factors):
     for one in factors:
         out = out[..., None] * one
     return out
+
+
+def literal_decoder(reader, passage, question, constrain, k):
+    """The k best beginnings are kept at each step, those that have ended among them; k = 1 is greedy."""
+    after = distribution(reader, passage, question)
+    paths = [(0.0, (), (), False)]
+    while not all(ended for *_, ended in paths):
+        grown = [path for path in paths if path[3]]
+        for score, written, steps, ended in paths:
+            if not ended:
+                p = after(written)
+                for token in options_of(reader, passage, written, constrain):
+                    tokens = written if token == SEP else (*written, token)
+                    grown.append((score + math.log(p[token]), tokens, (*steps, p[token]), token == SEP))
+        paths = sorted(grown, key=lambda path: -path[0])[:k]
+    _, written, steps, _ = paths[0]
+    return literal_text(reader, passage, written, constrain), sum(steps) / len(steps)
+
+
+def agrees_with_the_literal_decoder(
+    head, k, constrain=True, longest=3, passages=PASSAGES, questions=QUESTIONS, seeds=range(3)
+):
+    for seed in seeds:
+        reader = reader_of(head, seed, longest=longest)
+        expected = [
+            literal_decoder(reader, *pair, constrain, k) for pair in zip(passages, questions, strict=True)
+        ]
+        found = reader.answer(passages, questions, constrain, **{"beam_size": k} if k > 1 else {})
+        agrees(found, expected)
+        for passage, one in zip(passages, found, strict=True):
+            assert type(one) is reading.Answer
+            assert 0 <= one.score <= 1
+            assert not constrain or (one.text and one.text in passage)
+            assert len(one.text) <= longest
+
+
+def tagged(*paragraphs):
+    rows = [[token.rpartition("/") for token in one.split()] for one in paragraphs]
+    words = tuple(tuple(word for word, _, _ in row) for row in rows)
+    tags = tuple(tuple(tag for _, _, tag in row) for row in rows)
+    return data.TaggedText(words, tags, data.SOURCES["people_daily"])
+
+
+PAPER = tagged(
+    "王/nr 小明/nr 在/p 北京/ns 工作/v 。/w 他/r 喜欢/v 北京/ns 。/w",
+    "北京/ns 的/u 王/nr 小明/nr 爱/v 北京/ns ！/w",
+)

@@ -132,60 +132,11 @@ def test_a_crf_is_not_an_independent_model():
         )
 
 
-@pytest.mark.verifies("reading.crf")
-def test_a_crf_learns_the_mixture_and_an_independent_model_stays_one_bit_away():
-    tags, mask = torch.tensor([[0, 0], [1, 1]]), torch.ones(2, 2, dtype=torch.bool)
-    losses = {}
-    for name in ("crf", "independent"):
-        crf = reading.LinearChainCRF(2).to(F64)
-        crf.transition.requires_grad_(name == "crf")
-        emissions = (0.1 * randn(2, 2)).requires_grad_()
-        free = [emissions, *([crf.transition] if name == "crf" else [])]
-        optimizer = torch.optim.Adam(free, 0.3)
-        for _ in range(150):
-            optimizer.zero_grad()
-            loss = -crf(emissions.expand(2, -1, -1), tags, mask).mean()
-            loss.backward()
-            optimizer.step()
-        losses[name] = loss.item() / math.log(2)
-    assert losses["crf"] == pytest.approx(1, abs=1e-3)  # the entropy
-    assert losses["independent"] == pytest.approx(2, abs=1e-3)
-
-
 def test_a_crf_of_many_tags_takes_narrow_integers():
     crf, mask = reading.LinearChainCRF(300), torch.ones(1, 2, dtype=torch.bool)
     emissions = torch.randn(1, 2, 300)
     tags = torch.tensor([[250, 3]])
     assert torch.equal(crf(emissions, tags.to(torch.uint8), mask), crf(emissions, tags, mask))
-
-
-def crf(emissions=(1, 3, 2), tags=(1, 3), value=0, mask=None):
-    real = torch.ones(1, 3, dtype=torch.bool) if mask is None else mask
-    return reading.LinearChainCRF(2)(torch.zeros(emissions), torch.full(tags, value), real)
-
-
-@pytest.mark.unchecked
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda: reading.LinearChainCRF(0), ValueError, "num_tags must be at least 1, got 0"),
-        (lambda: reading.LinearChainCRF(2.0), TypeError, "num_tags must be an int, got float"),
-        (lambda: crf(emissions=(1, 3, 3)), ValueError, r"emissions must have shape \(B, T, 2\), T ≥ 1, got \(1, 3, 3\)"),
-        (lambda: crf(emissions=(3, 2)), ValueError, r"emissions must have shape .*, got \(3, 2\)"),
-        (lambda: crf(emissions=(1, 0, 2)), ValueError, r"emissions must have shape .*, got \(1, 0, 2\)"),
-        (lambda: crf(tags=(1, 2)), ValueError, r"tags must have shape \(1, 3\), got \(1, 2\)"),
-        (lambda: crf(value=2), ValueError, "tags must lie within 0 … 1, got 2 … 2"),
-        (lambda: crf(value=-1), ValueError, "tags must lie within 0 … 1, got -1 … -1"),
-        (lambda: crf(mask=torch.ones(1, 2, dtype=torch.bool)), ValueError, r"mask must be boolean of shape \(1, 3\), got torch\.bool of shape \(1, 2\)"),
-        (lambda: crf(mask=torch.ones(1, 3)), ValueError, r"mask must be boolean of shape \(1, 3\), got torch\.float32"),
-        (lambda: crf(mask=torch.tensor([[False, True, True]])), ValueError, "mask must be True at the beginning of each row"),
-        (lambda: crf(mask=torch.tensor([[True, False, True]])), ValueError, "mask must be True at the beginning of each row"),
-        (lambda: reading.LinearChainCRF(2)(torch.zeros(1, 3, 2), torch.zeros(1, 3), torch.ones(1, 3) > 0), TypeError, "tags must be integers, got torch.float32"),
-    ],
-)  # fmt: skip
-def test_bad_input_is_named(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 CRF = reading.LinearChainCRF

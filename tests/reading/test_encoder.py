@@ -7,12 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from literal import literal_attention
-from readers import CLS, F64, HEADS, MASK, PAD, SEP, UNK, Example, agrees, encoder_of
+from readers import CLS, F64, HEADS, MASK, PAD, SEP, UNK, Example, encoder_of
 from torch.nn.functional import gelu, layer_norm, pad
 
 from kexue import reading
-from kexue.reading import BLANK, Characters, MaskedLM
-from kexue.reading.encoder import _HuggingFaceTokens
+from kexue.reading import BLANK, Characters
 
 settings.register_profile("kexue", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("kexue")
@@ -74,9 +73,7 @@ def test_the_encoder_goes_on_from_keys_and_values(cut):
     first, past = encoder.states(ids[:, :cut], mask[:, :cut, :cut])
     second, both = encoder.states(ids[:, cut:], mask[:, cut:], past)
     torch.testing.assert_close(torch.cat((first, second), 1), whole, atol=1e-12, rtol=0)
-    for one, other in zip(both, kept, strict=True):
-        torch.testing.assert_close(one.keys, other.keys, atol=1e-12, rtol=0)
-        torch.testing.assert_close(one.values, other.values, atol=1e-12, rtol=0)
+    torch.testing.assert_close(both, kept, atol=1e-12, rtol=0)
 
 
 # --- BERT of Hugging Face's --------------------------------------------------------------------------
@@ -118,13 +115,8 @@ HF_ANSWERS = ["上海", "abcd", "京"]
 def test_word_pieces_go_to_text_and_back(bert):
     vocabulary = on_bert("MLMReader", bert).vocabulary
     assert isinstance(vocabulary, reading.Tokens)
-    assert (vocabulary.pad, vocabulary.unknown, vocabulary.start, vocabulary.end, vocabulary.mask) == (
-        0,
-        1,
-        2,
-        3,
-        4,
-    )
+    special = vocabulary.pad, vocabulary.unknown, vocabulary.start, vocabulary.end, vocabulary.mask
+    assert special == tuple(range(5))
     assert len(vocabulary) == 16
     ids, offsets = vocabulary.encode("北 京ABcd x東")
     assert ids == [5, 6, 12, 13, 14, 1]
@@ -188,37 +180,15 @@ def test_a_pretrained_bert_sees_no_later_token(bert):
     reader = on_bert("Seq2SeqReader", bert)
     prefix = reader.prefix([[5, 6, 7], [8]], [[8], [6, 5]])
     written = torch.tensor([[5, 6, 7, 8], [8, 5, 12, 14]])
-    mask = reader.mask(prefix, 4)
-
-    def out(tokens):
-        return reader.encoder(torch.cat((prefix, tokens), 1), mask)
-
-    before, n = out(written), prefix.shape[1]
+    before = reader.next_log_probs(prefix, written)
     for m in range(4):
         moved = written.clone()
         moved[:, m] = 10
-        after = out(moved)
-        real = prefix != PAD
-        torch.testing.assert_close(after[:, :n][real], before[:, :n][real], atol=1e-12, rtol=0)
-        torch.testing.assert_close(after[:, n : n + m], before[:, n : n + m], atol=1e-12, rtol=0)
-        assert ((after - before)[:, n + m :].abs().amax(-1) > 1e-6).all()
+        change = (reader.next_log_probs(prefix, moved) - before).abs().amax(-1)
+        assert (change[:, : m + 1] < 1e-12).all()
+        assert (change[:, m + 1 :] > 1e-6).all()
     with pytest.raises(ValueError, match="cache must be False for a HuggingFaceEncoder, got True"):
         reader.answer(["北京"], ["谁"], cache=True)
-    greedy = reader.answer(HF_PASSAGES, HF_QUESTIONS)
-    agrees(reader.answer(HF_PASSAGES, HF_QUESTIONS, cache=False), greedy)
-    assert all(
-        one.text in p
-        for one, p in zip(reader.answer(HF_PASSAGES, HF_QUESTIONS, beam_size=4), HF_PASSAGES, strict=True)
-    )
-
-
-@pytest.mark.slow  # imports transformers
-def test_a_slow_tokenizer_is_named():
-    class Slow:
-        is_fast = False
-
-    with pytest.raises(ValueError, match="tokenizer must be a fast one"):
-        _HuggingFaceTokens(Slow())
 
 
 @pytest.mark.slow  # imports transformers
@@ -230,37 +200,3 @@ def test_a_pretrained_name_that_is_not_there(tmp_path):
 
 
 # --- Bad input ---------------------------------------------------------------------------------------
-
-
-def lm(*args, **options):
-    return MaskedLM(*args, **{"hidden_size": 8, "num_heads": 2, "num_layers": 1, **options})
-
-
-IDS = torch.tensor([[2, 6, 3]])
-
-
-@pytest.mark.unchecked
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda: Characters(["a"], 0), ValueError, "at_least must be at least 1, got 0"),
-        (lambda: lm(9.0), TypeError, "vocab_size must be an int, got float"),
-        (lambda: lm(9, hidden_size=0), ValueError, "hidden_size must be at least 1, got 0"),
-        (lambda: lm(9, num_heads=8), ValueError, "num_heads must divide hidden_size = 8 into even sizes, got 8"),
-        (lambda: lm(9, num_layers=0), ValueError, "num_layers must be at least 1, got 0"),
-        (lambda: lm(9, max_length=0), ValueError, "max_length must be at least 1, got 0"),
-        (lambda: lm(9, dropout=1.0), ValueError, r"dropout must lie in \[0, 1\), got 1\.0"),
-        (lambda: lm(9, vocabulary=Characters(["a"])), ValueError, "vocabulary must have vocab_size = 9 ids, got 7"),
-        (lambda: lm(9)(torch.tensor([[9]])), ValueError, "ids must lie within 0 … 8, got 9 … 9"),
-        (lambda: lm(9)(torch.tensor([[3, -1]])), ValueError, "ids must lie within 0 … 8, got -1 … 3"),
-        (lambda: lm(9, max_length=5).states(IDS, past=lm(9).states(IDS)[1]), ValueError, "at most max_length = 5 tokens, got 6"),
-        (lambda: lm(9).states(IDS, past=lm(9).states(IDS)[1]), ValueError, "mask must be given where past is, got None"),
-        (lambda: lm(9)(torch.zeros(3, dtype=torch.long)), ValueError, r"ids must have shape \(B, T\), got \(3,\)"),
-        (lambda: lm(9)(torch.zeros(1, 3)), TypeError, "ids must be integers, got torch.float32"),
-        (lambda: Characters(["ab"]).decode([-1]), ValueError, "ids must lie within 0 … 7, got -1"),
-        (lambda: Characters(["ab"]).decode([999]), ValueError, "ids must lie within 0 … 7, got 999"),
-    ],
-)  # fmt: skip
-def test_bad_input_is_named(call, error, message):
-    with pytest.raises(error, match=message):
-        call()

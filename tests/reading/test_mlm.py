@@ -66,15 +66,11 @@ def test_the_masks_are_filled_at_once_by_one_forward_pass(monkeypatch):
     forward = reader.encoder.forward
     monkeypatch.setattr(reader.encoder, "forward", lambda *args: calls.append(args[0]) or forward(*args))
     reader.answer(PASSAGES, QUESTIONS)
-    assert len(calls) == 1
+    (ids,) = calls
     monkeypatch.undo()
-    ids = reader.inputs(*([ids_of(reader, one) for one in texts] for texts in (PASSAGES, QUESTIONS)))
-    assert torch.equal(calls[0], ids)
-    out = reader.predict(ids)
-    for row, (passage, question) in enumerate(zip(PASSAGES, QUESTIONS, strict=True)):
-        torch.testing.assert_close(
-            out[row].exp(), literal_places(reader, passage, question), atol=1e-12, rtol=0
-        )
+    assert torch.equal(ids, reader.inputs(*reader.encode(PASSAGES, QUESTIONS)))
+    for row, pair in zip(reader.predict(ids).exp(), zip(PASSAGES, QUESTIONS, strict=True), strict=True):
+        torch.testing.assert_close(row, literal_places(reader, *pair), atol=1e-12, rtol=0)
 
 
 @torch.no_grad()
@@ -149,30 +145,6 @@ def test_the_refinement_loss_predicts_what_is_hidden_from_what_is_shown():
         assert float(loss) == pytest.approx(total / 5, abs=1e-10)
         if revealed is nothing or revealed is behind:
             torch.testing.assert_close(loss, reader.loss(batch), atol=1e-12, rtol=0)
-
-
-def mlm():
-    return reader_of("MLMReader", longest=2)
-
-
-ASK = (["ab"], ["c"])
-SHOW = torch.zeros(1, 3, dtype=torch.bool)
-
-
-@pytest.mark.unchecked
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda: mlm().answer(*ASK, passes=0), ValueError, "passes must be at least 1, got 0"),
-        (lambda: mlm().answer(*ASK, passes=2), ValueError, "passes must be 1 where constrain is True, got 2"),
-        (lambda: mlm().refinement_loss([], SHOW[:0]), ValueError, "batch must hold at least one question, got none"),
-        (lambda: mlm().refinement_loss(examples()[:1], SHOW[:, :2]), ValueError, r"revealed must have shape \(1, 3\), got \(1, 2\)"),
-        (lambda: mlm().refinement_loss(examples()[:1], torch.zeros(1, 3)), TypeError, "revealed must be boolean, got torch.float32"),
-    ],
-)  # fmt: skip
-def test_bad_input_is_named(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 # --- Faults: under each, its verifier fails ----------------------------------------------------------
