@@ -1,7 +1,6 @@
 """Pronunciations from both ends: what is measured, the second stage."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,6 @@ from kexue.experiments import decoding_seq2seq
 from kexue.experiments.tasks.sequence_pairs import Part, phonemes
 from kexue.experiments.tasks.written import described, g2p_en, joint_scores, reranked
 from kexue.runs import Run
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
@@ -76,17 +73,8 @@ def test_the_other_model_needs_no_download(monkeypatch):
 @pytest.mark.system
 def test_the_second_stage_begins_where_it_says_and_resumes(tmp_path):
     script = decoding_seq2seq
-    config = script.Config(
-        steps=12,
-        every=9,  # a checkpoint within the second stage
-        second_stage=8,
-        examples=300,
-        searched=20,
-        width=16,
-        heads=2,
-        batch_size=32,
-        warmup=2,
-    )
+    small = {"examples": 300, "searched": 20, "width": 16, "heads": 2, "batch_size": 32, "warmup": 2}
+    config = script.Config(steps=12, every=9, second_stage=8, **small)  # a checkpoint within the second stage
     plain = dataclasses.replace(config, second_stage=0)
     one = script.run(config, tmp_path / "one")
     two = script.run(plain, tmp_path / "two")

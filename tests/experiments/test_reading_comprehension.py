@@ -10,29 +10,7 @@ import torch
 
 from kexue import data, reading
 from kexue.experiments import reading_pretraining, reading_segmentation
-from kexue.experiments.tasks import answers
-from kexue.experiments.tasks.answers import (
-    COMPARED,
-    after_first,
-    chosen_name,
-    first_characters,
-    measured,
-    measured_names,
-    mixes,
-    write_columns,
-    wrong_tokens,
-)
-from kexue.experiments.tasks.questions import (
-    MASKED,
-    NEAR,
-    PLACES,
-    candidates,
-    hidden,
-    name_question,
-    near_answer,
-    rivals,
-    shown,
-)
+from kexue.experiments.tasks import answers, questions
 from kexue.nn import randomness
 from kexue.reading import BLANK, ClozeQuestion
 from kexue.runs import Run
@@ -85,11 +63,11 @@ def test_words_that_recur_are_masked_whole_and_more_often():
 @pytest.mark.slow  # reads the newspaper
 @pytest.mark.parametrize(("persons", "valid"), [(1, 1), (2, 1), (4, 1), (2, 2), (4, 4), (4, 2)])
 def test_names_are_new_and_those_in_the_place_are_right(persons, valid):
-    drawn = [name_question(persons, valid, randomness.generator(0, i)) for i in range(20)]
+    drawn = [questions.name_question(persons, valid, randomness.generator(0, i)) for i in range(20)]
     for question, right in drawn:
         there = [one.split("在") for one in question.passage.removesuffix("。").split("。")]
         assert sorted(name for name, _ in there) == sorted(question.entities)
-        assert {place for _, place in there} <= set(PLACES)
+        assert {place for _, place in there} <= set(questions.PLACES)
         assert len({place for _, place in there}) == persons - valid + 1
         place = question.question.removeprefix(f"{BLANK}在").removesuffix("。")
         assert {name for name, where in there if where == place} == set(right)
@@ -99,7 +77,7 @@ def test_names_are_new_and_those_in_the_place_are_right(persons, valid):
         assert len(set(characters)) == len(characters) == 3 * persons
         known = reading_pretraining.vocabulary()
         assert known.unknown not in known.encode(question.passage + question.question)[0]
-    assert name_question(persons, valid, randomness.generator(0, 3)) == drawn[3]
+    assert questions.name_question(persons, valid, randomness.generator(0, 3)) == drawn[3]
     assert len({question.answer for question, _ in drawn}) > 15
     if persons > 1:  # the right one stands anywhere
         assert len({q.passage.index(q.answer) for q, _ in drawn}) == persons
@@ -107,7 +85,7 @@ def test_names_are_new_and_those_in_the_place_are_right(persons, valid):
 
 def test_what_is_shown_for_mask_predict():
     targets = torch.tensor([[9, 8, 7, 3, 0]]).repeat(400, 1)
-    found = shown(400, targets, 3, randomness.generator(0))
+    found = questions.shown(400, targets, 3, randomness.generator(0))
     none = ~found.any(1)
     assert 0.4 < none.float().mean() < 0.6
     assert found[~none, 3].all()  # the end
@@ -118,26 +96,26 @@ def test_what_is_shown_for_mask_predict():
 
 def test_what_is_hidden_and_which_part_is_read():
     question = ClozeQuestion("甲" * 500, "乙＿" * 50, "甲", "nr", ())
-    some = hidden(question, 0.2, randomness.generator(0))
-    assert some.passage.replace(MASKED, "甲") == question.passage
-    assert some.question.replace(MASKED, "乙") == question.question
-    assert 60 < some.passage.count(MASKED) < 140
+    some = questions.hidden(question, 0.2, randomness.generator(0))
+    assert some.passage.replace(questions.MASKED, "甲") == question.passage
+    assert some.question.replace(questions.MASKED, "乙") == question.question
+    assert 60 < some.passage.count(questions.MASKED) < 140
     for place in (0, 100, 990):
         passage = "甲" * place + "乙丙" + "甲" * (998 - place)
         for seed in range(5):
             asked = data.PassageQuestion(passage, "？", ("乙丙",))
-            part = near_answer(asked, randomness.generator(seed))
+            part = questions.near_answer(asked, randomness.generator(seed))
             assert part.answer in part.passage
             assert part.passage in passage
-            assert len(part.passage) == NEAR
+            assert len(part.passage) == questions.NEAR
 
 
 def test_what_counts_as_a_name_a_rival_and_a_mixture():
     names = ("王小明", "李大华", "北京", "一二三四五六七八九")
     question = ClozeQuestion("王小明在北大。王小军。", "李大华见＿。", "王小明", "nr", names)
-    assert candidates(question) == ["王小明", "李大华", "北京"]
-    assert rivals(question) == ["王小明", "北京"]
-    assert chosen_name(question, torch.tensor([1.0, 3.0, 2.0]), ["王小明", "北京"]) == "北京"
+    assert questions.candidates(question) == ["王小明", "李大华", "北京"]
+    assert questions.rivals(question) == ["王小明", "北京"]
+    assert answers.chosen_name(question, torch.tensor([1.0, 3.0, 2.0]), ["王小明", "北京"]) == "北京"
     for answer, mixed in {
         "王大明": True,
         "北小": True,
@@ -147,7 +125,7 @@ def test_what_counts_as_a_name_a_rival_and_a_mixture():
         "王小明明": False,  # no name is that long
         "王王明": False,  # 王 is in second place nowhere
     }.items():
-        assert mixes(answer, question) == mixed, answer
+        assert answers.mixes(answer, question) == mixed, answer
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +154,7 @@ QUESTIONS = [
 @pytest.mark.parametrize("head", ["mlm", "seq2seq"])
 def test_every_column_of_what_is_measured(head, readers):
     reader = readers[head]
-    columns = measured(reader, QUESTIONS)
+    columns = answers.measured(reader, QUESTIONS)
     assert {len(values) for values in columns.values()} == {3}
     for i, q in enumerate(QUESTIONS):
         got = {name: values[i] for name, values in columns.items()}
@@ -192,14 +170,14 @@ def test_every_column_of_what_is_measured(head, readers):
             assert got[f"{name}_f1"] == reading.answer_f1(said, q.answer)
         pools = {
             "name": (q.question, q.entities),
-            "rival": (q.question, rivals(q)),
-            "blind": (BLANK, rivals(q)),
+            "rival": (q.question, questions.rivals(q)),
+            "blind": (BLANK, questions.rivals(q)),
         }
         for name, (asked, pool) in pools.items():
             liked = max(pool, key=lambda one, asked=asked: log_p(asked, one))
             assert got[name] == (liked == q.answer), name
         assert got["named"] == (free in q.entities)
-        assert got["mixed"] == mixes(free, q)
+        assert got["mixed"] == answers.mixes(free, q)
         assert got["outside"] == (free not in q.passage)
         assert got["nats"] == pytest.approx(-log_p(q.question, q.answer), rel=1e-4)
         each, _ = reader.token_log_probs([q.passage], [q.question], [q.answer])
@@ -209,8 +187,10 @@ def test_every_column_of_what_is_measured(head, readers):
         assert got["margin"] == pytest.approx(margin, abs=1e-4, nan_ok=True)
         true = [*q.answer, ""]
         wrong = [float(a != b) for a, b in zip(true, [*free, "", *"#" * 9], strict=False)]
-        places = [got[f"wrong{place}"] for place in range(COMPARED)]
-        assert places == pytest.approx([*wrong, *[math.nan] * COMPARED][:COMPARED], nan_ok=True)
+        places = [got[f"wrong{place}"] for place in range(answers.COMPARED)]
+        assert places == pytest.approx(
+            [*wrong, *[math.nan] * answers.COMPARED][: answers.COMPARED], nan_ok=True
+        )
         # The entropy of the first token, from its probabilities one by one.
         ids = reader.encode([q.passage], [q.question])
         if head == "mlm":
@@ -221,7 +201,7 @@ def test_every_column_of_what_is_measured(head, readers):
 
 
 def test_columns_are_written_and_read(tmp_path):
-    write_columns({"a": [1.0, 0.0], "b": [math.nan, 1.23456]}, tmp_path / "questions.csv")
+    answers.write_columns({"a": [1.0, 0.0], "b": [math.nan, 1.23456]}, tmp_path / "questions.csv")
     assert (tmp_path / "questions.csv").read_text() == "a,b\n1,\n0,1.235\n"
     columns = Run(tmp_path).columns("questions.csv")
     assert columns["a"].tolist() == [1, 0]
@@ -230,7 +210,7 @@ def test_columns_are_written_and_read(tmp_path):
 
 def test_what_follows_a_first_character_that_is_put_in(readers, monkeypatch):
     reader = readers["seq2seq"]
-    questions = [*QUESTIONS, QUESTIONS[0]]
+    asked = [*QUESTIONS, QUESTIONS[0]]
     known = reader.vocabulary.encode
     # 王 goes on to a name, 李 to what stands nowhere, 北 to a part of the passage that is no name; whatever else
     # to the rest of the first question's answer. By itself, the reader begins right in the first two questions.
@@ -247,13 +227,13 @@ def test_what_follows_a_first_character_that_is_put_in(readers, monkeypatch):
         return found
 
     likes = {"北京": 0.0, "王小明": -1.0, "李大华": -2.0}
-    by_name = lambda reader, questions: [  # noqa: E731
-        torch.tensor([likes[name] for name in candidates(q)]) for q in questions
+    by_name = lambda reader, several: [  # noqa: E731
+        torch.tensor([likes[name] for name in questions.candidates(q)]) for q in several
     ]
     monkeypatch.setattr(reader, "next_log_probs", next_log_probs)
     monkeypatch.setattr(reader, "answer", lambda *_, **__: [reading.Answer(text, 1.0) for text in own])
     monkeypatch.setattr(answers, "by_name", by_name)
-    found = after_first(reader, questions, torch.Generator().manual_seed(0))
+    found = answers.after_first(reader, asked, torch.Generator().manual_seed(0))
     as_own = {"later": pytest.approx(1 / 3), "wrong1": 0.5, "wrong2": 0.5, "wrong3": 0}
     otherwise = {"later": pytest.approx(2 / 3), "wrong1": 1, "wrong2": 1, "wrong3": 0}
     assert found == {
@@ -268,7 +248,7 @@ def test_what_follows_a_first_character_that_is_put_in(readers, monkeypatch):
 def test_first_characters_are_of_another_name_and_of_none(readers):
     reader = readers["seq2seq"]
     draw = lambda passage, names, likes: [  # noqa: E731
-        first_characters(
+        answers.first_characters(
             reader,
             ClozeQuestion(passage, "＿。", "王小明", "nr", names),
             torch.tensor(likes),
@@ -291,14 +271,14 @@ def test_first_characters_are_of_another_name_and_of_none(readers):
 )
 def test_tokens_are_wrong_at_their_place(said, wrong):
     expected = [float(one) for one in wrong]
-    assert wrong_tokens(said, "王小明") == expected
+    assert answers.wrong_tokens(said, "王小明") == expected
 
 
 @pytest.mark.parametrize("head", ["mlm", "seq2seq"])
 def test_what_is_measured_of_names(head, readers):
     reader = readers[head]
     asked = [(q, [name for name in q.entities if len(name) == 3]) for q in QUESTIONS[:2]]
-    found = measured_names(reader, asked)
+    found = answers.measured_names(reader, asked)
     log_p = [
         reader.log_prob([q.passage] * len(valid), [q.question] * len(valid), valid) for q, valid in asked
     ]
@@ -306,7 +286,7 @@ def test_what_is_measured_of_names(head, readers):
     assert found["mass"] == pytest.approx(np.mean([float(one.exp().sum()) for one in log_p]), rel=1e-4)
     said = [reader.answer([q.passage], [q.question], False)[0].text for q, _ in asked]
     assert found["right"] == np.mean([one in valid for one, (_, valid) in zip(said, asked, strict=True)])
-    assert found["mixed"] == np.mean([mixes(one, q) for one, (q, _) in zip(said, asked, strict=True)])
+    assert found["mixed"] == np.mean([answers.mixes(one, q) for one, (q, _) in zip(said, asked, strict=True)])
     assert found["right"] + found["mixed"] + found["else"] == pytest.approx(1)
 
 

@@ -40,6 +40,7 @@ def test_the_best_paths_and_the_tree_that_they_form(beam_size):
             assert found == [path for path, _ in paths[i, j]]
             assert beam.score[i, j, there].tolist() == pytest.approx([score for _, score in paths[i, j]])
             assert beam.finished[i, j, there].tolist() == [end in path for path in found]
+            assert not beam.tokens[i, j, len(there) :, step].any()
         parent = rows.view(2, 2, beam_size) - torch.arange(0, 4 * beam_size, beam_size).view(2, 2, 1)
         assert torch.equal(parent, beam.parents[..., step])
     before = beam.written()[1:]

@@ -48,12 +48,12 @@ class _Decoders(nn.Module):
         self,
         src_vocab_size: int,
         tgt_vocab_size: int,
-        hidden_size: int,
-        num_heads: int,
-        num_encoder_layers: int,
-        num_decoder_layers: int,
-        dropout: float,
-        markers: Markers,
+        hidden_size: int = 128,
+        num_heads: int = 4,
+        num_encoder_layers: int = 2,
+        num_decoder_layers: int = 2,
+        dropout: float = 0.1,
+        markers: Markers = "shared",
     ) -> None:
         super().__init__()
         checks.count("src_vocab_size", src_vocab_size, TOKENS + 1)
@@ -234,7 +234,7 @@ class Seq2Seq(_Decoders):
         check_direction(direction)
         self.directions = (direction,)
         layers = num_encoder_layers, num_decoder_layers
-        super().__init__(src_vocab_size, tgt_vocab_size, hidden_size, num_heads, *layers, dropout, "shared")
+        super().__init__(src_vocab_size, tgt_vocab_size, hidden_size, num_heads, *layers, dropout)
 
     def forward(
         self, src: Integer[Tensor, "batch length"], reads: Integer[Tensor, "batch directions steps"]
@@ -274,20 +274,6 @@ class BidirectionalSeq2Seq(_Decoders):
     """
 
     directions = ("l2r", "r2l")
-
-    def __init__(
-        self,
-        src_vocab_size: int,
-        tgt_vocab_size: int,
-        hidden_size: int = 128,
-        num_heads: int = 4,
-        num_encoder_layers: int = 2,
-        num_decoder_layers: int = 2,
-        dropout: float = 0.1,
-        markers: Markers = "shared",
-    ) -> None:
-        layers = num_encoder_layers, num_decoder_layers
-        super().__init__(src_vocab_size, tgt_vocab_size, hidden_size, num_heads, *layers, dropout, markers)
 
     def forward(
         self,

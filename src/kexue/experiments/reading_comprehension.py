@@ -55,27 +55,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kexue import runs
 from kexue.experiments import reading_pretraining
-from kexue.experiments.tasks.answers import (
-    after_first,
-    measured,
-    measured_briefly,
-    measured_cmrc,
-    measured_names,
-    refined,
-    write_columns,
-)
-from kexue.experiments.tasks.questions import (
-    LONGEST,
-    SPAN,
-    cloze,
-    cmrc,
-    hidden,
-    name_question,
-    near_answer,
-    shown,
-)
+from kexue.experiments.tasks import answers, questions
 from kexue.nn import randomness
-from kexue.reading import Characters, HuggingFaceEncoder, MLMReader, Seq2SeqReader
+from kexue.reading import ENTITIES, Characters, HuggingFaceEncoder, MLMReader, Seq2SeqReader
 
 WORDS = ("n", "v", "vn", "a", "an", "j", "i", "l", "t", "s")
 """Tags of what is asked for besides entities, in training."""
@@ -133,7 +115,7 @@ def reader_of(config: Config) -> nn.Module:
     if config.frozen_embedding:
         freeze_embedding(encoder)
     reader = (Seq2SeqReader if config.head == "seq2seq" else MLMReader)(
-        encoder, SPAN if config.task == "cmrc" else LONGEST
+        encoder, questions.SPAN if config.task == "cmrc" else questions.LONGEST
     )
     if config.task == "names" and config.pretrained:
         # It has learned to read; names that are new each time teach it nothing about the answer but the task.
@@ -181,18 +163,19 @@ class Training:
         config = self.config
         if config.task == "names":
             some = config.persons, config.valid_answers, generator
-            return [name_question(*some)[0] for _ in range(config.batch_size)]
+            return [questions.name_question(*some)[0] for _ in range(config.batch_size)]
         if config.task == "cmrc":
-            questions = cmrc("train")
-            some = step.batch(len(questions), config.batch_size).tolist()
-            chosen = [near_answer(questions[i], generator) for i in some]
-            return [hidden(one, config.noise, generator) for one in chosen]
+            whole = questions.cmrc("train")
+            some = step.batch(len(whole), config.batch_size).tolist()
+            chosen = [questions.near_answer(whole[i], generator) for i in some]
+            return [questions.hidden(one, config.noise, generator) for one in chosen]
         others = round(config.others * config.batch_size)
         chosen = []
-        for questions, size in ((cloze(0), config.batch_size - others), (cloze(0, WORDS), others)):
+        for kinds, size in ((ENTITIES, config.batch_size - others), (WORDS, others)):
             if size:
-                chosen += [questions[i] for i in step.batch(len(questions), size).tolist()]
-        return [hidden(one, config.noise, generator) for one in chosen]
+                whole = questions.cloze(0, kinds)
+                chosen += [whole[i] for i in step.batch(len(whole), size).tolist()]
+        return [questions.hidden(one, config.noise, generator) for one in chosen]
 
     def loss(self, model, step):
         generator = step.generator()
@@ -200,7 +183,7 @@ class Training:
         revealed = None
         if self.config.head == "refine":
             targets = self.reader.targets([one.answer for one in whole]).cpu()
-            revealed = step.share(shown(len(whole), targets, self.reader.vocabulary.end, generator))
+            revealed = step.share(questions.shown(len(whole), targets, self.reader.vocabulary.end, generator))
         mine = step.share(torch.arange(len(whole))).tolist()
         with sdpa_kernel(SDPBackend.MATH):  # faster than the fused kernels on a processor
             return model([whole[i] for i in mine], revealed), {}
@@ -209,14 +192,16 @@ class Training:
         """The questions of the tasks "names" and "cmrc" in one part, the same for all runs."""
         config = self.config
         if config.task == "cmrc":
-            return measured_cmrc(reader, cmrc(("train", "valid", "test")[part]))
+            return answers.measured_cmrc(reader, questions.cmrc(("train", "valid", "test")[part]))
         generator = randomness.generator(0, 3, part)
         some = config.persons, config.valid_answers, generator
-        return measured_names(reader, [name_question(*some) for _ in range(300)])
+        return answers.measured_names(reader, [questions.name_question(*some) for _ in range(300)])
 
     def evaluate(self, model):
-        cloze_task = self.config.task == "cloze"
-        found = measured_briefly(model.reader, cloze(1)[:]) if cloze_task else self.measured(model.reader, 1)
+        if self.config.task == "cloze":
+            found = answers.measured_briefly(model.reader, questions.cloze(1)[:])
+        else:
+            found = self.measured(model.reader, 1)
         return {f"valid_{name}": value for name, value in found.items()}
 
     def finish(self, model):
@@ -225,19 +210,19 @@ class Training:
         elif self.config.seed == 0:  # for choosing settings
             found = {}
         else:
-            found = self.measured_fully(model.reader, cloze(2)[:])
+            found = self.measured_fully(model.reader, questions.cloze(2)[:])
         return {f"test_{name}": value for name, value in found.items()}
 
-    def measured_fully(self, reader, questions):
+    def measured_fully(self, reader, asked):
         """Means of all that is measured of a question; also each, in questions.csv."""
-        columns = measured(reader, questions)
-        write_columns(columns, self.folder / "questions.csv")
+        columns = answers.measured(reader, asked)
+        answers.write_columns(columns, self.folder / "questions.csv")
         found = {name: float(np.nanmean(values)) for name, values in columns.items()}
         if self.config.head == "seq2seq":
-            found |= after_first(reader, questions[::2], randomness.generator(self.config.seed, 4))
+            found |= answers.after_first(reader, asked[::2], randomness.generator(self.config.seed, 4))
         if self.config.head == "refine":
             for passes in (2, 3, 4):
-                found |= refined(reader, questions, passes)
+                found |= answers.refined(reader, asked, passes)
         return found
 
 

@@ -15,8 +15,9 @@ class Beam:
     """The best paths of several searches, step by step; no length normalisation.
 
     What was written is a tree: at step t path i wrote `tokens[…, i, t]` behind what path `parents[…, i, t]`
-    had written before. `advance` says which rows of whatever a model keeps for each path (key–value caches,
-    for example) are those of the new paths.
+    had written before. A path that has ended, or for which there was no continuation, writes `pad`. `advance`
+    says which rows of whatever a model keeps for each path (key–value caches, for example) are those of the
+    new paths.
 
     Args:
         searches: the axes in front of the paths: (questions,), or (sources, directions).
@@ -37,7 +38,7 @@ class Beam:
         self.tokens: Int[Tensor, "*searches beam steps"] = torch.empty(
             *shape, 0, dtype=torch.int64, device=device
         )
-        self.parents = self.tokens
+        self.parents: Int[Tensor, "*searches beam steps"] = self.tokens
 
     def advance(
         self, log_probs: Float[Tensor, "*searches beam ids"], end: Int[Tensor, "..."] | int
@@ -55,23 +56,28 @@ class Beam:
         total[..., self.pad] = torch.where(self.finished, self.score, -torch.inf)
         *searches, beam_size, ids = total.shape
         self.score, chosen = total.flatten(-2).topk(beam_size)
-        parent, token = chosen // ids, chosen % ids
+        there = self.score > -torch.inf
+        parent, token = chosen // ids, (chosen % ids).masked_fill(~there, self.pad)
         self.parents = torch.cat((self.parents, parent[..., None]), -1)
         self.tokens = torch.cat((self.tokens, token[..., None]), -1)
-        self.finished = self.finished.gather(-1, parent) | (token == end) | self.score.isneginf()
+        self.finished = self.finished.gather(-1, parent) | (token == end) | ~there
         first = torch.arange(0, parent.numel(), beam_size, device=parent.device).view(*searches, 1)
         return (first + parent).flatten()
 
+    def lineage(self) -> Int[Tensor, "*searches beam steps"]:
+        """Which path each of the paths was after every step: its branch of the tree."""
+        row = torch.arange(self.score.shape[-1], device=self.score.device).expand_as(self.score)
+        rows: list[Tensor] = []
+        for parent in reversed(self.parents.unbind(-1)):
+            rows.insert(0, row)
+            row = parent.gather(-1, row)
+        return torch.stack(rows, -1) if rows else self.parents
+
     def written(self) -> Int[Tensor, "*searches beam steps"]:
         """What each path has written, `pad` behind its end."""
-        path = torch.arange(self.score.shape[-1], device=self.score.device).expand_as(self.score)
-        found = [self.tokens[..., :0]]
-        for t in reversed(range(self.tokens.shape[-1])):
-            found.insert(1, self.tokens[..., t].gather(-1, path)[..., None])
-            path = self.parents[..., t].gather(-1, path)
-        return torch.cat(found, -1)
+        return self.tokens.gather(-2, self.lineage())
 
     def keep(self, searches: Bool[Tensor, " first"]) -> None:
         """Only those searches, along the first axis."""
-        for name in ("score", "finished", "tokens", "parents"):
-            setattr(self, name, getattr(self, name)[searches])
+        self.score, self.finished = self.score[searches], self.finished[searches]
+        self.tokens, self.parents = self.tokens[searches], self.parents[searches]

@@ -49,11 +49,11 @@ class Spans:
 
     def allowed(self, vocab_size: int) -> Bool[Tensor, "batch vocabulary"]:
         """Which tokens continue a span."""
-        open_ = self.alive & (self.rest != self.pad)
+        goes_on = self.alive & (self.rest != self.pad)
         found = torch.zeros(len(self.rest), vocab_size, dtype=torch.bool, device=self.rest.device)
-        return found.scatter_(1, self.rest.masked_fill(~open_, self.pad), True).index_fill_(
-            1, torch.tensor([self.pad], device=self.rest.device), False
-        )
+        found.scatter_(1, self.rest.masked_fill(~goes_on, self.pad), True)
+        found[:, self.pad] = False
+        return found
 
     def choose(self, tokens: Int[Tensor, " batch"], goes_on: Bool[Tensor, " batch"]) -> None:
         """Go on with these tokens, where the answer has not ended."""
