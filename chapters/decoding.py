@@ -861,7 +861,8 @@ print(
 # %%
 p, ends = listening(duo, spell(["surprise"]))
 (left, left_score), (right, right_score) = (
-    beam[0] for beam in literal_search(p, range(3, duo.tgt_vocab), ends, 1, 30)
+    beam[0]
+    for beam in literal_search(p, range(3, duo.tgt_vocab_size), ends, 1, 30)
 )
 paths, factors = (left, right), [0.0, 0.0]
 for side in (0, 1):

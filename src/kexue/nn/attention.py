@@ -92,39 +92,13 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(hidden_size, 2 * hidden_size)
         self.out = nn.Linear(hidden_size, hidden_size)
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch queries hidden"],
-        context: Float[Tensor, "batch keys hidden"] | None = None,
-        mask: Bool[Tensor, "..."] | None = None,
-        positions: Int[Tensor, " queries"] | None = None,
-        past: KeyValues | None = None,
-    ) -> tuple[Float[Tensor, "batch queries hidden"], KeyValues]:
-        """Let every vector of x look at those of the context, and give what it saw.
-
-        Args:
-            x: who looks.
-            context: what is looked at; x itself if None.
-            mask: True where a query may look at a key; everywhere if None. With `past`, the keys are those
-                of the past and then those of the context.
-            positions: of the vectors of x, for rotary positions of queries and keys; x is then the context.
-            past: keys and values of earlier calls.
-
-        Returns:
-            The output, and the keys and values for the next call.
-        """
-        if positions is not None and context is not None:
-            raise ValueError("positions must be None where a context is given")
-        known = self.key_values(x if context is None else context, positions, past)
-        return self.look(x, known, mask, positions), known
-
     def key_values(
         self,
         context: Float[Tensor, "batch keys hidden"],
         positions: Int[Tensor, " keys"] | None = None,
         past: KeyValues | None = None,
     ) -> KeyValues:
-        """Keys and values of a context that is looked at more than once, behind those of the past."""
+        """Keys and values of a context, behind those of the past: for `look`, and for the next call."""
         keys, values = map(self._split, self.key_value(context).chunk(2, -1))
         known = KeyValues(keys if positions is None else rotary(keys, positions), values)
         return known if past is None else past.append(known)
@@ -136,9 +110,15 @@ class Attention(nn.Module):
         mask: Bool[Tensor, "..."] | None = None,
         positions: Int[Tensor, " queries"] | None = None,
     ) -> Float[Tensor, "batch queries hidden"]:
-        """What every vector of x sees of `key_values`: `forward` in two steps.
+        """What every vector of x sees of a context, given its `key_values`.
 
-        With positions, of x here and of the context there, both are rotary.
+        Args:
+            x: who looks.
+            known: keys and values of what is looked at.
+            mask: True where a query may look at a key; everywhere if None.
+            positions: of the vectors of x, if keys have positions, too: both are then rotary.
+
+        Raises TypeError for a mask that is not boolean.
         """
         query = self._split(self.query(x))
         query = query if positions is None else rotary(query, positions)
@@ -219,7 +199,7 @@ class Block(nn.Module):
         past: KeyValues | None = None,
         keep: slice = slice(None),
     ) -> tuple[Float[Tensor, "batch kept hidden"], KeyValues]:
-        """One block of self-attention; the arguments and the second result are those of `Attention`.
+        """One block of self-attention; the second result is the `past` of the next call.
 
         With `keep`, only those vectors are wanted: what a last block need not compute is left out.
         """
