@@ -6,10 +6,14 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import nn
 
 from kexue import data, reading
 from kexue.reading import BLANK
+
+settings.register_profile("kexue", deadline=None, max_examples=60, derandomize=True)
+settings.load_profile("kexue")
 
 F64 = torch.float64
 HEADS = ["MLMReader", "Seq2SeqReader"]

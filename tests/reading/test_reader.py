@@ -22,9 +22,6 @@ from kexue import reading
 from kexue.reading import BLANK
 from kexue.reading.reader import Spans
 
-settings.register_profile("kexue", deadline=None, max_examples=60, derandomize=True)
-settings.load_profile("kexue")
-
 
 @pytest.mark.verifies("reading.input")
 @pytest.mark.parametrize("head", HEADS)
