@@ -168,11 +168,8 @@ def test_every_column_of_what_is_measured(head, readers):
         for name, said in (("free", free), ("span", span), ("best", best)):
             assert got[name] == reading.exact_match(said, q.answer), name
             assert got[f"{name}_f1"] == reading.answer_f1(said, q.answer)
-        pools = {
-            "name": (q.question, q.entities),
-            "rival": (q.question, questions.rivals(q)),
-            "blind": (BLANK, questions.rivals(q)),
-        }
+        rivals = questions.rivals(q)
+        pools = {"name": (q.question, q.entities), "rival": (q.question, rivals), "blind": (BLANK, rivals)}
         for name, (asked, pool) in pools.items():
             liked = max(pool, key=lambda one, asked=asked: log_p(asked, one))
             assert got[name] == (liked == q.answer), name
@@ -185,19 +182,12 @@ def test_every_column_of_what_is_measured(head, readers):
         scores = sorted((log_p(q.question, one) for one in q.entities), reverse=True)
         margin = scores[0] - scores[1] if len(scores) > 1 else math.nan
         assert got["margin"] == pytest.approx(margin, abs=1e-4, nan_ok=True)
-        true = [*q.answer, ""]
-        wrong = [float(a != b) for a, b in zip(true, [*free, "", *"#" * 9], strict=False)]
+        wrong = [float(a != b) for a, b in zip([*q.answer, ""], [*free, "", *"#" * 9], strict=False)]
+        expected = [*wrong, *[math.nan] * answers.COMPARED][: answers.COMPARED]
         places = [got[f"wrong{place}"] for place in range(answers.COMPARED)]
-        assert places == pytest.approx(
-            [*wrong, *[math.nan] * answers.COMPARED][: answers.COMPARED], nan_ok=True
-        )
-        # The entropy of the first token, from its probabilities one by one.
-        ids = reader.encode([q.passage], [q.question])
-        if head == "mlm":
-            p = reader.predict(reader.inputs(*ids))[0, 0].exp()
-        else:
-            p = reader.next_log_probs(reader.prefix(*ids), torch.zeros(1, 0).long())[0, 0].exp()
-        assert got["entropy"] == pytest.approx(-sum(float(v) * math.log2(float(v)) for v in p), rel=1e-4)
+        assert places == pytest.approx(expected, nan_ok=True)
+        p = reader.forced_log_probs([q.passage], [q.question], [q.answer])[0][0, 0].exp().tolist()
+        assert got["entropy"] == pytest.approx(-sum(v * math.log2(v) for v in p), rel=1e-4)
 
 
 def test_columns_are_written_and_read(tmp_path):
@@ -263,15 +253,6 @@ def test_first_characters_are_of_another_name_and_of_none(readers):
     assert {one["stray"] for one in drawn} == {"小", "明", "见", "大", "华", "在"}
     assert draw("王小明见王大华。", names[:2], [0.0, -1.0]) == [{}] * 40  # no other beginning
     assert draw("王。京，李", names, [0.0, -1.0, -3.0, -2.0]) == [{}] * 40  # no stray one
-
-
-@pytest.mark.parametrize(
-    ("said", "wrong"),
-    [("王小明", "0000"), ("王小", "0011"), ("", "1111"), ("李小明们", "1001"), ("小明", "1111")],
-)
-def test_tokens_are_wrong_at_their_place(said, wrong):
-    expected = [float(one) for one in wrong]
-    assert answers.wrong_tokens(said, "王小明") == expected
 
 
 @pytest.mark.parametrize("head", ["mlm", "seq2seq"])
