@@ -71,8 +71,8 @@ class MLMReader(Reader):
             raise ValueError(f"revealed must have shape {wanted}, got {tuple(revealed.shape)}")
         target = self.targets(answers)
         shown = revealed.to(self.device) & (target != self.vocabulary.pad)
-        beside = torch.where(shown, target, self.vocabulary.mask)
-        ids = self.inputs(*self.encode(passages, questions), beside)
+        answer = torch.where(shown, target, self.vocabulary.mask)
+        ids = self.inputs(*self.encode(passages, questions), answer)
         chosen = self.predict(ids).gather(-1, target[..., None]).squeeze(-1)
         counts = (target != self.vocabulary.pad) & ~shown
         return -chosen.masked_fill(~counts, 0.0).sum(1).mean()
