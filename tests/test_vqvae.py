@@ -965,7 +965,7 @@ NAN, INF = math.nan, math.inf
         (lambda: PixelAttention(4, (2, 3), 8, 2).log_prob(GRID.bool()), TypeError, "codes must be integers, got torch.bool"),
         (lambda: generation_order("raster", -1, -2), ValueError, "rows must be at least 1, got -1"),
         (lambda: generation_order("spiral", 2, 2), ValueError, "order must be one of .*, got 'spiral'"),
-        (lambda: PixelAttention(4, (2, 3), width=10, heads=3), ValueError, "heads must divide width = 10, got 3"),
+        (lambda: PixelAttention(4, (2, 3), width=10, heads=3), ValueError, "num_heads must divide hidden_size = 10, got 3"),
         (lambda: PixelAttention(4, (2, 0)), ValueError, r"grid\[1\] must be at least 1, got 0"),
         (lambda: PixelAttention(4, (2, 3), dropout=1.0), ValueError, r"dropout must lie in \[0, 1\), got 1.0"),
         (lambda: PixelAttention(4, (2, 3), 8, 2).log_prob(GRID - 1), ValueError, "codes must lie in 0 … 3, got -1"),

@@ -8,8 +8,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from kexue.nn import checks
+from kexue.nn.sequences import PAD as PAD
 
-PAD, UNKNOWN = 0, 1
+UNKNOWN = 1
 
 
 class Vocabulary:

@@ -11,6 +11,7 @@ __all__ = [
     "count",
     "floating",
     "generator",
+    "heads",
     "integers",
     "like_weights",
     "positive",
@@ -100,3 +101,12 @@ def generator(value: object) -> None:
     """Raises TypeError unless `value` is a torch.Generator or None."""
     if value is not None and not isinstance(value, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator or None, got {type(value).__name__}")
+
+
+def heads(hidden_size: int, num_heads: int, rotary: bool = False) -> None:
+    """Raises unless that many heads divide a width, with rotary positions into even sizes."""
+    count("hidden_size", hidden_size, 1)
+    count("num_heads", num_heads, 1)
+    if hidden_size % (2 * num_heads if rotary else num_heads):
+        into = " into even sizes" if rotary else ""
+        raise ValueError(f"num_heads must divide hidden_size = {hidden_size}{into}, got {num_heads}")
