@@ -46,7 +46,7 @@ def nearest(
     """
     checks.floating("z", z)
     checks.floating("codebook", codebook)
-    if codebook.ndim != 2 or len(codebook) == 0 or z.ndim == 0 or z.shape[-1] != codebook.shape[1]:
+    if codebook.ndim != 2 or not codebook.numel() or z.ndim == 0 or z.shape[-1] != codebook.shape[1]:
         raise ValueError(
             f"z must have the codes' dimension last, got {tuple(z.shape)} for {tuple(codebook.shape)}"
         )
