@@ -120,9 +120,7 @@ AB = HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode("ab")
 
 test_bad_input_is_named = refuses([
     (lambda: kraft_sum([1, -1]), ValueError, "lengths must be at least 0, got -1"),
-    (lambda: kraft_sum([1.0]), TypeError, "lengths must be an int, got float"),
     (lambda: entropy([0.5, 0.4]), ValueError, "p must be non-negative and sum to 1, got the sum 0.9"),
-    (lambda: entropy([1.5, -0.5]), ValueError, "p must be non-negative"),
     (lambda: entropy([math.nan]), ValueError, "p must be non-negative"),
     (lambda: huffman_code([]), ValueError, "p must have at least one symbol"),
     (lambda: huffman_code([1.0, -1.0]), ValueError, "p must be non-negative and finite, got -1.0 for 1"),
@@ -132,10 +130,8 @@ test_bad_input_is_named = refuses([
     (lambda: HierarchicalCode.fit("ab", {"a": 0}), ValueError, "partition must have a category for every item, got none for 'b'"),
     (lambda: HierarchicalCode.fit([EXIT], {EXIT: 0}), ValueError, "sequence must not contain the exit mark"),
     (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode("c"), ValueError, "sequence must contain items .*, got 'c'"),
-    (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode([EXIT]), ValueError, "sequence must contain items"),
     (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).decode("2"), ValueError, r"bits must consist of 0 and 1, got \['2'\]"),
     (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).decode(AB[:-1]), ValueError, "bits must be a whole sequence"),
-    (lambda: HierarchicalCode.fit("a", {"a": 0}).decode(101), TypeError, "bits must be a string, got int"),
     (lambda: HierarchicalCode.fit("aabb", {"a": 0, "b": 1}).decode("00"), ValueError, "bits must be what encode writes, but 0 is entered for nothing"),
     (lambda: HierarchicalCode.fit("aabb", {"a": 0, "b": 1}).decode("010" + "010"), ValueError, "but 0 is entered for nothing"),
     (lambda: entropy([0.5, 0.5 + 1e-7]), ValueError, "p must be non-negative and sum to 1"),
