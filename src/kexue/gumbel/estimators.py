@@ -41,7 +41,8 @@ def score_function_grad(
         For each parameter the estimates, (num_samples, …); their mean estimates the gradient.
 
     Raises:
-        TypeError: a parameter is neither a floating-point tensor nor a number; f does not give a tensor.
+        TypeError: a parameter is neither a floating-point tensor nor a number; f does not give a tensor, dist
+            no distribution.
         ValueError: num_samples < 1, or < 2 with "leave-one-out"; f gives another shape than (num_samples,)
             or values that are not finite; another baseline than described; dist mixes the samples.
     """
@@ -67,22 +68,9 @@ def reparam_grad(
 ) -> Gradients:
     """One-sample estimates of ∂E[f(z)]/∂θ by reparameterisation, ∂f(g_θ(ε))/∂θ with z = g_θ(ε).
 
-    Unbiased for differentiable f (gumbel.eq17); where f is a step it is 0, whatever the truth. Draws
-    from torch's global generator.
-
-    Args:
-        f: maps samples (num_samples, …) to values (num_samples,), differentiably.
-        dist: as for `score_function_grad`, with `rsample`.
-        params: the parameters θ by name, floating point, of any shape.
-        num_samples: how many independent samples to draw.
-
-    Returns:
-        For each parameter the estimates, (num_samples, …); their mean estimates the gradient.
-
-    Raises:
-        TypeError: a parameter is neither a floating-point tensor nor a number; f does not give a tensor.
-        ValueError: num_samples < 1; a distribution without `rsample`; f gives another shape than
-            (num_samples,) or values that are not finite; dist mixes the samples.
+    Unbiased for differentiable f (gumbel.eq17); where f is a step it is 0, whatever the truth. Arguments,
+    result and errors are those of `score_function_grad`; f is differentiated, and a distribution without
+    `rsample` is a ValueError. Draws from torch's global generator.
     """
     with torch.inference_mode(False), torch.enable_grad():
         leaves = _one_copy_per_sample(params, num_samples)
@@ -121,10 +109,7 @@ def _batched(dist: Callable[..., Distribution], leaves: dict[str, Tensor]) -> Di
     except (RuntimeError, ValueError) as error:
         dist(**{name: leaf[0] for name, leaf in leaves.items()})  # wrong for one sample, too: says so
         raise ValueError(MIXED) from error
-    if not isinstance(distribution, Distribution):
-        raise TypeError(
-            f"dist must give a torch.distributions.Distribution, got {type(distribution).__name__}"
-        )
+    checks.instance("dist(**params)", distribution, Distribution, "a torch.distributions.Distribution")
     return distribution
 
 

@@ -159,8 +159,7 @@ class HierarchicalCode:
             TypeError: bits is no string.
             ValueError: other characters than 0 and 1, or bits that `encode` does not write.
         """
-        if not isinstance(bits, str):
-            raise TypeError(f"bits must be a string, got {type(bits).__name__}")
+        checks.instance("bits", bits, str, "a string")
         if set(bits) - {"0", "1"}:
             raise ValueError(f"bits must consist of 0 and 1, got {sorted(set(bits) - {'0', '1'})}")
         of_index = {word: category for category, word in self.index.items()}

@@ -234,8 +234,7 @@ def weighted_links(graph: Any) -> tuple[tuple[Hashable, ...], sparse.csr_array]:
     else:
         import networkx as nx  # belongs to the extra "book"
 
-        if not isinstance(graph, nx.Graph):
-            raise TypeError(f"graph must be a networkx graph or a matrix, got {type(graph).__name__}")
+        checks.instance("graph", graph, nx.Graph, "a networkx graph or a matrix")
         if len(graph) == 0:
             raise ValueError("graph must have nodes, got none")
         for a, b, weight in graph.edges(data="weight", default=1):

@@ -108,9 +108,8 @@ class VQVAE(nn.Module):
         )
         self.channels, self.downsample = channels, downsample
         self.quantizer = VectorQuantizer(num_codes, dim) if quantizer is None else quantizer
-        if not isinstance(self.quantizer, VectorQuantizer | FiniteScalarQuantizer):
-            kind = type(quantizer).__name__
-            raise TypeError(f"quantizer must be a VectorQuantizer or a FiniteScalarQuantizer, got {kind}")
+        kinds, what = VectorQuantizer | FiniteScalarQuantizer, "a VectorQuantizer or a FiniteScalarQuantizer"
+        checks.instance("quantizer", self.quantizer, kinds, what)
         if (self.quantizer.num_codes, self.quantizer.dim) != (num_codes, dim):
             raise ValueError(
                 f"quantizer must have num_codes = {num_codes} and dim = {dim}, "
