@@ -359,42 +359,31 @@ def arguments(name: str) -> set[str]:
     of = [function(name)]
     if "." in owner and inspect.isclass(function(owner)):
         methods = inspect.getmembers(function(owner), inspect.isfunction)
-        of += [
-            function(owner),
-            *(
-                method
-                for key, method in methods
-                if not key.startswith("_") and method.__module__.startswith("kexue")
-            ),
-        ]
+        of += [function(owner), *(f for key, f in methods if key[0] != "_" and f.__module__[:5] == "kexue")]
     return {parameter for each in of for parameter in inspect.signature(each).parameters} - {"self"}
 
 
 def complaint(name: str, replaced: Mapping[int, int]) -> str:
     """What is wrong with how a call ends whose arguments at these places are the hostile ones of these numbers."""
-    call, good, given, untouched = (
-        function(name),
-        TARGETS[name](),
-        list(TARGETS[name]()),
-        list(TARGETS[name]()),
-    )
+    call, make = function(name), TARGETS[name]
+    good, given, untouched = make(), list(make()), list(make())
     for place, which in replaced.items():
         given[place], untouched[place] = (hostile(good[place])[which] for _ in range(2))
+    torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
             result = call(*given)
         except (TypeError, ValueError) as error:
-            text, words = str(error), arguments(name)
-            if not any(re.search(rf"\b{word}\b", text) for word in words) or "must" not in text:
+            text = str(error)
+            if "must" not in text or not any(re.search(rf"\b{word}\b", text) for word in arguments(name)):
                 return f"{type(error).__name__} that names no argument: {text[:200]}"
         except Exception as error:
             return f"{type(error).__name__}: {str(error)[:200]}"
         else:
             bad = np.isnan if name in INFINITE else lambda number: ~np.isfinite(number)
-            if not any(bad(n).any() for n in numbers_in(given)) and any(
-                bad(n).any() for n in numbers_in(result)
-            ):
+            before, after = (any(bad(n).any() for n in numbers_in(part)) for part in (given, result))
+            if after and not before:
                 return "a result that is not finite"
             tensors = all(torch.is_tensor(good[i]) and good[i].is_floating_point() for i in replaced)
             if tensors and shapes(given) == shapes(good) and shapes(result) != shapes(call(*good)):
@@ -405,11 +394,8 @@ def complaint(name: str, replaced: Mapping[int, int]) -> str:
 def places(name: str) -> list[int]:
     """The arguments that may be replaced: not the object of a method, nor what is only asked whether it is true."""
     own = list(inspect.signature(function(name)).parameters)
-    return [
-        i
-        for i, value in enumerate(TARGETS[name]())
-        if not isinstance(value, bool) and own[min(i, len(own) - 1)] != "self"
-    ]
+    first = 1 if own[0] == "self" else 0
+    return [i for i, value in enumerate(TARGETS[name]()) if i >= first and not isinstance(value, bool)]
 
 
 # --- The tests ---------------------------------------------------------------------------------
@@ -458,14 +444,11 @@ def public() -> set[str]:
             continue
         for name in getattr(module := importlib.import_module(info.name), "__all__", ()):
             value = getattr(module, name)
-            record = inspect.isclass(value) and (dataclasses.is_dataclass(value) or issubclass(value, tuple))
-            if not (inspect.isfunction(inspect.unwrap(value)) or inspect.isclass(value)) or record:
-                continue
-            if inspect.isclass(value) and (
-                getattr(value, "_is_protocol", False) or not value.__module__.startswith("kexue")
-            ):
-                continue
-            if inspect.signature(value).parameters:
+            called = inspect.isfunction(value)
+            if inspect.isclass(value) and value.__module__.startswith("kexue"):
+                record = dataclasses.is_dataclass(value) or issubclass(value, tuple)
+                called = not record and not getattr(value, "_is_protocol", False)
+            if called and inspect.signature(value).parameters:
                 found.add(f"{info.name}.{name}".removeprefix("kexue."))
     return found
 
