@@ -51,8 +51,8 @@ rng = setup("smoothing")
 # The article's idea fits in a sentence. Write the count with $\operatorname{onehot}(\arg\max x)$, put
 # $\operatorname{softmax}(Kx)$ in its place, and the result is differentiable. The *sharpness* $K$ (an
 # inverse temperature) says how near the smooth version is to the steps. In formulas
-# capital $K$ is the sharpness and small $k$ counts, as in "the $k$ largest"; in code, `smooth_max`, `soft_onehot`
-# and `soft_argmax` call the sharpness `k`. All letters are on the page {doc}`../pages/notation`. The figure shows the position of
+# capital $K$ is the sharpness and small $k$ counts, as in "the $k$ largest"; in code, the
+# argument `sharpness` is $K$. All letters are on the page {doc}`../pages/notation`. The figure shows the position of
 # the largest of six scores $x_i(t)=-(t-i)^2$, which jumps from $i$ to $i+1$ halfway between, and what
 # the substitution makes of it.
 

@@ -120,7 +120,7 @@ every = every.view(-1, 2, 2)
 totals = {}
 for name in (*ORDERS, "PixelCNN"):
     if name == "PixelCNN":
-        model = PixelCNN(3, width=8, layers=3).double()
+        model = PixelCNN(3, hidden_size=8, num_layers=3).double()
     else:
         model = PixelAttention(3, (2, 2), 8, 2, 2, order=name).double()
     with torch.no_grad():
@@ -287,7 +287,9 @@ source(VQVAE.encode, VQVAE.decode, VQVAE.forward, nearest)
 train, valid, test = data.mnist_parts()
 as_input = lambda part: part.pixels[:, None] * 2 - 1
 x_train, x_test = as_input(train), as_input(test)
-small = VQVAE(1, hidden=16, num_codes=32, dim=8, downsample=4, blocks=1).eval()
+small = VQVAE(
+    1, hidden_size=16, num_codes=32, dim=8, downsample=4, num_residual_blocks=1
+).eval()
 with torch.no_grad():
     small.quantizer.start(small.encode(x_test), rng)
     z = small.encode(x_test)
@@ -505,7 +507,9 @@ STEPS, BATCH = 200, 32
 def train_live(objective, gamma=0.25, seed=0):
     torch.manual_seed(seed)
     vq = VectorQuantizer(32, 16, gamma=gamma, ema_decay=0.99)
-    model = VQVAE(1, 16, 32, 16, downsample=4, blocks=1, quantizer=vq)
+    model = VQVAE(
+        1, 16, 32, 16, downsample=4, num_residual_blocks=1, quantizer=vq
+    )
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
     for step in range(STEPS):
         now = Step(step, seed)

@@ -1,6 +1,7 @@
 """Checks of arguments that several modules need: what is wrong is named, with its value."""
 
 import numbers
+from types import UnionType
 
 import torch
 from torch import Tensor
@@ -10,10 +11,13 @@ __all__ = [
     "axis",
     "count",
     "floating",
+    "function",
     "generator",
     "heads",
+    "instance",
     "integers",
     "like_weights",
+    "number",
     "positive",
     "rate",
     "tensor",
@@ -49,10 +53,15 @@ def axis(name: str, value: Tensor, dim: int) -> None:
         raise ValueError(f"{name} must not be empty along dim={dim}, got shape {tuple(value.shape)}")
 
 
-def positive(name: str, value: float, x: Tensor) -> None:
-    """Raises unless `value` is a positive number that fits into the dtype that x is computed in."""
+def number(name: str, value: object) -> None:
+    """Raises TypeError unless `value` is a real number."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+
+
+def positive(name: str, value: float, x: Tensor) -> None:
+    """Raises unless `value` is a positive number that fits into the dtype that x is computed in."""
+    number(name, value)
     limits = torch.finfo(working(x).dtype)
     least, most = limits.tiny, limits.max
     if not least <= value <= most:
@@ -60,21 +69,20 @@ def positive(name: str, value: float, x: Tensor) -> None:
 
 
 def count(name: str, value: int, low: int, high: int | None = None, meaning: str = "") -> None:
-    """Raises unless `value` is an int within [low, high]; `meaning` says what `high` is."""
+    """Raises unless `value` is an int of 64 bits within [low, high]; `meaning` says what `high` is."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if value < low or (high is not None and value > high):
+    if value < low or value > (2**63 - 1 if high is None else high):
         upper = "" if high is None else f" and {meaning or high}"
         raise ValueError(
             f"{name} must be {'at least' if high is None else 'between'} {low}{upper}, got {value}"
         )
 
 
-def rate(name: str, value: object) -> None:
+def rate(name: str, value: float) -> None:
     """Raises unless `value` is a number in [0, 1): a share of what is dropped."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not 0 <= float(value) < 1:
+    number(name, value)
+    if not 0 <= value < 1:
         raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
 
 
@@ -95,6 +103,18 @@ def like_weights(name: str, value: Tensor, weight: Tensor) -> None:
 def working(x: Tensor) -> Tensor:
     """x in the dtype to compute in: half precision is too coarse and too narrow."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def function(name: str, value: object) -> None:
+    """Raises TypeError unless `value` can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {value!r}")
+
+
+def instance(name: str, value: object, kind: type | UnionType, what: str) -> None:
+    """Raises TypeError unless `value` is of a kind, whose name `what` is."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {what}, got {type(value).__name__}")
 
 
 def generator(value: object) -> None:

@@ -4,13 +4,12 @@ import math
 
 import numpy as np
 import torch
-import torch.distributed
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from kexue.nn import checks
-from kexue.vqvae.quantizers import FiniteScalarQuantizer, Quantized, VectorQuantizer, check_finite
+from kexue.vqvae.quantizers import FiniteScalarQuantizer, Quantized, VectorQuantizer, check_finite, check_size
 
 
 class _Residual(nn.Module):
@@ -26,31 +25,31 @@ class _Residual(nn.Module):
         return x + self.branch(x)
 
 
-def _encoder(channels: int, hidden: int, dim: int, downsample: int, blocks: int) -> nn.Sequential:
-    """Convolutions with stride 2, `downsample` times smaller in the end, residual blocks, width `dim`."""
+def _encoder(channels: int, width: int, dim: int, downsample: int, blocks: int) -> nn.Sequential:
+    """Convolutions with stride 2, `downsample` times smaller in the end, residual blocks, `dim` channels."""
     layers: list[nn.Module] = []
     for i in range(downsample.bit_length() - 1):
-        layers += [nn.Conv2d(hidden if i else channels, hidden, 4, stride=2, padding=1), nn.ReLU()]
+        layers += [nn.Conv2d(width if i else channels, width, 4, stride=2, padding=1), nn.ReLU()]
     layers = layers[:-1]  # each residual block begins with a ReLU
     return nn.Sequential(
-        *layers, *(_Residual(hidden) for _ in range(blocks)), nn.ReLU(), nn.Conv2d(hidden, dim, 1)
+        *layers, *(_Residual(width) for _ in range(blocks)), nn.ReLU(), nn.Conv2d(width, dim, 1)
     )
 
 
-def _decoder(channels: int, hidden: int, dim: int, downsample: int, blocks: int) -> nn.Sequential:
+def _decoder(channels: int, width: int, dim: int, downsample: int, blocks: int) -> nn.Sequential:
     """The encoder's mirror."""
-    layers: list[nn.Module] = [
-        nn.Conv2d(dim, hidden, 3, padding=1),
-        *(_Residual(hidden) for _ in range(blocks)),
-    ]
-    steps = downsample.bit_length() - 1
-    for i in range(steps):
-        out = hidden if i < steps - 1 else channels
-        layers += [nn.ReLU(), nn.ConvTranspose2d(hidden, out, 4, stride=2, padding=1)]
+    layers: list[nn.Module] = [nn.Conv2d(dim, width, 3, padding=1)]
+    layers += [_Residual(width) for _ in range(blocks)]
+    for left in reversed(range(downsample.bit_length() - 1)):
+        out = width if left else channels
+        layers += [nn.ReLU(), nn.ConvTranspose2d(width, out, 4, stride=2, padding=1)]
     return nn.Sequential(*layers)
 
 
-def _check_downsample(downsample: int) -> None:
+def _check_sizes(downsample: int, num_residual_blocks: int, **sizes: int) -> None:
+    for name, value in sizes.items():
+        checks.count(name, value, 1)
+    checks.count("num_residual_blocks", num_residual_blocks, 0)
     checks.count("downsample", downsample, 2)
     if downsample & (downsample - 1):
         raise ValueError(f"downsample must be a power of 2, got {downsample}")
@@ -74,11 +73,11 @@ class VQVAE(nn.Module):
 
     Args:
         channels: of the images.
-        hidden: width of the convolutions.
+        hidden_size: channels of the convolutions between.
         num_codes: K.
         dim: of a code's vector.
         downsample: how many times smaller, in height and in width, the grid is than the image; a power of 2.
-        blocks: residual blocks of the encoder, and of the decoder.
+        num_residual_blocks: of the encoder, and of the decoder.
         quantizer: what stands between them, with `dim` and `num_codes` of its own; a
             `VectorQuantizer(num_codes, dim)` with its default settings if None.
 
@@ -91,45 +90,53 @@ class VQVAE(nn.Module):
     def __init__(
         self,
         channels: int = 3,
-        hidden: int = 128,
+        hidden_size: int = 128,
         num_codes: int = 64,
         dim: int = 128,
         downsample: int = 4,
-        blocks: int = 3,
+        num_residual_blocks: int = 3,
         quantizer: VectorQuantizer | FiniteScalarQuantizer | None = None,
     ) -> None:
         super().__init__()
-        sizes = {"channels": channels, "hidden": hidden, "num_codes": num_codes, "dim": dim}
-        for name, value in sizes.items():
-            checks.count(name, value, 1)
-        checks.count("blocks", blocks, 0)
-        _check_downsample(downsample)
+        _check_sizes(
+            downsample,
+            num_residual_blocks,
+            channels=channels,
+            hidden_size=hidden_size,
+            num_codes=num_codes,
+            dim=dim,
+        )
         self.channels, self.downsample = channels, downsample
         self.quantizer = VectorQuantizer(num_codes, dim) if quantizer is None else quantizer
-        if not isinstance(self.quantizer, VectorQuantizer | FiniteScalarQuantizer):
-            raise TypeError(
-                "quantizer must be a VectorQuantizer or a FiniteScalarQuantizer, "
-                f"got {type(quantizer).__name__}"
-            )
+        kinds, what = VectorQuantizer | FiniteScalarQuantizer, "a VectorQuantizer or a FiniteScalarQuantizer"
+        checks.instance("quantizer", self.quantizer, kinds, what)
         if (self.quantizer.num_codes, self.quantizer.dim) != (num_codes, dim):
             raise ValueError(
                 f"quantizer must have num_codes = {num_codes} and dim = {dim}, "
                 f"got {self.quantizer.num_codes} and {self.quantizer.dim}"
             )
-        self.encoder = _encoder(channels, hidden, dim, downsample, blocks)
-        self.decoder = _decoder(channels, hidden, dim, downsample, blocks)
+        shape = (channels, hidden_size, dim, downsample, num_residual_blocks)
+        self.encoder, self.decoder = _encoder(*shape), _decoder(*shape)
 
     def encode(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch rows columns dim"]:
         """The vectors z, not yet quantised. Raises ValueError for images of a size that does not fit."""
-        _check_images(x, self.channels, self.downsample)
+        _check_images(x, self.channels, self.downsample, self.encoder)
         return channels_last(self.encoder(x))
 
     def decode(
         self, z: Float[Tensor, "batch rows columns dim"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """Images from vectors, quantised or not."""
+        """Images from vectors, quantised or not.
+
+        Raises TypeError for another dtype than the weights', ValueError for another shape.
+        """
+        checks.floating("z", z)
+        checks.like_weights("z", z, next(self.decoder.parameters()))
+        if z.ndim != 4 or z.shape[-1] != self.quantizer.dim or not z.numel():
+            shape = tuple(z.shape)
+            raise ValueError(f"z must have shape (batch, rows, columns, {self.quantizer.dim}), got {shape}")
         return self.decoder(channels_first(z.contiguous()))  # convolutions round as the memory's order has it
 
     def decode_codes(
@@ -152,13 +159,12 @@ class VQVAE(nn.Module):
 
 
 class TwoLevelVQVAE(nn.Module):
-    """Two grids of codes, a coarse one and a fine one that knows the coarse (after VQ-VAE-2, Razavi et al.
-    2019).
+    """Two grids of codes, a coarse one and a fine one that knows the coarse.
 
-    The coarse grid is half as high and wide as the fine one.
+    The coarse grid is half as high and wide as the fine one (after VQ-VAE-2, Razavi et al. 2019).
 
     Args:
-        channels, hidden, dim, blocks: as for `VQVAE`.
+        channels, hidden_size, dim, num_residual_blocks: as for `VQVAE`.
         downsample: of the fine grid.
         quantizers: of the coarse and the fine grid, both of dimension dim.
 
@@ -168,32 +174,31 @@ class TwoLevelVQVAE(nn.Module):
     def __init__(
         self,
         channels: int,
-        hidden: int,
+        hidden_size: int,
         dim: int,
         downsample: int,
         quantizers: tuple[VectorQuantizer, VectorQuantizer],
-        blocks: int = 3,
+        num_residual_blocks: int = 3,
     ) -> None:
         super().__init__()
-        for name, value in {"channels": channels, "hidden": hidden, "dim": dim}.items():
-            checks.count(name, value, 1)
-        checks.count("blocks", blocks, 0)
-        _check_downsample(downsample)
+        _check_sizes(downsample, num_residual_blocks, channels=channels, hidden_size=hidden_size, dim=dim)
+        if not isinstance(quantizers, tuple | list) or not all(
+            isinstance(q, VectorQuantizer) for q in quantizers
+        ):
+            raise TypeError(f"quantizers must be VectorQuantizers, got {quantizers!r}")
         if len(quantizers) != 2 or quantizers[0] is quantizers[1]:
             raise ValueError(f"quantizers must be two different ones, got {quantizers!r}")
-        for quantizer in quantizers:
-            if not isinstance(quantizer, VectorQuantizer):
-                raise TypeError(f"quantizers must be VectorQuantizers, got {type(quantizer).__name__}")
-            if quantizer.dim != dim:
-                raise ValueError(f"quantizers must have dim = {dim}, got {quantizer.dim}")
+        if any(quantizer.dim != dim for quantizer in quantizers):
+            raise ValueError(f"quantizers must have dim = {dim}, got {[q.dim for q in quantizers]}")
         self.channels, self.downsample = channels, downsample
         self.coarse, self.fine = quantizers
-        self.encoder = _encoder(channels, hidden, hidden, downsample, blocks)
-        self.coarse_encoder = _encoder(hidden, hidden, dim, 2, blocks)
-        self.coarse_decoder = _decoder(hidden, hidden, dim, 2, 1)
-        self.join = nn.Conv2d(2 * hidden, dim, 1)
+        width, blocks = hidden_size, num_residual_blocks
+        self.encoder = _encoder(channels, width, width, downsample, blocks)
+        self.coarse_encoder = _encoder(width, width, dim, 2, blocks)
+        self.coarse_decoder = _decoder(width, width, dim, 2, 1)
+        self.join = nn.Conv2d(2 * width, dim, 1)
         self.expand = nn.ConvTranspose2d(dim, dim, 4, stride=2, padding=1)
-        self.decoder = _decoder(channels, hidden, 2 * dim, downsample, blocks)
+        self.decoder = _decoder(channels, width, 2 * dim, downsample, blocks)
 
     def forward(
         self, x: Float[Tensor, "batch channels height width"], generator: torch.Generator | None = None
@@ -202,7 +207,7 @@ class TwoLevelVQVAE(nn.Module):
 
         Raises ValueError for images whose channels or size do not fit.
         """
-        _check_images(x, self.channels, 2 * self.downsample)
+        _check_images(x, self.channels, 2 * self.downsample, self.encoder)
         features = self.encoder(x)
         coarse = self.coarse(channels_last(self.coarse_encoder(features)), generator)
         top = channels_first(coarse.quantized)
@@ -227,14 +232,7 @@ def image_quality(
     """
     from skimage.metrics import structural_similarity  # scikit-image belongs to the extra "book"
 
-    for name, value in (("x", x), ("y", y)):
-        checks.floating(name, value)
-        check_finite(name, value)
-    if x.ndim != 4 or x.shape != y.shape or not len(x) or min(x.shape[2:]) < 11:
-        raise ValueError(
-            f"x must be images of at least 11 × 11 pixels, in the shape of y, {tuple(y.shape)}, "
-            f"got {tuple(x.shape)}"
-        )
+    _check_pair(x, y, least=11)
     if x.abs().max() > 1:
         raise ValueError(f"x must lie in [−1, 1], got {float(x.flatten()[x.abs().argmax()]):g}")
     x, y = ((image.detach().double().cpu().clamp(-1, 1) + 1) / 2 for image in (x, y))
@@ -260,22 +258,34 @@ def gradient_agreement(
         TypeError: not floating-point tensors.
         ValueError: shapes that differ, values that are not finite, or images x without any gradient.
     """
-    for name, value in (("x", x), ("y", y)):
-        checks.floating(name, value)
-        check_finite(name, value)
-    if x.ndim != 4 or x.shape != y.shape:
-        raise ValueError(f"x must be images in the shape of y, {tuple(y.shape)}, got {tuple(x.shape)}")
+    _check_pair(x, y)
+    x, y = x.detach(), y.detach()
     both, in_x, in_y = (
         float(sum((u.diff(dim=d) * v.diff(dim=d)).double().sum() for d in (2, 3)))
         for u, v in ((x, y), (x, x), (y, y))
     )
+    if not math.isfinite(in_x * in_y):
+        raise ValueError(f"x and y must have gradients whose squares are finite, got sums {in_x} and {in_y}")
     if in_x == 0:
         raise ValueError("x must have a gradient, got images of one colour")
     return both / in_x, both / math.sqrt(in_x * in_y) if in_y else 0.0
 
 
-def _check_images(x: Tensor, channels: int, downsample: int) -> None:
+def _check_pair(x: Tensor, y: Tensor, least: int = 1) -> None:
+    """Raises unless x and y are finite images of one shape, at least so high and wide."""
+    for name, value in (("x", x), ("y", y)):
+        checks.floating(name, value)
+        check_finite(name, value)
+    if x.ndim != 4 or x.shape != y.shape or not x.numel() or min(x.shape[2:]) < least:
+        raise ValueError(
+            f"x must be images of at least {least} × {least} pixels, in the shape of y, {tuple(y.shape)}, "
+            f"got {tuple(x.shape)}"
+        )
+
+
+def _check_images(x: Tensor, channels: int, downsample: int, encoder: nn.Module) -> None:
     checks.floating("x", x)
+    checks.like_weights("x", x, next(encoder.parameters()))
     if x.ndim != 4 or x.shape[1] != channels or len(x) == 0:
         raise ValueError(f"x must have shape (batch, {channels}, height, width), got {tuple(x.shape)}")
     height, width = x.shape[2:]
@@ -284,13 +294,11 @@ def _check_images(x: Tensor, channels: int, downsample: int) -> None:
             f"x must have a height and width that divide by the total downsample, {downsample}, "
             f"got {height} × {width}"
         )
-    check_finite("x", x)
+    check_size("x", x)
 
 
 def check_codes(name: str, codes: Tensor, num_codes: int) -> None:
-    checks.tensor(name, codes)
-    if codes.dtype not in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
-        raise TypeError(f"{name} must be integers, got {codes.dtype}")
+    checks.integers(name, codes)
     if codes.ndim != 3 or codes.numel() == 0:
         raise ValueError(f"{name} must have shape (batch, rows, columns), got {tuple(codes.shape)}")
     low, high = (int(value) for value in codes.aminmax())

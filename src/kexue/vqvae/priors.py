@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
-import torch.distributed
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, pad
@@ -39,7 +38,16 @@ def generation_order(order: Order, rows: int, columns: int) -> Integer[Tensor, "
     return (across**2 + along**2).argsort(stable=True)
 
 
-class PixelAttention(nn.Module):
+class _Autoregressive(nn.Module):
+    """What gives logits of each code of a grid, given those before it."""
+
+    def log_prob(self, codes: Integer[Tensor, "batch rows columns"]) -> Float[Tensor, " batch"]:
+        """log p(codes) of each image, in nats, in float32 at least. Raises as `forward` does."""
+        logits = checks.working(self(codes))
+        return log_softmax(logits, -1).gather(-1, codes.long().unsqueeze(-1)).flatten(1).sum(1)
+
+
+class PixelAttention(_Autoregressive):
     """Causal attention over a grid of codes, one code after the other (vqvae.eq1, vqvae.claim5).
 
     The article's PixelAtt: embeddings of code, row and column are summed and go through Transformer blocks.
@@ -49,9 +57,9 @@ class PixelAttention(nn.Module):
     Args:
         num_codes: K.
         grid: rows and columns.
-        width: of the vectors.
-        heads: of the attention, a divisor of width.
-        blocks: how many.
+        hidden_size: of the vectors.
+        num_heads: of the attention, a divisor of hidden_size.
+        num_layers: Transformer blocks.
         order: of generation; see `generation_order`.
         dropout: in training.
 
@@ -65,9 +73,9 @@ class PixelAttention(nn.Module):
         self,
         num_codes: int,
         grid: tuple[int, int],
-        width: int = 256,
-        heads: int = 8,
-        blocks: int = 4,
+        hidden_size: int = 256,
+        num_heads: int = 8,
+        num_layers: int = 4,
         order: Order = "raster",
         dropout: float = 0.0,
     ) -> None:
@@ -75,17 +83,18 @@ class PixelAttention(nn.Module):
         if not isinstance(grid, Sequence) or len(grid) != 2:
             raise ValueError(f"grid must be two numbers, rows and columns, got {grid!r}")
         rows, columns = grid
-        named = {"num_codes": num_codes, "grid[0]": rows, "grid[1]": columns, "blocks": blocks}
+        named = {"num_codes": num_codes, "grid[0]": rows, "grid[1]": columns}
+        named |= {"hidden_size": hidden_size, "num_heads": num_heads, "num_layers": num_layers}
         for name, value in named.items():
             checks.count(name, value, 1)
         self.num_codes, self.grid = num_codes, (rows, columns)
         self.register_buffer("order", generation_order(order, rows, columns), persistent=False)
         self.register_buffer("mask", causal_mask(rows * columns), persistent=False)
-        self.code = nn.Embedding(num_codes + 1, width)  # and one for the start
-        self.row, self.column = nn.Embedding(rows, width), nn.Embedding(columns, width)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout=dropout) for _ in range(blocks))
-        self.norm = nn.LayerNorm(width)
-        self.out = nn.Linear(width, num_codes)
+        self.code = nn.Embedding(num_codes + 1, hidden_size)  # and one for the start
+        self.row, self.column = nn.Embedding(rows, hidden_size), nn.Embedding(columns, hidden_size)
+        self.blocks = nn.ModuleList(Block(hidden_size, num_heads, dropout=dropout) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(hidden_size)
+        self.out = nn.Linear(hidden_size, num_codes)
         for table in (self.code, self.row, self.column):
             nn.init.normal_(table.weight, std=0.02)
 
@@ -106,16 +115,11 @@ class PixelAttention(nn.Module):
         logits, _ = self._logits(before, self.order, self.mask)
         return logits[:, self.order.argsort()].unflatten(1, self.grid)
 
-    def log_prob(self, codes: Integer[Tensor, "batch rows columns"]) -> Float[Tensor, " batch"]:
-        """log p(codes) of each image, in nats. Raises as `forward` does."""
-        return _log_prob(self(codes), codes)
-
     @torch.no_grad()
     def sample(
         self, shape: tuple[int, int, int], generator: torch.Generator | None = None
     ) -> Integer[Tensor, "batch rows columns"]:
-        """Codes drawn from the model, (batch, rows, columns); each step reuses the keys and values before
-        it.
+        """Codes drawn from the model, (batch, rows, columns), with the keys and values of earlier steps.
 
         Args:
             shape: how many, and the rows and columns of this model.
@@ -170,42 +174,49 @@ def _gate(x: Tensor) -> Tensor:
     return value.tanh() * gate.sigmoid()
 
 
-class PixelCNN(nn.Module):
-    """A convolutional model of a grid of codes, row by row (the gated PixelCNN of van den Oord et al.
-    2016).
+class PixelCNN(_Autoregressive):
+    """A convolutional model of a grid of codes, row by row (gated PixelCNN, van den Oord et al. 2016).
 
     Two stacks, so that there is no blind spot: one sees the rows above, the other the row to the left and the
-    first. With layers·(kernel//2) ≥ the grid's size every code before in raster order is within reach.
+    first. With num_layers·(kernel_size//2) ≥ the grid's size every code before in raster order is seen.
 
     Args:
         num_codes: K.
-        width: channels.
-        layers: how many.
-        kernel: odd; a layer looks back kernel//2 places.
+        hidden_size: channels.
+        num_layers: how many.
+        kernel_size: odd; a layer looks back kernel_size//2 places.
         dropout: in training.
 
     Raises ValueError for an argument outside its range.
     """
 
     def __init__(
-        self, num_codes: int, width: int = 128, layers: int = 8, kernel: int = 3, dropout: float = 0.0
+        self,
+        num_codes: int,
+        hidden_size: int = 128,
+        num_layers: int = 8,
+        kernel_size: int = 3,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, value in {
-            "num_codes": num_codes,
-            "width": width,
-            "layers": layers,
-            "kernel": kernel,
-        }.items():
+        for name, value in (
+            ("num_codes", num_codes),
+            ("hidden_size", hidden_size),
+            ("num_layers", num_layers),
+        ):
             checks.count(name, value, 1)
-        if kernel % 2 == 0 or kernel < 3:
-            raise ValueError(f"kernel must be odd and at least 3, got {kernel}")
+        checks.count("kernel_size", kernel_size, 3)
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {kernel_size}")
         checks.rate("dropout", dropout)
         self.num_codes = num_codes
-        self.code = nn.Embedding(num_codes, width)
-        self.layers = nn.ModuleList(_GatedLayer(width, kernel, dropout) for _ in range(layers))
+        self.code = nn.Embedding(num_codes, hidden_size)
+        self.layers = nn.ModuleList(_GatedLayer(hidden_size, kernel_size, dropout) for _ in range(num_layers))
         self.out = nn.Sequential(
-            nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, num_codes, 1)
+            nn.ReLU(),
+            nn.Conv2d(hidden_size, hidden_size, 1),
+            nn.ReLU(),
+            nn.Conv2d(hidden_size, num_codes, 1),
         )
 
     def forward(
@@ -220,16 +231,11 @@ class PixelCNN(nn.Module):
             above, left = layer(above, left)
         return channels_last(self.out(left))
 
-    def log_prob(self, codes: Integer[Tensor, "batch rows columns"]) -> Float[Tensor, " batch"]:
-        """log p(codes) of each image, in nats. Raises as `forward` does."""
-        return _log_prob(self(codes), codes)
-
     @torch.no_grad()
     def sample(
         self, shape: tuple[int, int, int], generator: torch.Generator | None = None
     ) -> Integer[Tensor, "batch rows columns"]:
-        """Codes drawn from the model, (batch, rows, columns); each step runs the network on the rows so
-        far.
+        """Codes drawn from the model, (batch, rows, columns); each step runs it on the rows so far.
 
         Args:
             shape: how many, and the rows and columns.
@@ -244,12 +250,6 @@ class PixelCNN(nn.Module):
                 logits = self(codes[:, : row + 1])[:, row, column]
                 codes[:, row, column] = _choose(logits, generator)[:, 0]
         return codes
-
-
-def _log_prob(logits: Tensor, codes: Tensor) -> Tensor:
-    # In float32 at least, also under autocast.
-    chosen = log_softmax(checks.working(logits), -1).gather(-1, codes.long().unsqueeze(-1))
-    return chosen.flatten(1).sum(1)
 
 
 def _choose(logits: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -1,7 +1,6 @@
 """Quantisers: vectors replaced by the nearest of a codebook, or rounded number by number."""
 
 import math
-import numbers
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
@@ -47,7 +46,7 @@ def nearest(
     """
     checks.floating("z", z)
     checks.floating("codebook", codebook)
-    if codebook.ndim != 2 or len(codebook) == 0 or z.ndim == 0 or z.shape[-1] != codebook.shape[1]:
+    if codebook.ndim != 2 or not codebook.numel() or z.ndim == 0 or z.shape[-1] != codebook.shape[1]:
         raise ValueError(
             f"z must have the codes' dimension last, got {tuple(z.shape)} for {tuple(codebook.shape)}"
         )
@@ -161,14 +160,11 @@ class VectorQuantizer(nn.Module):
         checks.count("num_codes", num_codes, 1)
         checks.count("dim", dim, 1)
         for name, value in (("beta", beta), ("gamma", gamma)):
-            if not isinstance(value, numbers.Real) or isinstance(value, bool):
-                raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+            checks.number(name, value)
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be a finite number that is not negative, got {value!r}")
-        if isinstance(ema_decay, bool) or not isinstance(ema_decay, numbers.Real | None):
-            raise TypeError(f"ema_decay must be a number or None, got {type(ema_decay).__name__}")
-        if ema_decay is not None and not 0 <= ema_decay < 1:
-            raise ValueError(f"ema_decay must be None or lie in [0, 1), got {ema_decay!r}")
+        if ema_decay is not None:
+            checks.rate("ema_decay", ema_decay)
         if estimator not in get_args(Estimator):
             raise ValueError(f"estimator must be one of {get_args(Estimator)}, got {estimator!r}")
         if restart_after is not None:
@@ -201,10 +197,7 @@ class VectorQuantizer(nn.Module):
             ValueError: z empty, with another last dimension than the codes, or with entries that are not
                 finite or so large that their squares are not.
         """
-        checks.floating("z", z)
-        checks.generator(generator)
-        if z.ndim == 0 or z.shape[-1] != self.dim or z.numel() == 0:
-            raise ValueError(f"z must have shape (..., {self.dim}) and hold vectors, got {tuple(z.shape)}")
+        _check_vectors(z, self.dim, generator)
         check_size("z", z)
         averaging = self.training and self.ema_decay is not None
         if averaging and self.codebook.dtype in (torch.float16, torch.bfloat16):
@@ -231,7 +224,12 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def start(self, z: Float[Tensor, "*batch dim"], generator: torch.Generator | None = None) -> None:
-        """Set the codes to random vectors of z, none taken twice as long as there are enough."""
+        """Set the codes to random vectors of z, none taken twice as long as there are enough.
+
+        Raises as `forward` does.
+        """
+        _check_vectors(z, self.dim, generator)
+        check_size("z", z)
         self.codebook.copy_(_draw(z.detach().reshape(-1, self.dim), self.num_codes, generator))
         if self.ema_decay is not None:
             self.size.fill_(torch.finfo(self.size.dtype).tiny)  # started; the first mean counts in full
@@ -310,10 +308,7 @@ class FiniteScalarQuantizer(nn.Module):
             TypeError: z is not a floating-point tensor.
             ValueError: z empty, not finite, or with another last dimension than there are levels.
         """
-        checks.floating("z", z)
-        if z.ndim == 0 or z.shape[-1] != self.dim or z.numel() == 0:
-            raise ValueError(f"z must have shape (..., {self.dim}) and hold vectors, got {tuple(z.shape)}")
-        checks.generator(generator)
+        _check_vectors(z, self.dim, generator)
         check_finite("z", z)
         x = checks.working(z)
         span = self.levels.to(x.dtype) - 1
@@ -339,6 +334,13 @@ class FiniteScalarQuantizer(nn.Module):
 def _perplexity(counts: Integer[Tensor, " codes"]) -> Float[Tensor, ""]:
     share = counts / counts.sum()
     return torch.special.entr(share).sum().exp()
+
+
+def _check_vectors(z: Tensor, dim: int, generator: object) -> None:
+    checks.floating("z", z)
+    if z.ndim == 0 or z.shape[-1] != dim or z.numel() == 0:
+        raise ValueError(f"z must have shape (..., {dim}) and hold vectors, got {tuple(z.shape)}")
+    checks.generator(generator)
 
 
 def _distributed() -> bool:
