@@ -1375,7 +1375,7 @@ shown = {word: meeting(word) for word in CHOSEN}
 def dots(row, place, names, heard):
     """One side of one step: a dot for every token, as large as the attention that it receives."""
     edge = [
-        plotting.BLACK if i == len(names) - 1 else "white"
+        plotting.INK if i == len(names) - 1 else "white"
         for i in range(len(names))
     ]
     return {

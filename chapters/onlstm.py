@@ -1180,7 +1180,7 @@ ax.plot(
     range(4),
     [before_training[key] for key in READINGS],
     "x",
-    color=plotting.BLACK,
+    color=plotting.INK,
     label="untrained",
 )
 ax.text(-0.4, chance[best] + 1, best, fontsize=9)
@@ -1359,7 +1359,7 @@ for ax, short in zip(axes, (True, False)):
         shade = plotting.COLOURS[number]
         ax.plot(places, values, "osD^"[number], color=shade, label=name)
     reported = [PUBLISHED[layer][0 if short else 1] for layer in (1, 2, 3)]
-    ax.plot(range(3), reported, "x", color=plotting.BLACK, ms=9, label="paper")
+    ax.plot(range(3), reported, "x", color=plotting.INK, ms=9, label="paper")
     kind = "short_" if short else ""
     for key, style in (("right", "-"), ("random_levels", "--")):
         ax.axhline(one[f"f1_{kind}{key}"], color="#555", lw=1, ls=style)

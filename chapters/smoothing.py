@@ -60,7 +60,7 @@ rng = setup("smoothing")
 t = torch.linspace(-0.5, 5.5, 601, dtype=torch.float64)
 scores = -((t[:, None] - torch.arange(6)) ** 2)
 fig, ax = plotting.panels()
-ax.plot(t, scores.argmax(-1), color=plotting.BLACK, label="argmax")
+ax.plot(t, scores.argmax(-1), color=plotting.INK, label="argmax")
 for k in (0.5, 2, 10):
     ax.plot(t, soft_argmax(scores, k), label=f"soft argmax, $K={k}$")
 ax.set(xlabel="$t$", ylabel="position of the largest score")
@@ -145,7 +145,7 @@ low, middle, high = np.quantile(
 ax.loglog(
     sharpness,
     bounds,
-    color=plotting.BLACK,
+    color=plotting.INK,
     linestyle="--",
     label=r"bound $\log(n)/K$",
 )
@@ -786,7 +786,7 @@ ax.plot(
     label="second-order prediction",
 )
 ax.axhline(
-    full_f1, color=plotting.BLACK, linestyle="--", linewidth=1, label="full set"
+    full_f1, color=plotting.INK, linestyle="--", linewidth=1, label="full set"
 )
 ax.set(
     xscale="log",
@@ -1317,7 +1317,7 @@ ax.loglog(
     scales[tail],
     10 / scales[tail],
     ":",
-    color=plotting.BLACK,
+    color=plotting.INK,
     label="$\\propto1/s$",
 )
 ax.set(
@@ -1514,7 +1514,7 @@ t = torch.linspace(-4, 4, 321, dtype=torch.float64)
 zero = torch.zeros_like(t)
 fig, axes = plotting.panels(3, height=2.6)
 pair, triple = torch.stack([t, zero], -1), torch.stack([t, zero, zero], -1)
-axes[0].plot(t, pair.amax(-1), color=plotting.BLACK, label="max")
+axes[0].plot(t, pair.amax(-1), color=plotting.INK, label="max")
 axes[0].plot(t, smooth_max(pair), label="smooth max, $K=1$")
 axes[0].plot(t, smooth_max(pair) - np.log(2), label="mellowmax, $K=1$")
 for name, weights in (

@@ -37,6 +37,21 @@ def test_kraft_s_sum_is_at_most_one_for_prefix_codes(choices):
     assert (total == 1) == all(choices)
 
 
+@pytest.mark.verifies("infomap.eq3", "infomap.eq4", "infomap.eq5", "infomap.eq6")
+@given(st.lists(st.booleans(), min_size=1, max_size=12), st.integers(0, 10**6))
+def test_the_mean_length_is_a_cross_entropy_with_the_slack(choices, seed):
+    lengths = np.array([len(word) for word in prefix_code(choices)])
+    hat = 2.0**-lengths
+    slack = 1 - hat.sum()
+    assert slack >= 0
+    p = np.random.default_rng(seed).dirichlet(np.ones(len(hat)))
+    mean = (p * lengths).sum()
+    assert mean == pytest.approx(-(p * np.log2(hat)).sum())
+    # p_0 = 0 of the slack adds nothing, and both are distributions over the same symbols
+    assert hat.sum() + slack == 1
+    assert mean >= entropy([0.0, *p]) - 1e-12
+
+
 @pytest.mark.verifies("infomap.eq1", "infomap.eq6")
 @given(st.lists(st.floats(0.001, 10.0), min_size=1, max_size=9))
 def test_huffman_is_a_full_prefix_code_within_a_bit_of_the_entropy(weights):

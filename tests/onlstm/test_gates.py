@@ -127,6 +127,7 @@ def test_the_update_and_the_unified_formula_are_the_three_segments_for_every_pai
 
 
 @pytest.mark.verifies("onlstm.segments")
+@pytest.mark.fails("onlstm.segments")
 def test_each_statement_about_the_segments_holds_in_one_case_only():
     for n, d_f, d_i in PAIRS:
         level, low, high = torch.arange(n), min(d_f, d_i), max(d_f, d_i)

@@ -130,7 +130,7 @@ def test_the_article_s_order_of_terms_rounds_and_ours_does_not():
     assert 0.25 < differs < 0.45
 
 
-@pytest.mark.verifies("vqvae.eq10")
+@pytest.mark.fails("vqvae.eq10")
 def test_the_gradient_for_z_is_that_for_the_code():
     decoder = torch.nn.Sequential(torch.nn.Linear(4, 9), torch.nn.Tanh(), torch.nn.Linear(9, 3)).to(F64)
     z, hard = randn(6, 4).requires_grad_(), randn(6, 4, seed=1).requires_grad_()
