@@ -90,9 +90,9 @@ def test_training_step(timed, which):
     networks = {
         "ON-LSTM": lambda: ONLSTM(400, hidden_sizes=(1150,), chunk_size=10, master_input="complement"),
         "LSTM": lambda: LSTM(400, (1150,)),
-        "torch.nn.LSTM": lambda: torch.nn.LSTM(400, 1150),
+        "torch.nn.LSTM": lambda: torch.nn.LSTM(400, 1150, batch_first=True),
     }
-    network, x = networks[which]().cuda(), randn(70, 20, 400)
+    network, x = networks[which]().cuda(), randn(20, 70, 400)
 
     def step():
         network.zero_grad()

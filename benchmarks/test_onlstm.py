@@ -30,9 +30,9 @@ class Straightforward(nn.Module):
         for ih, hh in zip(self.ih, self.hh, strict=True):
             projected, hidden = ih(x), hh.in_features
             n = hidden // CHUNK
-            h, c = x.new_zeros(x.shape[1], hidden), x.new_zeros(x.shape[1], n, CHUNK)
+            h, c = x.new_zeros(len(x), hidden), x.new_zeros(len(x), n, CHUNK)
             found = []
-            for step in projected:
+            for step in projected.unbind(1):
                 gates = step + hh(h)
                 master_i, master_f = gates[:, : 2 * n].chunk(2, 1)
                 keep = master_f.softmax(-1).cumsum(-1).unsqueeze(-1)
@@ -43,7 +43,7 @@ class Straightforward(nn.Module):
                 c = (f * both + keep - both) * c + (i * both + write - both) * g
                 h = (o * c.tanh()).flatten(1)
                 found.append(h)
-            x = torch.stack(found)
+            x = torch.stack(found, 1)
         return x
 
 
@@ -51,7 +51,7 @@ class Torch(nn.Module):
     def __init__(self):
         super().__init__()
         sizes = zip((EMBEDDING, *SIZES), SIZES, strict=False)
-        self.layers = nn.ModuleList(nn.LSTM(d, h) for d, h in sizes)
+        self.layers = nn.ModuleList(nn.LSTM(d, h, batch_first=True) for d, h in sizes)
 
     def forward(self, x):
         for layer in self.layers:
@@ -91,7 +91,7 @@ def nets():
     return networks()
 
 
-X = torch.randn(T, B, EMBEDDING, generator=torch.Generator().manual_seed(0))
+X = torch.randn(B, T, EMBEDDING, generator=torch.Generator().manual_seed(0))
 
 
 def step(net):

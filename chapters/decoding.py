@@ -835,7 +835,9 @@ for word, k, weighted in product(
     ("chocolate", "surprise"), (1, 3), (False, True)
 ):
     p, ends = listening(duo, spell([word]))
-    beams = literal_search(p, range(3, duo.tgt_vocab), ends, k, 30, weighted)
+    beams = literal_search(
+        p, range(3, duo.tgt_vocab_size), ends, k, 30, weighted
+    )
     literal = [
         (*without_markers(path, d, duo.markers[d]), d, score)
         for d, beam in zip(duo.directions, beams)
@@ -859,7 +861,8 @@ print(
 # %%
 p, ends = listening(duo, spell(["surprise"]))
 (left, left_score), (right, right_score) = (
-    beam[0] for beam in literal_search(p, range(3, duo.tgt_vocab), ends, 1, 30)
+    beam[0]
+    for beam in literal_search(p, range(3, duo.tgt_vocab_size), ends, 1, 30)
 )
 paths, factors = (left, right), [0.0, 0.0]
 for side in (0, 1):
@@ -1325,12 +1328,9 @@ def attention_paid(model, src, reads):
     """(2, T, T): how much side d at step n looks at the other side's state m; mean over heads."""
     states, _ = model.states(reads, model.encode(src))
     flat = states[0]
-    heads = model.listen.heads
-    query = model.listen.query(flat).unflatten(-1, (heads, -1)).transpose(1, 2)
-    keys = model.listen.key_values(flat.flip(0)).keys
-    weight = query @ keys.transpose(-1, -2) / query.shape[-1] ** 0.5
-    later = ~torch.ones(weight.shape[-2:], dtype=torch.bool).tril()
-    return weight.masked_fill(later, -torch.inf).softmax(-1).mean(1)
+    known = model.listen.key_values(flat.flip(0))
+    earlier = torch.ones(reads.shape[-1:] * 2, dtype=torch.bool).tril()
+    return model.listen.weights(flat, known, earlier).mean(1)
 
 
 def meeting(word):
@@ -1375,7 +1375,7 @@ shown = {word: meeting(word) for word in CHOSEN}
 def dots(row, place, names, heard):
     """One side of one step: a dot for every token, as large as the attention that it receives."""
     edge = [
-        plotting.BLACK if i == len(names) - 1 else "white"
+        plotting.INK if i == len(names) - 1 else "white"
         for i in range(len(names))
     ]
     return {

@@ -72,7 +72,7 @@ for values, name in (
 ):
     label = f"{name}, variance {values.var():.0f}"
     ax.hist(values, bins, weights=share, alpha=0.6, label=label)
-ax.axvline(2, color=plotting.BLACK, linestyle="--")
+ax.axvline(2, color=plotting.INK, linestyle="--")
 ax.set(xlabel="estimate", ylabel="density", yscale="log", ylim=(1e-4, 2))
 ax.legend()
 plt.show()
@@ -326,7 +326,7 @@ for ax, (name, share) in zip(axes, counts.items()):
         [q or np.nan for q in PROBABILITIES[name]],
         "_",
         markersize=26,
-        color=plotting.BLACK,
+        color=plotting.INK,
     )
     ax.set(yscale="log", ylim=(2e-5, 2), ylabel=name, yticks=[1e-4, 1e-2, 1])
 axes[-1].set(xlabel="class")
@@ -430,7 +430,7 @@ fig, ax = plotting.panels()
 grid = np.linspace(0, 1, 200)
 for p1 in (0.8, 0.5, 0.2):
     ax.plot(grid, grid ** (1 / p1 - 1), label=f"$p_1={p1}$")
-ax.plot(edges[:-1] + 0.025, both, "o", color=plotting.BLACK, label="measured")
+ax.plot(edges[:-1] + 0.025, both, "o", color=plotting.INK, label="measured")
 ax.set(xlabel="$\\varepsilon_1$", ylabel="probability that class 1 wins")
 ax.legend()
 plt.show()
@@ -1012,9 +1012,7 @@ verdict(
 fig, (top, low) = plotting.panels(2, height=3.0)
 line = np.geomspace(0.2, 6, 200)
 top.loglog(line, np.divide(*moments(line, 1.0)[::-1]), label="closed form")
-top.loglog(
-    products, measured_ratio, "o", color=plotting.BLACK, label="measured"
-)
+top.loglog(products, measured_ratio, "o", color=plotting.INK, label="measured")
 top.axhline(1, color="#888888", lw=1)
 top.axvline(crossing, color=plotting.RED, linestyle="--", label="crossing")
 marks = [0.2, 0.5, 1, 2, 5]
@@ -1110,7 +1108,7 @@ verdict(
 # %% mystnb={"figure": {"caption": "Variance of the score-function gradient of $\\mathbb E[z+c]$ against the constant $c$. The reparameterised gradient is exactly 1, with variance 0."}, "image": {"alt": "The plain score function's variance follows 2 plus c squared up to ten thousand; with the leave-one-out baseline it stays at 2."}} tags=["hide-input"]
 fig, ax = plotting.panels()
 place = [c + 0.5 for c in levels]  # so that 0 has a place on the axis
-ax.loglog(place, by_formula, "--", color=plotting.BLACK, label="$2+c^2$")
+ax.loglog(place, by_formula, "--", color=plotting.INK, label="$2+c^2$")
 ax.loglog(place, [v for v, _ in raised], "o", label="score function")
 ax.loglog(place, [v for v, _ in cured], "s", label="leave-one-out baseline")
 ax.set(xlabel="$c+\\frac{1}{2}$", ylabel="variance", ylim=(0.5, 3e4))
@@ -1331,7 +1329,7 @@ for ax, (place, by_key) in zip(axes, noise_of.items()):
     names = [NAMES[key] for key in by_key]
     ax.barh(names, [value for value, _ in by_key.values()])
     if by_key["rloo"][1] > 0:
-        ax.axvline(by_key["rloo"][1], color=plotting.BLACK, linestyle="--")
+        ax.axvline(by_key["rloo"][1], color=plotting.INK, linestyle="--")
     ax.set(
         xscale="log", title=place, xlabel="standard deviation of the gradient"
     )

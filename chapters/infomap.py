@@ -165,7 +165,7 @@ def draw_tree(ax, code, labels=None):
         if word:
             parent = word[:-1]
             ends = [x[parent], x[word]], [-len(parent), -len(word)]
-            ax.plot(*ends, color=plotting.BLACK, linewidth=1)
+            ax.plot(*ends, color=plotting.INK, linewidth=1)
             ax.annotate(
                 word[-1],
                 (0.5 * sum(ends[0]), 0.5 * sum(ends[1])),
@@ -439,7 +439,7 @@ assert saved[1] < 0 < saved[5]  # from 1.5 to 6 in a row
 
 # %% mystnb={"figure": {"caption": "Bits that the categories save for each thing, against how many things of a category come in a row. Below the line they cost more than they save."}, "image": {"alt": "A rising curve. It starts at minus two bits for runs of one, crosses zero between two and six in a row, and still rises above one bit for runs of sixteen."}} tags=["hide-input"]
 fig, ax = plotting.panels(1, height=2.6)
-ax.axhline(0, color=plotting.BLACK, linewidth=1)
+ax.axhline(0, color=plotting.INK, linewidth=1)
 ax.plot(runs_of, saved, "o-")
 ax.set(
     xscale="log",
@@ -1456,7 +1456,7 @@ names = {"numpy": "NumPy", "infomap": "C++"}
 for (engine, times), style in zip(seconds.items(), ("o-", "s--")):
     label = f"{names[engine]}, exponent {exponent[engine]:.2f}"
     ax.loglog(links, times, style, label=label)
-ax.axhline(5, color=plotting.BLACK, linewidth=1)
+ax.axhline(5, color=plotting.INK, linewidth=1)
 ax.set(xlabel="links", ylabel="seconds, one core")
 ax.legend()
 plt.show()
@@ -1680,7 +1680,7 @@ draw(ax, karate, karate_best.modules, places)
 double = [v for v in karate if len(memberships[v]) > 1]
 assert len(double) == 6
 rings = nx.draw_networkx_nodes(
-    karate, places, double, node_size=260, node_color="none", edgecolors=plotting.BLACK, linewidths=2, ax=ax
+    karate, places, double, node_size=260, node_color="none", edgecolors=plotting.INK, linewidths=2, ax=ax
 )  # fmt: skip
 plt.show()
 

@@ -77,7 +77,7 @@ print(review)
 # %% mystnb={"figure": {"caption": "One review with more and more padding: the mean and the maximum of its first feature, and the largest weight that a softmax (of the sum of the features) gives to one of its characters, without a mask and with one."}, "image": {"alt": "Three panels against the number of padded positions. Without a mask the mean creeps up towards zero, the maximum jumps to zero at once, and the largest weight falls to almost nothing with five positions; with a mask all three are horizontal lines."}} tags=["hide-input"]
 width = 3
 vectors = torch.randn(len(vocabulary), width, generator=rng)
-vectors[data.PADDING] = 0  # as zero-padded features are
+vectors[data.PAD] = 0  # as zero-padded features are
 first = vectors[vocabulary.ids(review)]
 first = first - first.amax(0) - 0.2  # all negative, as in the section on maxima
 added = [0, 5, 10, 20, 40, 80, 160]
@@ -953,7 +953,7 @@ for name in OPERATIONS:
 
 # %%
 zero_padded = table.clone()
-zero_padded[data.PADDING] = 0
+zero_padded[data.PAD] = 0
 
 
 def without_mask(ids, more):

@@ -703,7 +703,7 @@ verdict(
 def top_level(master_input):
     """The largest entry of the memory's highest level, ever."""
     rnn = ONLSTM(5, 12, 4, master_input=master_input).double()
-    noise = 3 * torch.randn(200, 8, 5, generator=rng, dtype=F64)
+    noise = 3 * torch.randn(8, 200, 5, generator=rng, dtype=F64)
     with torch.no_grad():
         memory = rnn.trace(noise)[0].c
     return memory[..., -3:].abs().max().item()
@@ -736,13 +736,13 @@ for hidden, p in ((64, 64), (64, 16), (400, 40), (1150, 115)):
     cells = [hidden, p, hidden // p, *(f"{c:,}" for c in counts)]
     rows.append(f"| {' | '.join(map(str, cells))} | {ratios[hidden, p]:.3f} |")
 display(Markdown("\n".join(rows)))
-gate = ONLSTM(5, 12, 4).double().trace(x.new_ones(3, 1, 5))[0].master_forget
+gate = ONLSTM(5, 12, 4).double().trace(x.new_ones(1, 3, 5))[0].master_forget
 verdict(
     "onlstm.group",
     holds=all(
         math.isclose(ratio, 1 + p / (2 * h)) for (h, p), ratio in ratios.items()
     )
-    and gate.shape == (3, 1, 4),
+    and gate.shape == (1, 3, 4),
 )
 
 # %% [markdown]
@@ -763,14 +763,14 @@ def seconds(step, rounds=5):
 def cells_in_a_loop(rnn, x):
     for cell in rnn.cells:
         state, found = None, []
-        for step in x:
+        for step in x.unbind(1):
             state = cell(step, state)
             found.append(state[0])
-        x = torch.stack(found)
+        x = torch.stack(found, 1)
     return x
 
 
-rnn, batch = ONLSTM(64, 128, 16, num_layers=2), torch.randn(35, 16, 64)
+rnn, batch = ONLSTM(64, 128, 16, num_layers=2), torch.randn(16, 35, 64)
 fast = seconds(lambda: rnn(batch)[0].sum().backward())
 slow = seconds(lambda: cells_in_a_loop(rnn, batch).sum().backward())
 print(f"training step, 2 layers of 128: {slow / fast:.1f} times as fast")
@@ -831,9 +831,9 @@ argmax = logits.argmax(-1) + 1.0
 hard_limit = (torch.arange(1, 8) * sharp).sum(-1)
 sums_to_one = torch.allclose(prob.sum(-1), torch.ones_like(mean))
 some = ONLSTM(5, 12, 4).double()
-text = torch.randn(6, 2, 5, generator=rng, dtype=F64)
+text = torch.randn(2, 6, 5, generator=rng, dtype=F64)
 ran = some.trace(text)[0]
-before = torch.cat([torch.zeros(1, 2, 12, dtype=F64), ran.h[:-1]])
+before = torch.cat([torch.zeros(2, 1, 12, dtype=F64), ran.h[:, :-1]], 1)
 literal_p = (some.cells[0].ih(text) + some.cells[0].hh(before))[..., 4:8]
 differences = ran.master_forget.diff(dim=-1)
 same_p = torch.allclose(differences, literal_p.softmax(-1)[..., 1:])
@@ -856,13 +856,13 @@ verdict(
 
 # %%
 rnn = ONLSTM(5, 12, 4, num_layers=2).double()
-noise = torch.randn(9, 3, 5, generator=rng, dtype=F64)
+noise = torch.randn(3, 9, 5, generator=rng, dtype=F64)
 levels = rnn(noise)[2]
 gates = [trace.master_forget for trace in rnn.trace(noise)]
 literal_levels = torch.stack([1 - gate.sum(-1) / 4 for gate in gates])
 verdict(
     "onlstm.eq15",
-    holds=levels.shape == (2, 9, 3)
+    holds=levels.shape == (2, 3, 9)
     and torch.allclose(levels, literal_levels)
     and bool(((levels >= 0) & (levels < 1)).all()),
 )
@@ -1077,9 +1077,9 @@ def train_on(grammar, seed, master_input, steps=250):
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / steps)
         start = draw.integers(len(ids) - 64)
-        batch = pad_sequence(ids[start : start + 64])
-        logits = model(batch[:-1]).logits.flatten(0, 1)
-        loss = cross_entropy(logits, batch[1:].flatten(), ignore_index=0)
+        batch = pad_sequence(ids[start : start + 64], batch_first=True)
+        logits = model(batch[:, :-1]).logits.flatten(0, 1)
+        loss = cross_entropy(logits, batch[:, 1:].flatten(), ignore_index=0)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -1090,8 +1090,8 @@ def train_on(grammar, seed, master_input, steps=250):
 @torch.no_grad()
 def master_gates(model, vocabulary, words):
     """(f̃, ĩ) of each layer at each word, read from a zero state."""
-    traces = model.trace(vocabulary.ids(["<eos>", *words]).unsqueeze(1))
-    return [(t.master_forget[1:, 0], t.master_input[1:, 0]) for t in traces]
+    traces = model.trace(vocabulary.ids(["<eos>", *words]).unsqueeze(0))
+    return [(t.master_forget[0, 1:], t.master_input[0, 1:]) for t in traces]
 
 
 def tree_of(model, vocabulary, words, layer=1, gate="d_f", known=None):
@@ -1116,13 +1116,13 @@ def levels_of(model, vocabulary, sentences):
     """The levels of the words of each sentence, by reading: 1 − mean f̃ for d_f, mean ĩ for d_i."""
     texts = [vocabulary.ids(["<eos>", *words]) for words in sentences]
     padded = {}
-    for layer, trace in enumerate(model.trace(pad_sequence(texts))):
+    ids = pad_sequence(texts, batch_first=True)
+    for layer, trace in enumerate(model.trace(ids)):
         padded["d_f", layer] = 1 - trace.master_forget.mean(-1)
         padded["d_i", layer] = trace.master_input.mean(-1)
     return {
         reading: [
-            column[1 : len(text)].numpy()
-            for column, text in zip(levels.t(), texts)
+            row[1 : len(text)].numpy() for row, text in zip(levels, texts)
         ]
         for reading, levels in padded.items()
     }
@@ -1180,7 +1180,7 @@ ax.plot(
     range(4),
     [before_training[key] for key in READINGS],
     "x",
-    color=plotting.BLACK,
+    color=plotting.INK,
     label="untrained",
 )
 ax.text(-0.4, chance[best] + 1, best, fontsize=9)
@@ -1359,7 +1359,7 @@ for ax, short in zip(axes, (True, False)):
         shade = plotting.COLOURS[number]
         ax.plot(places, values, "osD^"[number], color=shade, label=name)
     reported = [PUBLISHED[layer][0 if short else 1] for layer in (1, 2, 3)]
-    ax.plot(range(3), reported, "x", color=plotting.BLACK, ms=9, label="paper")
+    ax.plot(range(3), reported, "x", color=plotting.INK, ms=9, label="paper")
     kind = "short_" if short else ""
     for key, style in (("right", "-"), ("random_levels", "--")):
         ax.axhline(one[f"f1_{kind}{key}"], color="#555", lw=1, ls=style)
@@ -1729,19 +1729,16 @@ ARTICLE = [
 model = recorded_run.model()
 
 stream = vocabulary.ids([word for text in NEWS["test"] for word in text])
-columns = 20
-stream = stream[: (len(stream) - 1) // columns * columns + 1]
-inputs, targets = (
-    part.view(columns, -1).t() for part in (stream[:-1], stream[1:])
-)
+rows = 20
+stream = stream[: (len(stream) - 1) // rows * rows + 1]
+inputs, targets = (part.view(rows, -1) for part in (stream[:-1], stream[1:]))
 entropy, state = 0.0, None
 with torch.no_grad():
-    for start in range(0, len(inputs), 100):
-        out = model(inputs[start : start + 100], state)
+    for part, aim in zip(inputs.split(100, 1), targets.split(100, 1)):
+        out = model(part, state)
         state = out.state
-        aim = targets[start : start + 100].flatten()
         entropy += cross_entropy(
-            out.logits.flatten(0, 1), aim, reduction="sum"
+            out.logits.flatten(0, 1), aim.flatten(), reduction="sum"
         ).item()
 again = math.exp(entropy / targets.numel())
 # The recorded value is with bfloat16, from weights in single precision.
@@ -1836,8 +1833,8 @@ fresh = LanguageModel(
     chunk_size=recorded_run.config["chunk_size"],
 ).eval()
 with torch.no_grad():
-    watched = model.trace(inputs[:1000])
-    unwatched = fresh.trace(inputs[:1000])
+    watched = model.trace(inputs[:, :1000])
+    unwatched = fresh.trace(inputs[:, :1000])
 
 
 def lifetimes(trace, levels, longest=300):
@@ -1845,10 +1842,11 @@ def lifetimes(trace, levels, longest=300):
     c = trace.c - trace.c.mean((0, 1))
     c = c / c.square().mean((0, 1)).sqrt()
     # All lags from one Fourier transform, with as many zeros behind as there are steps.
-    power = torch.fft.rfft(c, 2 * len(c), dim=0).abs().square().mean(1)
+    steps = c.shape[1]
+    power = torch.fft.rfft(c, 2 * steps, dim=1).abs().square().mean(0)
     power = power.unflatten(-1, (levels, -1)).mean(-1)
     lags = torch.arange(1, longest)
-    left = torch.fft.irfft(power, dim=0)[lags] / (len(c) - lags).unsqueeze(-1)
+    left = torch.fft.irfft(power, dim=0)[lags] / (steps - lags).unsqueeze(-1)
     gone = left < math.exp(-1)
     return (gone.int().argmax(0) + 1).where(gone.any(0), longest).numpy()
 
@@ -1987,9 +1985,11 @@ display(
 
 # %%
 def anbn(lengths):
-    """Ids: 1 a, 2 b, 3 the beginning and the end, 0 padding: (T, B)."""
+    """Ids: 1 a, 2 b, 3 the beginning and the end, 0 padding: (B, T)."""
     words = [[3] + [1] * n + [2] * n + [3] for n in lengths]
-    return pad_sequence([torch.tensor(word) for word in words])
+    return pad_sequence(
+        [torch.tensor(word) for word in words], batch_first=True
+    )
 
 
 def counts_to(cell, seed, steps=400, hidden=32):
@@ -2002,19 +2002,19 @@ def counts_to(cell, seed, steps=400, hidden=32):
     ids = anbn(range(1, 21))
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 0.02 * (1 - step / steps)
-        logits = out(rnn(embed(ids[:-1]))[0]).flatten(0, 1)
-        loss = cross_entropy(logits, ids[1:].flatten(), ignore_index=0)
+        logits = out(rnn(embed(ids[:, :-1]))[0]).flatten(0, 1)
+        loss = cross_entropy(logits, ids[:, 1:].flatten(), ignore_index=0)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
     ids = anbn(range(1, 61))
     with torch.no_grad():
-        guess = out(rnn(embed(ids[:-1]))[0]).argmax(-1)
+        guess = out(rnn(embed(ids[:, :-1]))[0]).argmax(-1)
     right = [
         bool(
             (
-                guess[n + 1 : 2 * n + 1, n - 1] == ids[n + 2 : 2 * n + 2, n - 1]
+                guess[n - 1, n + 1 : 2 * n + 1] == ids[n - 1, n + 2 : 2 * n + 2]
             ).all()
         )
         for n in range(1, 61)

@@ -184,15 +184,11 @@ bars(
     },
 )
 ax.plot(
-    [0],
-    [100 * refined["test_passes4"]],
-    "D",
-    color=plotting.BLACK,
-    markersize=5,
+    [0], [100 * refined["test_passes4"]], "D", color=plotting.INK, markersize=5
 )
 for place, value in enumerate((baseline, baseline, baseline, rival_baseline)):
     ax.hlines(
-        100 * value, place - 0.45, place + 0.45, plotting.BLACK, linestyle="--"
+        100 * value, place - 0.45, place + 0.45, plotting.INK, linestyle="--"
     )
 ticks = ("free", "within\nthe passage", "a name", "a name not in\nthe question")
 ax.set_xticks(range(4), ticks)
@@ -789,7 +785,7 @@ for (name, _), style, marker in zip(
         marker=marker,
         label=f"seq2seq, {name}",
     )
-ax.axhline(1, color=plotting.BLACK, linestyle=":", linewidth=1)
+ax.axhline(1, color=plotting.INK, linestyle=":", linewidth=1)
 ax.set(
     xlabel="tokens of the answer",
     ylabel="times the MLM head's time",
@@ -1093,7 +1089,7 @@ ax.plot(
     PERSONS,
     [100 * (1 - k**-2) for k in PERSONS],
     ":",
-    color=plotting.BLACK,
+    color=plotting.INK,
     label="independent choice",
 )
 ax.set(xlabel="persons", ylabel="mixed up (%)", ylim=(-3, 100))

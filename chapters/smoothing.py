@@ -765,6 +765,7 @@ for i, (ax, name) in enumerate(zip(axes, names)):
     ax.set(title=name, xlabel="test F1", xlim=(-0.02, None))
 plt.show()
 
+
 # %%
 def together(sides):
     """True where all intervals lie above, False where each lies on a side, else None."""

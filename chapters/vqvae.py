@@ -1660,7 +1660,9 @@ for runs in today.values():
 rows = "\n".join(
     f"| {label} | {bits} | {listed([r.summary['test_psnr'] for r in runs], 2)} | {np.mean([r.summary['test_ssim'] for r in runs]):.3f} "
     f"| {np.mean([r.summary['codes_used'] for r in runs]):.0f} | {np.mean([r.summary['usage'] for r in runs]):.0f} |"
-    for (label, runs), bits in zip(today.items(), (576, 576, 576, 576, 720))
+    for (label, runs), bits in zip(
+        today.items(), (576, 576, 576, 576, 720), strict=True
+    )
 )
 display(
     Markdown(

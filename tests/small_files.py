@@ -3,6 +3,8 @@
 import dataclasses
 import gzip
 import hashlib
+import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -14,23 +16,6 @@ def idx(array: np.ndarray) -> bytes:
     """The format of MNIST's files: a header of 4 bytes and one number of 4 bytes for each axis."""
     head = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
     return gzip.compress(head + array.astype(np.uint8).tobytes())
-
-
-@pytest.fixture
-def small_mnist(tmp_path, monkeypatch):
-    """KEXUE_DATA with files in MNIST's format, whose hashes are registered."""
-    generator = np.random.default_rng(0)
-    (tmp_path / "mnist").mkdir()
-    arrays = {}
-    for part, n in (("train", 6), ("t10k", 3)):
-        arrays[part] = generator.integers(256, size=(n, 28, 28)), generator.integers(10, size=n)
-        for kind, array in zip(("images-idx3", "labels-idx1"), arrays[part], strict=True):
-            name = f"mnist/{part}-{kind}-ubyte.gz"
-            (tmp_path / name).write_bytes(idx(array))
-            digest = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
-            monkeypatch.setitem(data.FILES, name, dataclasses.replace(data.FILES[name], hash=digest))
-    monkeypatch.setenv("KEXUE_DATA", str(tmp_path))
-    return tmp_path, arrays
 
 
 @pytest.fixture
@@ -49,3 +34,29 @@ def registered(tmp_path, monkeypatch):
     yield register
     for load in (data.treebank, data.brown, data.mikolov_ptb):
         load.cache_clear()
+
+
+@pytest.fixture
+def small_mnist(tmp_path, registered):
+    """KEXUE_DATA with files in MNIST's format, whose hashes are registered."""
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for part, n in (("train", 6), ("t10k", 3)):
+        arrays[part] = generator.integers(256, size=(n, 28, 28)), generator.integers(10, size=n)
+        for kind, array in zip(("images-idx3", "labels-idx1"), arrays[part], strict=True):
+            registered(f"mnist/{part}-{kind}-ubyte.gz", idx(array))
+    return tmp_path, arrays
+
+
+@pytest.fixture
+def archive():
+    """The bytes of a zip file with these texts, by name."""
+
+    def zipped(files: dict[str, str]) -> bytes:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as found:
+            for name, text in files.items():
+                found.writestr(name, text)
+        return buffer.getvalue()
+
+    return zipped

@@ -611,7 +611,6 @@ BAD = [
     (smooth_max, (X.to(torch.float8_e5m2),), {}, TypeError, r"x must have .*, got torch.float8_e5m2"),
     (smooth_max, (X + 0j,), {}, TypeError, r"x must have .*, got torch.complex64"),
     (smooth_max, (torch.tensor(1.0),), {}, ValueError, r"dim must be an axis of x, whose shape is \(\), got -1"),
-    (smooth_max, (X,), {"dim": None}, TypeError, r"dim must be an int, got NoneType"),
     (smooth_max, (X,), {"dim": -2}, ValueError, r"dim must be .*, got -2"),
     *((f, (X, *rest), {"dim": 1}, ValueError, r"dim must be .* \(3,\), got 1") for f, rest in ONE + K),
     (smooth_max, (torch.zeros(10_000), 1.2e-38), {}, ValueError, r"result must fit into torch.float32, but log\(n\)/sharpness is too large for sharpness = 1.2e-38"),
@@ -621,7 +620,6 @@ BAD = [
         (smooth_max, (X, bad), {}, ValueError, rf"sharpness must be positive and finite, within \[1\.2e-38, 3\.4e\+38\], got {got}")
         for bad, got in ((0, "0"), (-1.5, "-1.5"), (math.inf, "inf"), (NAN, "nan"), (1e-50, "1e-50"), (10**400, "1000"))
     ),
-    (smooth_max, (X, "1"), {}, TypeError, "sharpness must be a number, got str"),
     (smooth_max, (X, True), {}, TypeError, "sharpness must be a number, got bool"),
     *((f, (X, *rest), {"sharpness": 0}, ValueError, "sharpness must be positive and finite") for f, rest in [*ONE[1:], K[1]]),
     *((f, (P, T, 0), {}, ValueError, "eps must be positive and finite") for f in BINARY),

@@ -41,7 +41,7 @@ def marked_tests(root: Path, folder: str) -> dict[str, list[str]]:
             and (whole or any(map(marked_gpu, node.decorator_list)))
         ]
         if names:
-            found[f"{folder}/{path.name}"] = names
+            found[path.relative_to(root).as_posix()] = names
     return found
 
 

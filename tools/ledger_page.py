@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kexue.book import pages
+from kexue.book import ledger, pages
 from kexue.book.pages import Evidence
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,6 +50,11 @@ def gaps(joined: dict[str, Any], evidence: Evidence, root: Path = ROOT) -> list[
             problems += [f"{row['id']} {problem}" for problem in gaps_of(row, article["edition"], slug)]
         shown = pages.verdicts(root / "chapters" / f"{slug}.ipynb")
         problems += [f"chapters/{slug}.ipynb: no row for {i}" for i in shown if i not in known]
+        for row in ledger.load(slug, root / "ledger").rows:
+            if row.id in shown and shown[row.id]["box"] != ledger.box(
+                row, shown[row.id]["verdict"], dict(shown[row.id]["measured"])
+            ):
+                problems.append(f"chapters/{slug}.ipynb shows another text of {row.id}: make run SLUG={slug}")
     for name, rows in evidence.items():
         problems += [
             f"{tests[0]} {name} {i}, which has no row" for i, tests in rows.items() if i not in known
@@ -85,7 +90,7 @@ def gaps_of(row: dict[str, Any], edition: int, slug: str) -> list[str]:
             )
         )
     if row["sort"] == "claim" and row["section"] is None and expected != "untested":
-        problems.append(f"needs a verdict cell in chapters/{slug}.py")
+        problems.append(f"has no verdict in chapters/{slug}.ipynb: write its cell, and make run SLUG={slug}")
     if row["sort"] == "claim" and edition > 1 and expected != "untested":
         problems += [
             f"is a claim of a second edition, and has no {name}"
@@ -127,7 +132,8 @@ def main(root: Path = ROOT) -> int:
         untested = sum(
             row["verdict"] == "untested" for article in joined["articles"].values() for row in article["rows"]
         )
-        print(f"The ledger: {len(rows)} rows, {untested} untested, each other with evidence.")
+        source = "tests that passed" if arguments.evidence else "marks of tests, which were not run"
+        print(f"The ledger: {len(rows)} rows, {untested} untested, each other with evidence ({source}).")
     return bool(problems)
 
 

@@ -16,7 +16,10 @@ def lengths(path: Path) -> dict[str, float]:
         if cell.cell_type == "markdown":
             text = re.sub(r"\$\$.*?\$\$( \([\w-]+\))?|\$[^$]*\$", " x ", cell.source, flags=re.S)
             whole = len(re.findall(r"[\w’'–-]+", text))
-            inside = sum(len(re.findall(r"[\w’'–-]+", part)) for part in re.findall(r":::\{dropdown\}.*?:::", text, re.S))
+            inside = sum(
+                len(re.findall(r"[\w’'–-]+", part))
+                for part in re.findall(r":::\{dropdown\}.*?:::", text, re.S)
+            )
             words, folded = words + whole - inside, folded + inside
         elif cell.cell_type == "code":
             lines = len([line for line in cell.source.splitlines() if line.strip()])

@@ -14,7 +14,7 @@ message names the argument and the value.
 
 import copy
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Integer, Shaped
@@ -222,15 +222,14 @@ class BiRNN(nn.Module):
         for name, wanted in (("num_layers", 1), ("bidirectional", False), ("batch_first", True)):
             if getattr(rnn, name) != wanted:
                 raise ValueError(f"rnn must have {name}={wanted}, got {getattr(rnn, name)}")
-        if merge not in get_args(Merge):
-            raise ValueError(f"merge must be one of {get_args(Merge)}, got {merge!r}")
+        _check_choice("merge", merge, Merge)
         self.forward_rnn = rnn
         self.backward_rnn = copy.deepcopy(rnn).requires_grad_()
         self.backward_rnn.reset_parameters()
         self.merge = merge
 
     def forward(
-        self, x: Float[Tensor, "batch time width"], mask: Bool[Tensor, "batch time"]
+        self, x: Float[Tensor, "batch time input"], mask: Bool[Tensor, "batch time"]
     ) -> Float[Tensor, "batch time out"]:
         """Outputs of both directions at each real position, zeros at padded ones.
 
@@ -247,9 +246,9 @@ class BiRNN(nn.Module):
                 positions that are not the first of their row.
         """
         checks.floating("x", x)
-        width = self.forward_rnn.input_size
-        if x.ndim != 3 or x.shape[-1] != width:
-            raise ValueError(f"x must have shape (B, T, {width}), got {tuple(x.shape)}")
+        input_size = self.forward_rnn.input_size
+        if x.ndim != 3 or x.shape[-1] != input_size:
+            raise ValueError(f"x must have shape (B, T, {input_size}), got {tuple(x.shape)}")
         checks.axis("x", x, 1)
         _check_boolean(mask, x)
         if mask.shape != x.shape[:2]:
@@ -285,10 +284,10 @@ class TextClassifier(nn.Module):
     Without its mask, an operation takes the padding for text, as if all positions were real.
 
     Args:
-        symbols: size V of the vocabulary; id 0 is padding, and has an embedding like any other.
-        classes: number of classes C.
-        width: of the embeddings, D.
-        hidden: units of each direction, H.
+        vocab_size: V; id 0 is padding, and has an embedding like any other.
+        num_classes: C.
+        embedding_size: D.
+        hidden_size: units of each direction, H.
         pooling: over the positions: mean, maximum, or Σ αₜhₜ with α = softmax(wᵀtanh(Uhₜ)).
         masks: for nothing, for the pooling, or for the recurrent network as well.
         dropout: on embeddings and on what was pooled, in training.
@@ -299,30 +298,29 @@ class TextClassifier(nn.Module):
 
     def __init__(
         self,
-        symbols: int,
-        classes: int = 2,
-        width: int = 64,
-        hidden: int = 64,
+        vocab_size: int,
+        num_classes: int = 2,
+        embedding_size: int = 64,
+        hidden_size: int = 64,
         pooling: Pooling = "attention",
         masks: Masks = "everywhere",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        sizes = {"symbols": symbols, "classes": classes, "width": width, "hidden": hidden}
-        for name, value in sizes.items():
-            checks.count(name, value, 1)
-        for name, text, allowed in (
-            ("pooling", pooling, get_args(Pooling)),
-            ("masks", masks, get_args(Masks)),
-        ):
-            if text not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {text!r}")
+        checks.count("vocab_size", vocab_size, 1)
+        checks.count("num_classes", num_classes, 1)
+        checks.count("embedding_size", embedding_size, 1)
+        checks.count("hidden_size", hidden_size, 1)
+        _check_choice("pooling", pooling, Pooling)
+        _check_choice("masks", masks, Masks)
         checks.rate("dropout", dropout)
         self.pooling, self.masks = pooling, masks
-        self.embedding = nn.Embedding(symbols, width)
-        self.rnn = BiRNN(nn.GRU(width, hidden, batch_first=True))
-        self.score = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1))
-        self.out = nn.Linear(2 * hidden, classes)
+        self.embedding = nn.Embedding(vocab_size, embedding_size)
+        self.rnn = BiRNN(nn.GRU(embedding_size, hidden_size, batch_first=True))
+        self.score = nn.Sequential(
+            nn.Linear(2 * hidden_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, 1)
+        )
+        self.out = nn.Linear(2 * hidden_size, num_classes)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -338,11 +336,10 @@ class TextClassifier(nn.Module):
         table = _integers("ids", ids)
         if table.ndim != 2:
             raise ValueError(f"ids must have shape (B, T), got {tuple(table.shape)}")
-        bad = (table < 0) | (table >= self.embedding.num_embeddings)
+        vocab_size = self.embedding.num_embeddings
+        bad = (table < 0) | (table >= vocab_size)
         if bad.any():
-            raise ValueError(
-                f"ids must be between 0 and {self.embedding.num_embeddings - 1}, got {int(table[bad][0])}"
-            )
+            raise ValueError(f"ids must be between 0 and {vocab_size - 1}, got {int(table[bad][0])}")
         _check_boolean(mask, table)
         all_real = torch.ones_like(mask)
         x = self.dropout(self.embedding(table))
@@ -406,13 +403,15 @@ def _check_boolean(mask: object, x: Tensor | None = None) -> None:
         raise ValueError(f"mask must be on the device {x.device}, got {mask.device}")
 
 
-def _integers(name: str, value: object) -> Tensor:
+def _integers(name: str, value: Tensor) -> Tensor:
     """The value as int64: in the narrow dtypes, comparisons with larger numbers wrap around."""
-    checks.tensor(name, value)
-    assert isinstance(value, Tensor)
-    if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
-        raise TypeError(f"{name} must be integers, got {value.dtype}")
+    checks.integers(name, value)
     return value.to(torch.int64)
+
+
+def _check_choice(name: str, value: str, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be one of {get_args(choices)}, got {value!r}")
 
 
 def _check_range(lengths: Tensor, high: int, meaning: str) -> None:
@@ -433,7 +432,7 @@ def _aligned(x: Tensor, mask: Tensor, dim: int, name: str = "x") -> Tensor:
     )
     if not fits:
         raise ValueError(
-            f"mask must broadcast to {name}'s shape {tuple(x.shape)}, or to its leading axes "
+            f"mask must broadcast to the shape of {name}, {tuple(x.shape)}, or to its leading axes "
             f"{tuple(x.shape[: dim + 1])}, got shape {tuple(mask.shape)}"
         )
     mask = mask.view(*mask.shape, *(1,) * (x.ndim - mask.ndim))

@@ -1,6 +1,5 @@
 """The ledger's gates, verdicts, and pages."""
 
-import ast
 import dataclasses
 import json
 import re
@@ -56,58 +55,6 @@ def test_the_evidence_is_up_to_date():
     assert text == ledger_page.as_json(ledger_page.marked_tests(), rows), "make ledger, and commit"
 
 
-def literal_arguments(source: str) -> list[str]:
-    """Arguments of `verdict` that are not computed: what they say would not depend on the experiment."""
-    tree = ast.parse(re.sub(r"^[%!].*$", "", source, flags=re.M))
-    constants = {
-        name.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
-        for name in node.targets
-        if isinstance(name, ast.Name)
-    } - {
-        name.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.For | ast.AugAssign)
-        for name in ast.walk(node.target)
-        if isinstance(name, ast.Name)
-    }
-    found = []
-    for call in ast.walk(tree):
-        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("verdict"):
-            values = [
-                *call.args[1:2],
-                *(k.value for k in call.keywords if k.arg in ("holds", "restricted", "reached")),
-            ]
-            for value in values:
-                used = {name.id for name in ast.walk(value) if isinstance(name, ast.Name)}
-                if not used - constants - {"bool"}:
-                    found.append(ast.unparse(call))
-    return found
-
-
-@pytest.mark.parametrize("slug", SLUGS)
-def test_no_verdict_is_a_literal(slug):
-    assert literal_arguments((ROOT / "chapters" / f"{slug}.py").read_text("utf-8")) == []
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        "True",
-        "None",
-        "holds=False",
-        "holds=x, restricted=not False",
-        "holds=bool(1)",
-        "one",
-        "holds=x, reached=1 > 0",
-    ],
-)
-def test_literal_verdicts_are_noticed(given):
-    assert literal_arguments(f"x = f()\none = None\nverdict('a.b', {given})")
-    assert not literal_arguments("x = f()\nverdict('a.b', holds=None if x.beyond() is None else x.low > 0)")
-
-
 ERRATA = [row.id for slug in SLUGS for row in ledger.load(slug).rows if row.code]
 
 
@@ -136,10 +83,19 @@ def small_book(tmp_path):
         head += "prerequisites=[]\ndata=[]\nedition=1\n"
         (tmp_path / "ledger" / "a.toml").write_text(head + rows, "utf-8")
         (tmp_path / "_toc.yml").write_text("      - file: chapters/a\n      - file: ledger\n")
+        ledger.load.cache_clear()
+        written = ledger.load("a", tmp_path / "ledger").rows if verdicts else ()
+        boxes = {
+            row.id: ledger.box(row, verdicts[row.id], {"error": 0.5}) for row in written if row.id in verdicts
+        }
         cell = nbformat.v4.new_code_cell(execution_count=1)
         cell.outputs = [
             nbformat.v4.new_output(
-                "display_data", data={ledger.MIME_TYPE: {"id": i, "verdict": v, "measured": [["error", 0.5]]}}
+                "display_data",
+                data={
+                    ledger.MIME_TYPE: {"id": i, "verdict": v, "measured": [["error", 0.5]]},
+                    "text/html": boxes.get(i, ""),
+                },
             )
             for i, v in verdicts.items()
         ]
@@ -262,7 +218,7 @@ def test_editions_are_counted_apart(small_book):
     [
         (toml_row("eq1"), {}, "", "a.eq1 has no evidence"),
         (toml_row("eq1"), {"a.eq1": "refuted"}, "", "expected to be holds, but is refuted"),
-        (toml_row("claim1", "claim"), {}, TEST.format(name="claim1"), "needs a verdict cell"),
+        (toml_row("claim1", "claim"), {}, TEST.format(name="claim1"), "has no verdict in chapters/a.ipynb"),
         (toml_row("eq1"), {"a.eq1": "holds", "a.eq9": "holds"}, "", "no row for a.eq9"),
         (toml_row("eq1"), {"a.eq1": "holds"}, TEST.format(name="eq9"), "verifies a.eq9, which has no row"),
         (
@@ -321,6 +277,15 @@ def test_a_claim_of_a_second_edition_names_its_rule(small_book):
     path.write_text(path.read_text().replace("edition=1", "edition=2"))
     ledger.load.cache_clear()
     assert found_gaps(root) == ["a.claim1 is a claim of a second edition, and has no fixed"]
+
+
+def test_a_row_that_changed_after_its_chapter_ran_is_noticed(small_book):
+    root = small_book(toml_row("claim1", "claim", ours="twice"), {"a.claim1": "holds"})
+    assert found_gaps(root) == []
+    path = root / "ledger" / "a.toml"
+    path.write_text(path.read_text().replace("twice", "once"))
+    ledger.load.cache_clear()
+    assert found_gaps(root) == ["chapters/a.ipynb shows another text of a.claim1: make run SLUG=a"]
 
 
 def test_no_row_disappears_in_silence(small_book):
@@ -520,6 +485,10 @@ def test_every_difference_stops_the_chapter(
 
 
 def test_unknown_rows_are_named():
+    with pytest.raises(
+        VerdictError, match=r"came out as 'holds', .*says 'untested'.\n.*\n.*nobody has tried it yet"
+    ):
+        verdict("infomap.size", holds=torch.tensor(True))
     with pytest.raises(ValueError, match=r"no row 'smoothing\.eq99'"):
         verdict("smoothing.eq99", holds=torch.tensor(True))
     with pytest.raises(ValueError, match=r"slug must be one of \[.*'smoothing'.*\], got 'smoothe'"):

@@ -96,6 +96,9 @@ def test_source_shows_the_code_and_one_line_of_docstring(shown):
     notebook.source(smooth_max, soft_f1)
     (text,) = shown
     assert text.count("```python\n# src/kexue/smoothing.py\n") == 2
-    assert "result = torch.logsumexp(_sharpen(scores, top, k), dim) / k + top.squeeze(dim)" in text
-    assert '"""Smooth maximum, (1/k)·log Σᵢ exp(k·xᵢ), along `dim`."""' in text
+    assert (
+        "result = torch.logsumexp(_sharpen(scores, top, sharpness), dim) / sharpness + top.squeeze(dim)"
+        in text
+    )
+    assert '"""Smooth maximum, (1/K)·log Σᵢ exp(K·xᵢ), along `dim`; K is the sharpness."""' in text
     assert "Raises" not in text

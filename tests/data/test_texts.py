@@ -1,109 +1,26 @@
-"""Treebanks, captions, pronunciations, English text."""
+"""Reviews, captions, pronunciations, English text."""
 
 import gzip
-import io
 import re
 import time
-import zipfile
-from pathlib import Path
 
 import pytest
+import torch
+from bad_input import refused
 
 from kexue import data
 
-ROOT = Path(__file__).parents[2]
 
-
-def archive(**files: str) -> bytes:
-    """A zip file; `__` in a name stands for a slash, `_0` at its end for `.mrg`."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as found:
-        for name, text in files.items():
-            found.writestr(re.sub("_0$", ".mrg", name).replace("__", "/"), text)
-    return buffer.getvalue()
-
-
-SENTENCE = """
-( (S
-    (NP-SBJ (NNP Mr.) (NNP Vinken) )
-    (VP (VBZ is)
-      (NP-PRD
-        (NP (NN chairman) )
-        (PP (IN of)
-          (NP (NNP Elsevier) (NNP N.V.) (, ,) (DT the) ))))
-    (. .) ))
-"""
-
-
-@pytest.mark.parametrize(
-    ("text", "plain", "marks"),
-    [
-        ("", [], []),
-        ("(NN a)", ["a"], ["a"]),
-        ("( (NN a) )", [["a"]], [["a"]]),
-        ("(NP (NN a))", [["a"]], [["a"]]),
-        ("(S (NN a) (NN b))(S (NN c))", [["a", "b"], ["c"]], [["a", "b"], ["c"]]),
-        ("(NP (DT the) (NP (JJ old) (NN man)))", [["the", ["old", "man"]]], [["the", ["old", "man"]]]),
-        ("(S (NP-SBJ (-NONE- *T*-1)) (VP (VB go)))", [[["go"]]], [[["go"]]]),
-        ("(S (NP (-NONE- *)))", [None], [None]),
-        ("(. .)", [None], ["."]),
-        ("(S (`` ``) (UH yes) ('' ''))", [["yes"]], [["``", "yes", "''"]]),
-        ("(NP ($ $) (CD 3) (-NONE- *U*))", [["3"]], [["$", "3"]]),
-        ("(NP (# #) (CD 3) (: --) (-LRB- -LRB-) (NN x) (-RRB- -RRB-))", [["3", "x"]], [["#", "3", "--", "-LRB-", "x", "-RRB-"]]),
-        ("(S (PRN (, ,) (. .)) (NN a))", [["a"]], [[[",", "."], "a"]]),
-        ("(NP (PRP$ my) (POS 's) (WP$ whose))", [["my", "'s", "whose"]], [["my", "'s", "whose"]]),
-        ("()", [None], [None]),
-        (SENTENCE, [[[["Mr.", "Vinken"], ["is", [["chairman"], ["of", ["Elsevier", "N.V.", "the"]]]]]]], [[[["Mr.", "Vinken"], ["is", [["chairman"], ["of", ["Elsevier", "N.V.", ",", "the"]]]], "."]]]),
-    ],
-)  # fmt: skip
-def test_brackets_of_the_treebank(text, plain, marks):
-    assert data.parse_brackets(text) == plain
-    assert data.parse_brackets(text, punctuation=True) == marks
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("(NN a))", r"got one \) too many"),
-        (")", r"got one \) too many"),
-        ("(S (NN a)", r"got 1 \( too many"),
-        ("((S (NN a)", r"got 2 \( too many"),
-    ],
-)
-def test_brackets_that_do_not_match_are_named(text, message):
-    with pytest.raises(ValueError, match="text must have matching brackets, " + message):
-        data.parse_brackets(text)
-
-
-def test_the_treebank_is_the_parsed_files_in_order(registered):
-    registered(
-        "treebank/treebank.zip",
-        archive(
-            treebank__combined__wsj_0002_0="( (S (NN b) (. .)) )\n\n( (S (NN c)) )",
-            treebank__combined__wsj_0001_0="( (S (NN a)) )\n( (X (. .)) )",
-            treebank__raw__wsj_0001="b .",
-            treebank__tagged__readme="(NN no",
-        ),
-    )
-    found = data.treebank()
-    assert found.tree == ([["a"]], [["b"]], [["c"]])
-    assert found.source is data.SOURCES["treebank"]
-    assert data.treebank(punctuation=True).tree == ([["a"]], [["."]], [["b", "."]], [["c"]])
-    assert data.treebank() is found
-
-
-def test_brown_is_cut_as_the_treebank_is(registered):
-    registered(
-        "brown/brown.zip",
-        archive(
-            brown__ca02="She/pps can't/md* see/vb ,/, ``/`` the/at boys'/nns$ 3/4/cd ''/'' ./.\n",
-            brown__ca01="\n\n\tThe/at jury's/nn$ Mary/np-hl and/or/cc I'd/ppss+md ./.\n\n./.\n",
-            brown__cr09="Get/vb 'em/ppo NOW/rb --/-- he'll/x they're/x we've/x I'm/x ISN'T/x class's/x o'clock/x\n",
-            brown__cs01="No/at category/nn\n",
-            brown__ca1="No/at number/nn\n",
-            brown__README="no/x words/x\n",
-        ),
-    )
+def test_brown_is_cut_as_the_treebank_is(registered, archive):
+    files = {
+        "ca02": "She/pps can't/md* see/vb ,/, ``/`` the/at boys'/nns$ 3/4/cd ''/'' ./.\n",
+        "ca01": "\n\n\tThe/at jury's/nn$ Mary/np-hl and/or/cc I'd/ppss+md ./.\n\n./.\n",
+        "cr09": "Get/vb 'em/ppo NOW/rb --/-- he'll/x they're/x we've/x I'm/x ISN'T/x class's/x o'clock/x\n",
+        "cs01": "No/at category/nn\n",
+        "ca1": "No/at number/nn\n",
+        "README": "no/x words/x\n",
+    }
+    registered("brown/brown.zip", archive({f"brown/{name}": text for name, text in files.items()}))
     assert data.brown() == (
         ("The", "jury", "'s", "Mary", "and/or", "I", "'d"),
         ("She", "ca", "n't", "see", "the", "boys", "3/4"),
@@ -131,21 +48,15 @@ def test_captions_are_pairs_by_part(registered):
 
 @pytest.mark.slow
 def test_pronunciations_are_words_of_letters_and_no_word_is_in_two_parts():
-    whole = data.pronunciations()
-    assert len(whole.word) == len(set(whole.word)) == 117_493
+    whole, parts = data.pronunciations(), data.pronunciations_parts()
+    assert len(whole.word) == 117_493
     assert sum(map(len, whole.phonemes)) == 125_855
     assert all(re.fullmatch("[a-z]+", word) for word in whole.word)
     known = dict(zip(whole.word, whole.phonemes, strict=True))
     assert known["decoding"] == (("D", "IH0", "K", "OW1", "D", "IH0", "NG"),)
     assert len(known["tomato"]) == 2
-    parts = data.pronunciations_parts()
     assert [len(part.word) for part in parts] == [105_493, 2_000, 10_000]
-    assert len({word for part in parts for word in part.word}) == 117_493
-    assert all(
-        known[word] == several
-        for part in parts
-        for word, several in zip(part.word, part.phonemes, strict=True)
-    )
+    assert {w: p for part in parts for w, p in zip(part.word, part.phonemes, strict=True)} == known
 
 
 @pytest.mark.parametrize(
@@ -159,6 +70,32 @@ def test_pronunciations_are_words_of_letters_and_no_word_is_in_two_parts():
 )  # fmt: skip
 def test_plain_english(word, plain):
     assert data.plain_english([word]) == (plain,)
+
+
+@pytest.mark.system  # reads them all
+def test_reviews_are_distinct_and_of_one_class_and_their_parts_share_no_text():
+    reviews = data.reviews()
+    assert len(reviews.text) == len(reviews.label) == len(set(reviews.text)) == 17_321
+    assert all(reviews.text)
+    assert set(reviews.label.tolist()) == {0, 1}
+    assert reviews.label[0] == 1
+    assert reviews.label.double().mean() == pytest.approx(0.479, abs=0.001)
+    parts = data.reviews_parts()
+    assert [len(part.text) for part in parts] == [12_124, 1_732, 3_465]
+    assert len({text for part in parts for text in part.text}) == 17_321
+    # Always the same parts: what was trained on must not be tested on later.
+    assert [part.text[0][:6] for part in parts] == ["对房间的大小", "酒店设施陈旧", "1、机身较小"]
+    whole = dict(zip(reviews.text, reviews.label.tolist(), strict=True))
+    for part in parts:
+        assert [whole[text] for text in part.text] == part.label.tolist()
+
+
+REVIEWS = data.Reviews(("好", "坏"), torch.tensor([1, 0]), data.SOURCES["reviews"])
+
+test_a_bad_index_of_reviews_is_named = refused(
+    (lambda: REVIEWS[torch.tensor([True])], TypeError, "index must be a vector of integers"),
+    (lambda: REVIEWS[:3], TypeError, "index must be a vector of integers"),
+)
 
 
 def test_plain_english_of_a_sentence():

@@ -1,27 +1,26 @@
 """Pronunciations from both ends: what is measured, the second stage."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from kexue.decoding import TOKENS, Seq2Seq, beam_search, pad_ids, token_log_probs
 from kexue.experiments import decoding_seq2seq
+from kexue.experiments.tasks.sequence_pairs import Part, phonemes
+from kexue.experiments.tasks.written import described, g2p_en, joint_scores, reranked
 from kexue.runs import Run
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
 def test_what_is_measured_of_pronunciations_by_hand():
-    script = decoding_seq2seq
-    ids = {name: i for i, name in enumerate(script.phonemes(), start=script.TOKENS)}
+    ids = {name: i for i, name in enumerate(phonemes(), start=TOKENS)}
     word = tuple(ids[p] for p in ["D", "IH0", "K", "OW1", "D", "IH0", "NG", "Z"])
     stress = (word[0], ids["IH1"], *word[2:])
     late = (*word[:-1], ids["S"])
-    part = script.Part([[3]] * 4, [[word], [word], [word, late], [word[:3]]])
-    found = script.described("x", [word, stress, late, word[:2]], part)
+    part = Part([[3]] * 4, [[word], [word], [word, late], [word[:3]]])
+    found = described("x", [word, stress, late, word[:2]], part)
     assert found["x_wer"] == 2 / 4
     assert found["x_wer_plain"] == 1 / 4
     assert found["x_per"] == 2 / (8 + 8 + 8 + 3)
@@ -33,21 +32,18 @@ def test_what_is_measured_of_pronunciations_by_hand():
     assert [found[f"x_fifth{i}"] for i in range(5)] == [6 / 7, 1, 1, 1, 6 / 7]
     assert found["x_wer_length3"] == 1
     assert found["x_wer_length8"] == 1 / 3
-    short = script.described("x", [word[1:]], script.Part([[3]], [[word]]))
+    short = described("x", [word[1:]], Part([[3]], [[word]]))
     assert short["x_first4"] == 0
     assert short["x_last4"] == 1
 
 
 def test_reranking_takes_what_both_directions_like_best():
-    from kexue.decoding import Seq2Seq, beam_search, pad_ids, token_log_probs
-
-    script = decoding_seq2seq
     torch.manual_seed(0)
     models = [Seq2Seq(8, 7, 8, 2, 1, 1, direction=d).eval().requires_grad_(False) for d in ("l2r", "r2l")]
-    part = script.Part([[3, 4], [5, 6, 7]], [[(3,)], [(4,)]])
+    part = Part([[3, 4], [5, 6, 7]], [[(3,)], [(4,)]])
     lists = [beam_search(model, part.src, 6, 5) for model in models]
-    scores = script.joint_scores(lists, models, part)
-    for i, best in enumerate(script.reranked([a + b for a, b in zip(*lists, strict=True)], scores)):
+    scores = joint_scores(lists, models, part)
+    for i, best in enumerate(reranked([a + b for a, b in zip(*lists, strict=True)], scores)):
         candidates = {h.tokens for one in lists for h in one[i] if h.tokens}
         assert len(candidates) > 3
         src = pad_ids([part.source[i]])
@@ -56,7 +52,7 @@ def test_reranking_takes_what_both_directions_like_best():
         }
         assert best == max(score, key=score.get)
         assert scores[i] == pytest.approx(score, abs=1e-5)
-        shorter = script.reranked([lists[0][i][:2]], [scores[i]])[0]
+        shorter = reranked([lists[0][i][:2]], [scores[i]])[0]
         assert shorter == max((h.tokens for h in lists[0][i][:2] if h.tokens), key=score.get)
 
 
@@ -69,7 +65,7 @@ def test_the_other_model_needs_no_download(monkeypatch):
 
     monkeypatch.setattr(nltk, "download", refuse)
     before = list(nltk.data.path)
-    model = decoding_seq2seq.g2p_en()
+    model = g2p_en()
     assert model.predict("cat") == ["K", "AE1", "T"]
     assert nltk.data.path == before
 
@@ -77,17 +73,8 @@ def test_the_other_model_needs_no_download(monkeypatch):
 @pytest.mark.system
 def test_the_second_stage_begins_where_it_says_and_resumes(tmp_path):
     script = decoding_seq2seq
-    config = script.Config(
-        steps=12,
-        every=9,  # a checkpoint within the second stage
-        second_stage=8,
-        examples=300,
-        searched=20,
-        width=16,
-        heads=2,
-        batch_size=32,
-        warmup=2,
-    )
+    small = {"examples": 300, "searched": 20, "width": 16, "heads": 2, "batch_size": 32, "warmup": 2}
+    config = script.Config(steps=12, every=9, second_stage=8, **small)  # a checkpoint within the second stage
     plain = dataclasses.replace(config, second_stage=0)
     one = script.run(config, tmp_path / "one")
     two = script.run(plain, tmp_path / "two")

@@ -1,7 +1,5 @@
 """The classifiers of reviews."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -9,8 +7,6 @@ from kexue import data, masking
 from kexue.experiments import masking_reviews, recorded
 from kexue.nn import randomness
 from kexue.runs import Step
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.system
@@ -26,7 +22,7 @@ def test_the_recorded_classifiers_have_the_recorded_accuracy(masks):
 
 
 def test_reviews_of_similar_length_come_together():
-    script = masking_reviews
     lengths = torch.randint(1, 40, (230,), generator=randomness.generator(0))
-    config = script.Config(batches="similar", batch_size=16)
-    assert torch.equal(script.batch_of(config, lengths, Step(5, 0)), Step(5, 0).batch_of_similar(lengths, 16))
+    config = masking_reviews.Config(batches="similar", batch_size=16)
+    found = masking_reviews.batch_of(config, lengths, Step(5, 0))
+    assert torch.equal(found, Step(5, 0).batch_of_similar(lengths, 16))

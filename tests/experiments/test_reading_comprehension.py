@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from kexue import data, reading
-from kexue.experiments import reading_comprehension, reading_pretraining, reading_segmentation
+from kexue.experiments import reading_pretraining, reading_segmentation
+from kexue.experiments.tasks import answers, questions
 from kexue.nn import randomness
+from kexue.reading import BLANK, ClozeQuestion
 from kexue.runs import Run
 
 ROOT = Path(__file__).parents[2]
@@ -61,14 +63,13 @@ def test_words_that_recur_are_masked_whole_and_more_often():
 @pytest.mark.slow  # reads the newspaper
 @pytest.mark.parametrize(("persons", "valid"), [(1, 1), (2, 1), (4, 1), (2, 2), (4, 4), (4, 2)])
 def test_names_are_new_and_those_in_the_place_are_right(persons, valid):
-    script = reading_comprehension
-    drawn = [script.name_question(persons, valid, randomness.generator(0, i)) for i in range(20)]
+    drawn = [questions.name_question(persons, valid, randomness.generator(0, i)) for i in range(20)]
     for question, right in drawn:
         there = [one.split("在") for one in question.passage.removesuffix("。").split("。")]
         assert sorted(name for name, _ in there) == sorted(question.entities)
-        assert {place for _, place in there} <= set(script.PLACES)
+        assert {place for _, place in there} <= set(questions.PLACES)
         assert len({place for _, place in there}) == persons - valid + 1
-        place = question.question.removeprefix(f"{script.BLANK}在").removesuffix("。")
+        place = question.question.removeprefix(f"{BLANK}在").removesuffix("。")
         assert {name for name, where in there if where == place} == set(right)
         assert len(right) == valid
         assert question.answer in right
@@ -76,48 +77,45 @@ def test_names_are_new_and_those_in_the_place_are_right(persons, valid):
         assert len(set(characters)) == len(characters) == 3 * persons
         known = reading_pretraining.vocabulary()
         assert known.unknown not in known.encode(question.passage + question.question)[0]
-    assert script.name_question(persons, valid, randomness.generator(0, 3)) == drawn[3]
+    assert questions.name_question(persons, valid, randomness.generator(0, 3)) == drawn[3]
     assert len({question.answer for question, _ in drawn}) > 15
     if persons > 1:  # the right one stands anywhere
         assert len({q.passage.index(q.answer) for q, _ in drawn}) == persons
 
 
 def test_what_is_shown_for_mask_predict():
-    script = reading_comprehension
     targets = torch.tensor([[9, 8, 7, 3, 0]]).repeat(400, 1)
-    shown = script.shown(400, targets, 3, randomness.generator(0))
-    none = ~shown.any(1)
+    found = questions.shown(400, targets, 3, randomness.generator(0))
+    none = ~found.any(1)
     assert 0.4 < none.float().mean() < 0.6
-    assert shown[~none, 3].all()  # the end
-    assert not shown[:, 4].any()
-    counts = shown[~none, :3].sum(1)
+    assert found[~none, 3].all()  # the end
+    assert not found[:, 4].any()
+    counts = found[~none, :3].sum(1)
     assert set(counts.tolist()) == {0, 1, 2}  # at least one is hidden
 
 
 def test_what_is_hidden_and_which_part_is_read():
-    script = reading_comprehension
-    question = script.ClozeQuestion("甲" * 500, "乙＿" * 50, "甲", "nr", ())
-    hidden = script.hidden(question, 0.2, randomness.generator(0))
-    assert hidden.passage.replace(script.MASKED, "甲") == question.passage
-    assert hidden.question.replace(script.MASKED, "乙") == question.question
-    assert 60 < hidden.passage.count(script.MASKED) < 140
+    question = ClozeQuestion("甲" * 500, "乙＿" * 50, "甲", "nr", ())
+    some = questions.hidden(question, 0.2, randomness.generator(0))
+    assert some.passage.replace(questions.MASKED, "甲") == question.passage
+    assert some.question.replace(questions.MASKED, "乙") == question.question
+    assert 60 < some.passage.count(questions.MASKED) < 140
     for place in (0, 100, 990):
         passage = "甲" * place + "乙丙" + "甲" * (998 - place)
         for seed in range(5):
             asked = data.PassageQuestion(passage, "？", ("乙丙",))
-            part = script.near_answer(asked, randomness.generator(seed))
+            part = questions.near_answer(asked, randomness.generator(seed))
             assert part.answer in part.passage
             assert part.passage in passage
-            assert len(part.passage) == script.NEAR
+            assert len(part.passage) == questions.NEAR
 
 
 def test_what_counts_as_a_name_a_rival_and_a_mixture():
-    script = reading_comprehension
     names = ("王小明", "李大华", "北京", "一二三四五六七八九")
-    question = script.ClozeQuestion("王小明在北大。王小军。", "李大华见＿。", "王小明", "nr", names)
-    assert script.candidates(question) == ["王小明", "李大华", "北京"]
-    assert script.rivals(question) == ["王小明", "北京"]
-    assert script.chosen_name(question, torch.tensor([1.0, 3.0, 2.0]), ["王小明", "北京"]) == "北京"
+    question = ClozeQuestion("王小明在北大。王小军。", "李大华见＿。", "王小明", "nr", names)
+    assert questions.candidates(question) == ["王小明", "李大华", "北京"]
+    assert questions.rivals(question) == ["王小明", "北京"]
+    assert answers.chosen_name(question, torch.tensor([1.0, 3.0, 2.0]), ["王小明", "北京"]) == "北京"
     for answer, mixed in {
         "王大明": True,
         "北小": True,
@@ -127,7 +125,7 @@ def test_what_counts_as_a_name_a_rival_and_a_mixture():
         "王小明明": False,  # no name is that long
         "王王明": False,  # 王 is in second place nowhere
     }.items():
-        assert script.mixes(answer, question) == mixed, answer
+        assert answers.mixes(answer, question) == mixed, answer
 
 
 @pytest.fixture(scope="module")
@@ -143,68 +141,57 @@ def readers():
     }
 
 
-CLOZE = [
-    ("王小明在北京。李大华在北京。", "＿见李大华。", "王小明", ("北京", "王小明", "李大华")),
-    ("李大华在北京。", "＿见王小明。", "李大华", ("北京", "李大华")),
-    ("北京。", "在＿。", "北京", ("北京",)),
+QUESTIONS = [
+    ClozeQuestion(passage, question, answer, "nr", names)
+    for passage, question, answer, names in (
+        ("王小明在北京。李大华在北京。", "＿见李大华。", "王小明", ("北京", "王小明", "李大华")),
+        ("李大华在北京。", "＿见王小明。", "李大华", ("北京", "李大华")),
+        ("北京。", "在＿。", "北京", ("北京",)),
+    )
 ]
 
 
 @pytest.mark.parametrize("head", ["mlm", "seq2seq"])
 def test_every_column_of_what_is_measured(head, readers):
-    script, reader = reading_comprehension, readers[head]
-    questions = [script.ClozeQuestion(p, q, a, "nr", names) for p, q, a, names in CLOZE]
-    columns = script.measured(reader, questions)
+    reader = readers[head]
+    columns = answers.measured(reader, QUESTIONS)
     assert {len(values) for values in columns.values()} == {3}
-    for i, q in enumerate(questions):
+    for i, q in enumerate(QUESTIONS):
         got = {name: values[i] for name, values in columns.items()}
         log_p = lambda asked, answer, q=q: float(reader.log_prob([q.passage], [asked], [answer]))  # noqa: E731
         free, span = (reader.answer([q.passage], [q.question], flag)[0].text for flag in (False, True))
-        spans = {q.passage[i:j] for i in range(len(q.passage)) for j in range(i + 1, len(q.passage) + 1)}
-        short = sorted(one for one in spans if len(one) <= 8)
+        spans = {q.passage[i:j] for i in range(len(q.passage)) for j in range(i + 1, i + 9)}
         if head == "mlm":
-            best = max(short, key=lambda one: log_p(q.question, one))
+            best = max(sorted(spans), key=lambda one: log_p(q.question, one))
         else:
             best = reader.answer([q.passage], [q.question], True, beam_size=4)[0].text
         for name, said in (("free", free), ("span", span), ("best", best)):
             assert got[name] == reading.exact_match(said, q.answer), name
             assert got[f"{name}_f1"] == reading.answer_f1(said, q.answer)
-        pools = {"name": (q.question, q.entities), "rival": (q.question, script.rivals(q))}
-        pools["blind"] = (script.BLANK, script.rivals(q))
+        rivals = questions.rivals(q)
+        pools = {"name": (q.question, q.entities), "rival": (q.question, rivals), "blind": (BLANK, rivals)}
         for name, (asked, pool) in pools.items():
             liked = max(pool, key=lambda one, asked=asked: log_p(asked, one))
             assert got[name] == (liked == q.answer), name
         assert got["named"] == (free in q.entities)
-        assert got["mixed"] == script.mixes(free, q)
+        assert got["mixed"] == answers.mixes(free, q)
         assert got["outside"] == (free not in q.passage)
         assert got["nats"] == pytest.approx(-log_p(q.question, q.answer), rel=1e-4)
         each, _ = reader.token_log_probs([q.passage], [q.question], [q.answer])
         assert got["nats0"] == pytest.approx(-float(each[0, 0]), rel=1e-4)
         scores = sorted((log_p(q.question, one) for one in q.entities), reverse=True)
-        if len(scores) > 1:
-            assert got["margin"] == pytest.approx(scores[0] - scores[1], abs=1e-4)
-        else:
-            assert math.isnan(got["margin"])
-        for place in range(script.COMPARED):
-            if place > len(q.answer):
-                assert math.isnan(got[f"wrong{place}"])
-            else:
-                true = [*q.answer, ""][place]
-                assert got[f"wrong{place}"] == ([*free, "", *"#" * 9][place] != true)
-    # The entropy of the first token, from its probabilities one by one.
-    vocabulary = reader.vocabulary
-    for q, entropy in zip(questions, columns["entropy"], strict=True):
-        passage, asked = (vocabulary.encode(text)[0] for text in (q.passage, q.question))
-        if head == "mlm":
-            p = reader.predict(reader.inputs([passage], [asked]))[0, 0].exp()
-        else:
-            p = reader.next_log_probs(reader.prefix([passage], [asked]), torch.zeros(1, 0).long())[0, 0].exp()
-        assert entropy == pytest.approx(-sum(float(v) * math.log2(float(v)) for v in p), rel=1e-4)
+        margin = scores[0] - scores[1] if len(scores) > 1 else math.nan
+        assert got["margin"] == pytest.approx(margin, abs=1e-4, nan_ok=True)
+        wrong = [float(a != b) for a, b in zip([*q.answer, ""], [*free, "", *"#" * 9], strict=False)]
+        expected = [*wrong, *[math.nan] * answers.COMPARED][: answers.COMPARED]
+        places = [got[f"wrong{place}"] for place in range(answers.COMPARED)]
+        assert places == pytest.approx(expected, nan_ok=True)
+        p = reader.forced_log_probs([q.passage], [q.question], [q.answer])[0][0, 0].exp().tolist()
+        assert got["entropy"] == pytest.approx(-sum(v * math.log2(v) for v in p), rel=1e-4)
 
 
 def test_columns_are_written_and_read(tmp_path):
-    script = reading_comprehension
-    script.write_columns({"a": [1.0, 0.0], "b": [math.nan, 1.23456]}, tmp_path / "questions.csv")
+    answers.write_columns({"a": [1.0, 0.0], "b": [math.nan, 1.23456]}, tmp_path / "questions.csv")
     assert (tmp_path / "questions.csv").read_text() == "a,b\n1,\n0,1.235\n"
     columns = Run(tmp_path).columns("questions.csv")
     assert columns["a"].tolist() == [1, 0]
@@ -212,8 +199,8 @@ def test_columns_are_written_and_read(tmp_path):
 
 
 def test_what_follows_a_first_character_that_is_put_in(readers, monkeypatch):
-    script, reader = reading_comprehension, readers["seq2seq"]
-    questions = [script.ClozeQuestion(p, q, a, "nr", names) for p, q, a, names in (*CLOZE, CLOZE[0])]
+    reader = readers["seq2seq"]
+    asked = [*QUESTIONS, QUESTIONS[0]]
     known = reader.vocabulary.encode
     # 王 goes on to a name, 李 to what stands nowhere, 北 to a part of the passage that is no name; whatever else
     # to the rest of the first question's answer. By itself, the reader begins right in the first two questions.
@@ -230,13 +217,13 @@ def test_what_follows_a_first_character_that_is_put_in(readers, monkeypatch):
         return found
 
     likes = {"北京": 0.0, "王小明": -1.0, "李大华": -2.0}
-    by_name = lambda reader, questions: [  # noqa: E731
-        torch.tensor([likes[name] for name in script.candidates(q)]) for q in questions
+    by_name = lambda reader, several: [  # noqa: E731
+        torch.tensor([likes[name] for name in questions.candidates(q)]) for q in several
     ]
     monkeypatch.setattr(reader, "next_log_probs", next_log_probs)
     monkeypatch.setattr(reader, "answer", lambda *_, **__: [reading.Answer(text, 1.0) for text in own])
-    monkeypatch.setattr(script, "by_name", by_name)
-    found = script.after_first(reader, questions, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(answers, "by_name", by_name)
+    found = answers.after_first(reader, asked, torch.Generator().manual_seed(0))
     as_own = {"later": pytest.approx(1 / 3), "wrong1": 0.5, "wrong2": 0.5, "wrong3": 0}
     otherwise = {"later": pytest.approx(2 / 3), "wrong1": 1, "wrong2": 1, "wrong3": 0}
     assert found == {
@@ -249,11 +236,11 @@ def test_what_follows_a_first_character_that_is_put_in(readers, monkeypatch):
 
 
 def test_first_characters_are_of_another_name_and_of_none(readers):
-    script, reader = reading_comprehension, readers["seq2seq"]
+    reader = readers["seq2seq"]
     draw = lambda passage, names, likes: [  # noqa: E731
-        script.first_characters(
+        answers.first_characters(
             reader,
-            script.ClozeQuestion(passage, "＿。", "王小明", "nr", names),
+            ClozeQuestion(passage, "＿。", "王小明", "nr", names),
             torch.tensor(likes),
             torch.Generator().manual_seed(seed),
         )
@@ -268,23 +255,11 @@ def test_first_characters_are_of_another_name_and_of_none(readers):
     assert draw("王。京，李", names, [0.0, -1.0, -3.0, -2.0]) == [{}] * 40  # no stray one
 
 
-@pytest.mark.parametrize(
-    ("said", "wrong"),
-    [("王小明", "0000"), ("王小", "0011"), ("", "1111"), ("李小明们", "1001"), ("小明", "1111")],
-)
-def test_tokens_are_wrong_at_their_place(said, wrong):
-    expected = [float(one) for one in wrong]
-    assert reading_comprehension.wrong_tokens(said, "王小明") == expected
-
-
 @pytest.mark.parametrize("head", ["mlm", "seq2seq"])
 def test_what_is_measured_of_names(head, readers):
-    script, reader = reading_comprehension, readers[head]
-    asked = []
-    for p, q, a, names in CLOZE[:2]:
-        question = script.ClozeQuestion(p, q, a, "nr", names)
-        asked.append((question, [name for name in names if len(name) == 3]))
-    found = script.measured_names(reader, asked)
+    reader = readers[head]
+    asked = [(q, [name for name in q.entities if len(name) == 3]) for q in QUESTIONS[:2]]
+    found = answers.measured_names(reader, asked)
     log_p = [
         reader.log_prob([q.passage] * len(valid), [q.question] * len(valid), valid) for q, valid in asked
     ]
@@ -292,7 +267,7 @@ def test_what_is_measured_of_names(head, readers):
     assert found["mass"] == pytest.approx(np.mean([float(one.exp().sum()) for one in log_p]), rel=1e-4)
     said = [reader.answer([q.passage], [q.question], False)[0].text for q, _ in asked]
     assert found["right"] == np.mean([one in valid for one, (_, valid) in zip(said, asked, strict=True)])
-    assert found["mixed"] == np.mean([script.mixes(one, q) for one, (q, _) in zip(said, asked, strict=True)])
+    assert found["mixed"] == np.mean([answers.mixes(one, q) for one, (q, _) in zip(said, asked, strict=True)])
     assert found["right"] + found["mixed"] + found["else"] == pytest.approx(1)
 
 
@@ -301,7 +276,7 @@ def test_what_is_measured_of_segmentations_by_hand():
     script = reading_segmentation
     assert script.impossible([0, 2, 3, 0, 1, 2]) == 0
     assert script.impossible([0, 3, 1, 2, 2, 0, 0]) == 4
-    assert script.places(("中国", "人", "中国")) == {(0, 2): "中国", (2, 3): "人", (3, 5): "中国"}
+    assert reading.word_places(("中国", "人", "中国")) == {(0, 2): "中国", (2, 3): "人", (3, 5): "中国"}
     # The likeliest tags that are a segmentation, of all of them.
     emissions = torch.randn(5, 4, 4, generator=randomness.generator(0))
     found = script.only_possible().decode(emissions, torch.ones(5, 4, dtype=torch.bool))

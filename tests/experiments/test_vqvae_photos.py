@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,9 +13,28 @@ from kexue import data
 from kexue.experiments import recorded, vqvae_photos, vqvae_prior
 from kexue.nn import randomness
 from kexue.runs import Run
-from kexue.vqvae import image_quality
+from kexue.vqvae import FiniteScalarQuantizer, TwoLevelVQVAE, image_quality
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("quantiser", get_args(vqvae_photos.Quantiser))
+def test_every_quantiser_is_built_as_itself(quantiser):
+    model = vqvae_photos.build(vqvae_photos.Config(quantiser, hidden=8, dim=4, num_codes=16, levels=(4, 4)))
+    two_levels, scalars = (
+        isinstance(model, TwoLevelVQVAE),
+        isinstance(getattr(model, "quantizer", None), FiniteScalarQuantizer),
+    )
+    assert (two_levels, scalars) == (quantiser == "two_levels", quantiser == "fsq")
+    if not two_levels and not scalars:
+        assert (model.quantizer.ema_decay is None) == (quantiser == "loss")
+        assert (model.quantizer.estimator == "rotation") == (quantiser == "rotation")
+
+
+@pytest.mark.unchecked
+def test_another_quantiser_is_refused():
+    with pytest.raises(ValueError, match=r"quantiser must be one of \('loss', .*\), got 'nonsense'"):
+        vqvae_photos.build(vqvae_photos.Config("nonsense"))
 
 
 @pytest.mark.slow

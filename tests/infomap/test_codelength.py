@@ -54,6 +54,29 @@ def test_the_map_equation_is_its_terms(directed, seed, teleport):
     assert map_equation(flow, [0] * len(labels)) == pytest.approx(entropy(flow.visit), abs=1e-12)
 
 
+@pytest.mark.verifies("infomap.eq7", "infomap.eq8")
+def test_what_is_entered_is_left_and_all_rates_sum_to_one():
+    """Counted in what is written for a closed walk: names, objects, exit marks."""
+    rng, node, walk = random.Random(1), 0, []
+    graph = nx.barbell_graph(4, 0)
+    while len(walk) < 2000 or node != 0:
+        walk.append(node)
+        node = rng.choice(list(graph[node]))
+    modules = [int(v >= 4) for v in walk]
+    written, before = [], None
+    for v, module in zip([*walk, None], [*modules, None], strict=True):
+        if module != before:
+            written += [("exit", before)] * (before is not None) + [("name", module)] * (module is not None)
+        written += [("object", v)] * (v is not None)
+        before = module
+    count = {name: written.count(name) for name in set(written)}
+    assert count["name", 0] == count["exit", 0]
+    assert count["name", 1] == count["exit", 1]
+    assert sum(count.values()) == len(written) == len(walk) + 2 * (count["name", 0] + count["name", 1])
+    code = HierarchicalCode.fit(walk, {v: int(v >= 4) for v in graph})
+    assert [code.counts[m][EXIT] for m in (0, 1)] == [count["exit", 0], count["exit", 1]]
+
+
 @pytest.mark.verifies("infomap.eq11")
 def test_the_map_equation_is_what_a_hierarchical_code_of_a_walk_spends():
     graph = nx.barbell_graph(4, 0)

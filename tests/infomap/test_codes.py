@@ -37,6 +37,21 @@ def test_kraft_s_sum_is_at_most_one_for_prefix_codes(choices):
     assert (total == 1) == all(choices)
 
 
+@pytest.mark.verifies("infomap.eq3", "infomap.eq4", "infomap.eq5", "infomap.eq6")
+@given(st.lists(st.booleans(), min_size=1, max_size=12), st.integers(0, 10**6))
+def test_the_mean_length_is_a_cross_entropy_with_the_slack(choices, seed):
+    lengths = np.array([len(word) for word in prefix_code(choices)])
+    hat = 2.0**-lengths
+    slack = 1 - hat.sum()
+    assert slack >= 0
+    p = np.random.default_rng(seed).dirichlet(np.ones(len(hat)))
+    mean = (p * lengths).sum()
+    assert mean == pytest.approx(-(p * np.log2(hat)).sum())
+    # p_0 = 0 of the slack adds nothing, and both are distributions over the same symbols
+    assert hat.sum() + slack == 1
+    assert mean >= entropy([0.0, *p]) - 1e-12
+
+
 @pytest.mark.verifies("infomap.eq1", "infomap.eq6")
 @given(st.lists(st.floats(0.001, 10.0), min_size=1, max_size=9))
 def test_huffman_is_a_full_prefix_code_within_a_bit_of_the_entropy(weights):
@@ -120,9 +135,7 @@ AB = HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode("ab")
 
 test_bad_input_is_named = refuses([
     (lambda: kraft_sum([1, -1]), ValueError, "lengths must be at least 0, got -1"),
-    (lambda: kraft_sum([1.0]), TypeError, "lengths must be an int, got float"),
     (lambda: entropy([0.5, 0.4]), ValueError, "p must be non-negative and sum to 1, got the sum 0.9"),
-    (lambda: entropy([1.5, -0.5]), ValueError, "p must be non-negative"),
     (lambda: entropy([math.nan]), ValueError, "p must be non-negative"),
     (lambda: huffman_code([]), ValueError, "p must have at least one symbol"),
     (lambda: huffman_code([1.0, -1.0]), ValueError, "p must be non-negative and finite, got -1.0 for 1"),
@@ -132,10 +145,8 @@ test_bad_input_is_named = refuses([
     (lambda: HierarchicalCode.fit("ab", {"a": 0}), ValueError, "partition must have a category for every item, got none for 'b'"),
     (lambda: HierarchicalCode.fit([EXIT], {EXIT: 0}), ValueError, "sequence must not contain the exit mark"),
     (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode("c"), ValueError, "sequence must contain items .*, got 'c'"),
-    (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode([EXIT]), ValueError, "sequence must contain items"),
     (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).decode("2"), ValueError, r"bits must consist of 0 and 1, got \['2'\]"),
     (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).decode(AB[:-1]), ValueError, "bits must be a whole sequence"),
-    (lambda: HierarchicalCode.fit("a", {"a": 0}).decode(101), TypeError, "bits must be a string, got int"),
     (lambda: HierarchicalCode.fit("aabb", {"a": 0, "b": 1}).decode("00"), ValueError, "bits must be what encode writes, but 0 is entered for nothing"),
     (lambda: HierarchicalCode.fit("aabb", {"a": 0, "b": 1}).decode("010" + "010"), ValueError, "but 0 is entered for nothing"),
     (lambda: entropy([0.5, 0.5 + 1e-7]), ValueError, "p must be non-negative and sum to 1"),

@@ -23,7 +23,7 @@ from kexue.vqvae import (
 NAN, GRID = math.nan, torch.zeros(1, 2, 3, dtype=torch.long)
 
 
-@pytest.mark.verifies("vqvae.eq5", "vqvae.eq6")
+@pytest.mark.verifies("vqvae.eq2", "vqvae.eq5", "vqvae.eq6")
 @pytest.mark.parametrize(
     ("channels", "downsample", "height", "width"),
     [(3, 4, 16, 24), (1, 2, 6, 4), (2, 8, 8, 8), (3, 16, 32, 16)],

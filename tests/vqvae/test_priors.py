@@ -154,7 +154,7 @@ test_bad_input_is_named = refuses([
     (lambda: generation_order("raster", -1, -2), ValueError, "rows must be at least 1, got -1"),
     (lambda: generation_order("spiral", 2, 2), ValueError, "order must be one of .*, got 'spiral'"),
     (lambda: PixelAttention(4, 3), ValueError, "grid must be two numbers, rows and columns, got 3"),
-    (lambda: PixelAttention(4, (2, 3), hidden_size=10, num_heads=3), ValueError, "heads must divide .* = 10, got 3"),
+    (lambda: PixelAttention(4, (2, 3), hidden_size=10, num_heads=3), ValueError, "num_heads must divide hidden_size = 10, got 3"),
     (lambda: PixelAttention(4, (2, 0)), ValueError, r"grid\[1\] must be at least 1, got 0"),
     (lambda: PixelAttention(4, (2, 3), dropout=1.0), ValueError, r"dropout must lie in \[0, 1\), got 1.0"),
     (lambda: PixelAttention(4, (2, 3), 8, 2).log_prob(GRID - 1), ValueError, "codes must lie in 0 … 3, got -1"),

@@ -318,11 +318,14 @@ def _plain(name: str, value: SupportsFloat | str | Interval) -> float | int | st
     return float(f"{number:.4g}")
 
 
+_DEFAULT_WHY = {"holds": "it is expected to hold without restriction", "untested": "nobody has tried it yet"}
+
+
 def _explain(entry: Row, outcome: Outcome, values: Mapping[str, Any]) -> str:
     lines = [
         f"{entry.id} came out as '{outcome}', but its row in the ledger says '{entry.expected}'.",
         f"  The statement ({entry.place}): {entry.statement}",
-        f"  Why the row says so: {entry.why or 'it is expected to hold without restriction'}",
+        f"  Why the row says so: {entry.why or _DEFAULT_WHY.get(entry.expected)}",
         *(f"  measured: {name} = {value}" for name, value in values.items()),
         "If you changed the experiment, this is its new result: look at the numbers before you change",
         f"the row in ledger/{entry.id.partition('.')[0]}.toml. If you changed nothing, please report it.",

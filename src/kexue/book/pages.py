@@ -90,7 +90,8 @@ def verdicts(notebook: Path) -> dict[str, dict[str, Any]]:
             if data := output.get("data", {}).get(ledger.MIME_TYPE):
                 if data["id"] in found:
                     raise ValueError(f"{notebook.name}: two verdicts on {data['id']}")
-                found[data["id"]] = {**data, "section": section}
+                box = output["data"].get("text/html", "")
+                found[data["id"]] = {**data, "section": section, "box": box}
     return found
 
 

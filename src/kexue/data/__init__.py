@@ -40,16 +40,15 @@ from kexue.data.texts import (
     reviews_parts,
     word_classes,
 )
-from kexue.data.treebanks import Nested, Treebank, parse_brackets, treebank
-from kexue.data.vocabulary import PADDING, UNKNOWN, Vocabulary
+from kexue.data.treebanks import Tree, Treebank, parse_brackets, treebank
+from kexue.data.vocabulary import PAD, UNKNOWN, Vocabulary
 
 __all__ = [
     "FILES",
-    "PADDING",
+    "PAD",
     "SOURCES",
     "UNKNOWN",
     "Images",
-    "Nested",
     "Part",
     "PassageQuestion",
     "Photograph",
@@ -58,6 +57,7 @@ __all__ = [
     "Source",
     "Table",
     "TaggedText",
+    "Tree",
     "Treebank",
     "Vocabulary",
     "brown",

@@ -144,109 +144,39 @@ class _File:
     size: str
 
 
-# "<set>/<file>": how a folder KEXUE_DATA is laid out.
-FILES = (
-    {
-        f"mnist/{name}": _File(SOURCES["mnist_full"].url + name, digest, size)
-        for name, digest, size in (
-            (
-                "train-images-idx3-ubyte.gz",
-                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-                "9.9 MB",
-            ),
-            (
-                "train-labels-idx1-ubyte.gz",
-                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-                "29 kB",
-            ),
-            (
-                "t10k-images-idx3-ubyte.gz",
-                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-                "1.6 MB",
-            ),
-            (
-                "t10k-labels-idx1-ubyte.gz",
-                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-                "5 kB",
-            ),
-        )
-    }
-    | {
-        f"multi30k/{name}": _File(SOURCES["multi30k"].url + name, digest, size)
-        for name, digest, size in (
-            (
-                "test_2016_flickr.de.gz",
-                "9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8",
-                "23 kB",
-            ),
-            (
-                "test_2016_flickr.en.gz",
-                "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9",
-                "21 kB",
-            ),
-            (
-                "train.de.gz",
-                "726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6",
-                "637 kB",
-            ),
-            (
-                "train.en.gz",
-                "d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f",
-                "569 kB",
-            ),
-            (
-                "val.de.gz",
-                "f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a",
-                "25 kB",
-            ),
-            (
-                "val.en.gz",
-                "14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28",
-                "22 kB",
-            ),
-        )
-    }
-    | {
-        f"cmrc2018/{name}": _File(SOURCES["cmrc2018"].url + name, digest, size)
-        for name, digest, size in (
-            (
-                "cmrc2018_dev.json",
-                "e9ff74231f05c230c6fa88b84441ee334d97234cbb610991cd94b82db00c7f1f",
-                "3.3 MB",
-            ),
-            (
-                "cmrc2018_trial.json",
-                "f3fae95b57da8e03afb2b57467dd221417060ef4d82db13bf22fc88589f3a6f3",
-                "0.8 MB",
-            ),
-        )
-    }
-    | {
-        "brown/brown.zip": _File(
-            SOURCES["brown"].url, "9b275f9b3b95d7bd66ccfb7cd259f445a13bbe5d1f4107aba09fd3e8364bafa6", "3.3 MB"
-        ),
-        "treebank/treebank.zip": _File(
-            SOURCES["treebank"].url,
-            "9da92d76c3666cfb6cddeaed0f7e86b344cce0f0928a286d439e555f19c37399",
-            "1.7 MB",
-        ),
-        "ptb/ptb.train.txt": _File(
-            SOURCES["ptb"].url + "ptb.train.txt",
-            "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
-            "5.1 MB",
-        ),
-        "ptb/ptb.valid.txt": _File(
-            SOURCES["ptb"].url + "ptb.valid.txt",
-            "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
-            "0.4 MB",
-        ),
-        "ptb/ptb.test.txt": _File(
-            SOURCES["ptb"].url + "ptb.test.txt",
-            "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
-            "0.4 MB",
-        ),
-    }
-)
+# "<set>/<file>", how a folder KEXUE_DATA is laid out; SHA-256; size.
+_TABLE = """
+mnist/train-images-idx3-ubyte.gz 440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609 9.9 MB
+mnist/train-labels-idx1-ubyte.gz 3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c 29 kB
+mnist/t10k-images-idx3-ubyte.gz 8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6 1.6 MB
+mnist/t10k-labels-idx1-ubyte.gz f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6 5 kB
+multi30k/test_2016_flickr.de.gz 9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8 23 kB
+multi30k/test_2016_flickr.en.gz 611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9 21 kB
+multi30k/train.de.gz 726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6 637 kB
+multi30k/train.en.gz d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f 569 kB
+multi30k/val.de.gz f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a 25 kB
+multi30k/val.en.gz 14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28 22 kB
+cmrc2018/cmrc2018_dev.json e9ff74231f05c230c6fa88b84441ee334d97234cbb610991cd94b82db00c7f1f 3.3 MB
+cmrc2018/cmrc2018_trial.json f3fae95b57da8e03afb2b57467dd221417060ef4d82db13bf22fc88589f3a6f3 0.8 MB
+brown/brown.zip 9b275f9b3b95d7bd66ccfb7cd259f445a13bbe5d1f4107aba09fd3e8364bafa6 3.3 MB
+treebank/treebank.zip 9da92d76c3666cfb6cddeaed0f7e86b344cce0f0928a286d439e555f19c37399 1.7 MB
+ptb/ptb.train.txt fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf 5.1 MB
+ptb/ptb.valid.txt c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2 0.4 MB
+ptb/ptb.test.txt dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0 0.4 MB
+"""
+
+
+def _files() -> dict[str, _File]:
+    found = {}
+    for row in _TABLE.split("\n")[1:-1]:
+        name, digest, size = row.split(" ", 2)
+        group, file = name.split("/")
+        address = SOURCES["mnist_full" if group == "mnist" else group].url
+        found[name] = _File(address.removesuffix(file) + file, digest, size)
+    return found
+
+
+FILES = _files()
 
 
 def fetch(name: str) -> Path:
@@ -269,9 +199,9 @@ def fetch(name: str) -> Path:
             if not pooch.hashes.hash_matches(str(path), file.hash):
                 raise ValueError(f"{path} must have the hash {file.hash}, but it differs")
             return path
-    cache = pooch.os_cache("kexue") / Path(name).parent
+    registry, urls = ({n: getattr(f, kind) for n, f in FILES.items()} for kind in ("hash", "url"))
     try:
-        return Path(pooch.retrieve(file.url, file.hash, Path(name).name, cache))
+        return Path(pooch.create(pooch.os_cache("kexue"), "", registry=registry, urls=urls).fetch(name))
     except (OSError, ValueError) as error:  # no network, or not what it should be
         raise FileNotFoundError(
             f"{name} ({file.size}) is not in the folder that KEXUE_DATA names, and could not be "

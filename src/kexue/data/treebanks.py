@@ -8,18 +8,20 @@ from typing import Any, TypeAlias
 
 from kexue.data.sources import SOURCES, Source, fetch
 
+Tree: TypeAlias = str | list[Any]
+"""A word, or a list of trees."""
+
 
 @dataclass(frozen=True)
 class Treebank:
     """Sentences with their trees."""
 
-    tree: tuple["Nested", ...]
+    tree: tuple[Tree, ...]
     """Of each sentence: words, and lists of what a constituent is made of. No labels and no empty elements,
     nor punctuation unless asked for; what that leaves empty is gone."""
     source: Source
 
 
-Nested: TypeAlias = "str | list[Nested]"
 # The tags of words; all others (punctuation, $, #, -NONE-) are left out, as in the literature.
 _WORD_TAGS = frozenset(
     tag
@@ -47,7 +49,7 @@ def treebank(punctuation: bool = False) -> Treebank:
     return Treebank(tuple(tree for tree in trees if tree is not None), SOURCES["treebank"])
 
 
-def parse_brackets(text: str, punctuation: bool = False) -> list["Nested | None"]:
+def parse_brackets(text: str, punctuation: bool = False) -> list[Tree | None]:
     """The trees of a text in the Penn Treebank's format, as `Treebank` has them; None where nothing is left.
 
     Raises ValueError for brackets that do not match.
@@ -68,7 +70,7 @@ def parse_brackets(text: str, punctuation: bool = False) -> list["Nested | None"
     return [_without_labels(tree, punctuation) for tree in top[0]]
 
 
-def _without_labels(node: list[Any], punctuation: bool) -> "Nested | None":
+def _without_labels(node: list[Any], punctuation: bool) -> Tree | None:
     top: list[Any] = []
     # What is to be read, for whom, and, if it has been read already, what was found in it.
     waiting: list[tuple[Any, list[Any], list[Any] | None]] = [(node, top, None)]

@@ -8,30 +8,34 @@ from jaxtyping import Int
 from torch import Tensor
 
 from kexue.nn import checks
+from kexue.nn.sequences import PAD as PAD
 
-PADDING, UNKNOWN = 0, 1
+UNKNOWN = 1
 
 
 class Vocabulary:
-    """Ids of symbols: 0 is padding, 1 whatever is not in the vocabulary, then come the symbols.
+    """Ids of symbols: 0 is padding, 1 what is unknown, then come those that are reserved, then the others.
 
     Args:
         texts: where symbols are counted: strings, or sequences of words.
         at_least: symbols that are rarer are left out.
+        reserved: symbols with the ids 2, 3, …, whether the texts have them or not.
 
     Raises TypeError for an `at_least` that is no int, and ValueError for one below 1.
     """
 
-    def __init__(self, texts: Iterable[Sequence[str]], at_least: int = 1) -> None:
+    def __init__(
+        self, texts: Iterable[Sequence[str]], at_least: int = 1, reserved: Sequence[str] = ()
+    ) -> None:
         checks.count("at_least", at_least, 1)
         counts = Counter(symbol for text in texts for symbol in text)
-        frequent = [symbol for symbol, n in counts.items() if n >= at_least]
+        frequent = [symbol for symbol, n in counts.items() if n >= at_least and symbol not in reserved]
         self.symbols = tuple(sorted(frequent, key=lambda symbol: (-counts[symbol], symbol)))
-        """By how frequent they are, the most frequent first."""
-        self._ids = {symbol: i for i, symbol in enumerate(self.symbols, start=2)}
+        """Those that are not reserved, the most frequent first."""
+        self._ids = {symbol: i for i, symbol in enumerate((*reserved, *self.symbols), start=2)}
 
     def __len__(self) -> int:
-        return len(self.symbols) + 2
+        return len(self._ids) + 2
 
     def ids(self, text: Sequence[str]) -> Int[Tensor, " length"]:
         """The ids of a text's symbols, int64."""

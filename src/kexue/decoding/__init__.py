@@ -24,14 +24,13 @@ from kexue.decoding.search import AT_ONCE, TINY, Hypothesis, beam_search, bidire
 from kexue.decoding.sequences import (
     FIRST,
     LAST,
-    PAD,
     TOKENS,
     Direction,
     Markers,
-    pad_ids,
     with_markers,
     without_markers,
 )
+from kexue.nn.sequences import PAD, pad_ids
 
 __all__ = [
     "AT_ONCE",

@@ -11,7 +11,6 @@ from torch.nn.functional import gelu, pad
 from kexue.decoding.sequences import (
     FIRST,
     LAST,
-    PAD,
     TOKENS,
     Direction,
     Markers,
@@ -23,6 +22,7 @@ from kexue.decoding.sequences import (
 from kexue.masking import lengths_of, reverse_sequence, sequence_mask
 from kexue.nn import checks
 from kexue.nn.attention import Attention, Block, KeyValues, causal_mask
+from kexue.nn.sequences import PAD
 
 
 class Encoded(NamedTuple):
@@ -46,52 +46,54 @@ class _Decoders(nn.Module):
 
     def __init__(
         self,
-        src_vocab: int,
-        tgt_vocab: int,
-        width: int,
-        heads: int,
-        encoder_layers: int,
-        decoder_layers: int,
-        dropout: float,
-        markers: Markers,
+        src_vocab_size: int,
+        tgt_vocab_size: int,
+        hidden_size: int = 128,
+        num_heads: int = 4,
+        num_encoder_layers: int = 2,
+        num_decoder_layers: int = 2,
+        dropout: float = 0.1,
+        markers: Markers = "shared",
     ) -> None:
         super().__init__()
-        checks.count("src_vocab", src_vocab, TOKENS + 1)
-        checks.count("tgt_vocab", tgt_vocab, TOKENS + 1)
-        checks.count("width", width, 1)
-        checks.count("heads", heads, 1)
-        if width % (2 * heads):
-            raise ValueError(f"heads must divide width = {width} into even sizes, got {heads}")
-        checks.count("encoder_layers", encoder_layers, 1)
-        checks.count("decoder_layers", decoder_layers, 1)
+        checks.count("src_vocab_size", src_vocab_size, TOKENS + 1)
+        checks.count("tgt_vocab_size", tgt_vocab_size, TOKENS + 1)
+        checks.heads(hidden_size, num_heads, rotary=True)
+        checks.count("num_encoder_layers", num_encoder_layers, 1)
+        checks.count("num_decoder_layers", num_decoder_layers, 1)
         if markers not in get_args(Markers):
             raise ValueError(f"markers must be one of {get_args(Markers)}, got {markers!r}")
-        self.src_vocab, self.tgt_vocab, self.width = src_vocab, tgt_vocab, width
+        self.src_vocab_size, self.tgt_vocab_size = src_vocab_size, tgt_vocab_size
+        self.hidden_size = hidden_size
         self.markers: dict[Direction, tuple[int, int]] = dict.fromkeys(get_args(Direction), (FIRST, LAST))
-        ids = tgt_vocab
+        ids = tgt_vocab_size
         if markers == "separate":
-            self.markers["r2l"] = (tgt_vocab, tgt_vocab + 1)
+            self.markers["r2l"] = (tgt_vocab_size, tgt_vocab_size + 1)
             ids += 2
 
-        self.src_embedding, self.tgt_embedding = nn.Embedding(src_vocab, width), nn.Embedding(ids, width)
+        def blocks(count: int) -> nn.ModuleList:
+            return nn.ModuleList(Block(hidden_size, num_heads, None, dropout) for _ in range(count))
+
+        self.src_embedding = nn.Embedding(src_vocab_size, hidden_size)
+        self.tgt_embedding = nn.Embedding(ids, hidden_size)
         for embedding in (self.src_embedding, self.tgt_embedding):
-            nn.init.normal_(embedding.weight, std=width**-0.5)
-        self.encoder = nn.ModuleList(Block(width, heads, None, dropout) for _ in range(encoder_layers))
-        self.encoder_norm = nn.LayerNorm(width)
-        self.decoder = nn.ModuleList(Block(width, heads, None, dropout) for _ in range(decoder_layers))
+            nn.init.normal_(embedding.weight, std=hidden_size**-0.5)
+        self.encoder = blocks(num_encoder_layers)
+        self.encoder_norm = nn.LayerNorm(hidden_size)
+        self.decoder = blocks(num_decoder_layers)
         # One in front of each block but the first, and the last one for the mix.
-        self.source = nn.ModuleList(Attention(width, heads) for _ in range(decoder_layers))
-        self.source_norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(decoder_layers - 1))
-        self.state_norm = nn.LayerNorm(width)
-        self.listen = Attention(width, heads)
-        self.mix_state = nn.Linear(width, width)
-        self.mix_heard = nn.Linear(width, width, bias=False)
-        self.mix_source = nn.Linear(width, width, bias=False)
-        self.out = nn.Linear(width, ids)
+        self.source = nn.ModuleList(Attention(hidden_size, num_heads) for _ in range(num_decoder_layers))
+        self.source_norm = nn.ModuleList(nn.LayerNorm(hidden_size) for _ in range(num_decoder_layers - 1))
+        self.state_norm = nn.LayerNorm(hidden_size)
+        self.listen = Attention(hidden_size, num_heads)
+        self.mix_state = nn.Linear(hidden_size, hidden_size)
+        self.mix_heard = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.mix_source = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.out = nn.Linear(hidden_size, ids)
         self.dropout = nn.Dropout(dropout)
 
         forbidden = torch.ones(len(self.directions), ids, dtype=torch.bool)
-        forbidden[:, TOKENS:tgt_vocab] = False
+        forbidden[:, TOKENS:tgt_vocab_size] = False
         for row, direction in enumerate(self.directions):
             forbidden[row, self.start_end(direction)[1]] = False
         self.forbidden: Tensor
@@ -102,9 +104,17 @@ class _Decoders(nn.Module):
         left, right = self.markers[direction]
         return (left, right) if direction == "l2r" else (right, left)
 
+    def reads_and_writes(
+        self, tgt: Integer[Tensor, "batch tokens"]
+    ) -> tuple[Integer[Tensor, "batch directions steps"], Integer[Tensor, "batch directions steps"]]:
+        """`with_markers` of each direction: teacher forcing."""
+        pairs = [with_markers(tgt, one, self.markers[one]) for one in self.directions]
+        reads, writes = (torch.stack(side, 1) for side in zip(*pairs, strict=True))
+        return reads, writes
+
     def encode(self, src: Integer[Tensor, "batch length"]) -> Encoded:
         """A source, which is put between the two markers, as the decoders look at it."""
-        check_ids("src", src, self.src_vocab, 1)
+        check_ids("src", src, self.src_vocab_size, 1)
         lengths = lengths_of(src != PAD)
         x = pad(src, (1, 1)).scatter(1, lengths[:, None] + 1, LAST)
         x[:, 0] = FIRST
@@ -125,7 +135,7 @@ class _Decoders(nn.Module):
         reads: Integer[Tensor, "batch rows steps"],
         encoded: Encoded,
         past: Sequence[KeyValues] | None = None,
-    ) -> tuple[Float[Tensor, "batch rows steps width"], list[KeyValues]]:
+    ) -> tuple[Float[Tensor, "batch rows steps hidden"], list[KeyValues]]:
         """The states H of decoders that have read these ids, which nobody has yet listened with.
 
         Args:
@@ -133,25 +143,25 @@ class _Decoders(nn.Module):
             encoded: the source.
             past: the second result of the call before.
         """
-        before = 0 if past is None else past[0].keys.shape[-2]
+        before = past[0].length if past else 0
         positions = torch.arange(before, before + reads.shape[-1], device=reads.device)
-        mask = causal_mask(reads.shape[-1], reads.device) if past is None else None
+        mask = None if past else causal_mask(reads.shape[-1], reads.device)
         h, kept = self._embed(self.tgt_embedding, reads), []
         for i, block in enumerate(self.decoder):
             if i:
                 h = h + self.dropout(self.see(self.source_norm[i - 1](h), positions, encoded, i - 1))
-            flat, known = block(h.flatten(0, 1), mask, positions, None if past is None else past[i])
+            flat, known = block(h.flatten(0, 1), mask, positions, past[i] if past else None)
             h = flat.view(h.shape)
             kept.append(known)
         return self.state_norm(h), kept
 
     def see(
         self,
-        h: Float[Tensor, "batch rows steps width"],
+        h: Float[Tensor, "batch rows steps hidden"],
         positions: Int[Tensor, " steps"],
         encoded: Encoded,
         layer: int = -1,
-    ) -> Float[Tensor, "batch rows steps width"]:
+    ) -> Float[Tensor, "batch rows steps hidden"]:
         """What states at these steps see of their source."""
         by_side = h.reshape(len(encoded.mask), -1, h.shape[-1])
         positions = positions.repeat(by_side.shape[1] // len(positions))
@@ -160,9 +170,9 @@ class _Decoders(nn.Module):
 
     def log_probs(
         self,
-        state: Float[Tensor, "batch directions *some width"],
-        heard: Float[Tensor, "batch directions *more width"],
-        seen: Float[Tensor, "batch directions *some width"],
+        state: Float[Tensor, "batch directions *some hidden"],
+        heard: Float[Tensor, "batch directions *more hidden"],
+        seen: Float[Tensor, "batch directions *some hidden"],
     ) -> Float[Tensor, "batch directions *more ids"]:
         """log softmax of the three views mixed; −∞ for padding, and for what would be the wrong marker."""
         mixed = self.mix_state(state) + self.mix_heard(heard) + self.mix_source(seen)
@@ -185,7 +195,7 @@ class _Decoders(nn.Module):
             raise ValueError(f"{name} must hold ids from 0 to {last}, got {int(bad)}")
 
     def _embed(self, embedding: nn.Module, ids: Tensor) -> Tensor:
-        return self.dropout(embedding(ids) * self.width**0.5)
+        return self.dropout(embedding(ids) * self.hidden_size**0.5)
 
 
 class Seq2Seq(_Decoders):
@@ -195,37 +205,36 @@ class Seq2Seq(_Decoders):
     have exactly the same parameters.
 
     Args:
-        src_vocab: how many ids the source has, those below 3 included.
-        tgt_vocab: how many ids the target has, likewise.
-        width: of all vectors.
-        heads: of all attentions.
-        encoder_layers: blocks of the encoder.
-        decoder_layers: blocks of the decoder.
+        src_vocab_size: how many ids the source has, those below 3 included.
+        tgt_vocab_size: how many ids the target has, likewise.
+        hidden_size: of all vectors.
+        num_heads: of all attentions.
+        num_encoder_layers: blocks of the encoder.
+        num_decoder_layers: blocks of the decoder.
         dropout: in training.
         direction: "l2r", or "r2l": the last token first.
 
     Raises:
         TypeError: a size that is no int.
-        ValueError: a size below 1 (vocabularies: 4), heads that do not divide width, dropout outside [0, 1),
-            or an unknown direction.
+        ValueError: a size below 1 (vocabularies: 4), heads that do not divide the width into even sizes,
+            dropout outside [0, 1), or an unknown direction.
     """
 
     def __init__(
         self,
-        src_vocab: int,
-        tgt_vocab: int,
-        width: int = 128,
-        heads: int = 4,
-        encoder_layers: int = 2,
-        decoder_layers: int = 2,
+        src_vocab_size: int,
+        tgt_vocab_size: int,
+        hidden_size: int = 128,
+        num_heads: int = 4,
+        num_encoder_layers: int = 2,
+        num_decoder_layers: int = 2,
         dropout: float = 0.1,
         direction: Direction = "l2r",
     ) -> None:
         check_direction(direction)
         self.directions = (direction,)
-        super().__init__(
-            src_vocab, tgt_vocab, width, heads, encoder_layers, decoder_layers, dropout, "shared"
-        )
+        layers = num_encoder_layers, num_decoder_layers
+        super().__init__(src_vocab_size, tgt_vocab_size, hidden_size, num_heads, *layers, dropout)
 
     def forward(
         self, src: Integer[Tensor, "batch length"], reads: Integer[Tensor, "batch directions steps"]
@@ -256,27 +265,15 @@ class BidirectionalSeq2Seq(_Decoders):
     are told apart by the marker that they begin with.
 
     Args:
-        src_vocab, tgt_vocab, width, heads, encoder_layers, decoder_layers, dropout: as in `Seq2Seq`.
+        src_vocab_size, tgt_vocab_size, hidden_size, num_heads, num_encoder_layers, num_decoder_layers,
+            dropout: as in `Seq2Seq`.
         markers: one pair for both directions ("shared"), or the backward side has its own ("separate";
-            ids tgt_vocab and tgt_vocab + 1).
+            ids tgt_vocab_size and tgt_vocab_size + 1).
 
     Raises the errors of `Seq2Seq`, and ValueError for unknown markers.
     """
 
     directions = ("l2r", "r2l")
-
-    def __init__(
-        self,
-        src_vocab: int,
-        tgt_vocab: int,
-        width: int = 128,
-        heads: int = 4,
-        encoder_layers: int = 2,
-        decoder_layers: int = 2,
-        dropout: float = 0.1,
-        markers: Markers = "shared",
-    ) -> None:
-        super().__init__(src_vocab, tgt_vocab, width, heads, encoder_layers, decoder_layers, dropout, markers)
 
     def forward(
         self,
@@ -335,24 +332,22 @@ def token_log_probs(
     """
     if not isinstance(model, Seq2Seq | BidirectionalSeq2Seq):
         raise TypeError(f"model must be a Seq2Seq or a BidirectionalSeq2Seq, got {type(model).__name__}")
-    check_ids("src", src, model.src_vocab, 1)
+    check_ids("src", src, model.src_vocab_size, 1)
     for name, ids in (("tgt", tgt), ("heard", heard)):
         if ids is not None:
-            check_ids(name, ids, model.tgt_vocab, 0)
+            check_ids(name, ids, model.tgt_vocab_size, 0)
             if len(ids) != len(src):
                 raise ValueError(f"{name} must have as many rows as src, {len(src)}, got {len(ids)}")
-    pairs = [with_markers(tgt, one, model.markers[one]) for one in model.directions]
-    reads, writes = (torch.stack(side, 1) for side in zip(*pairs, strict=True))
+    reads, writes = model.reads_and_writes(tgt)
     if heard is None:
-        logits = model(src, reads)
+        log_probs = model(src, reads)
     elif isinstance(model, BidirectionalSeq2Seq):
-        told = [with_markers(heard, one, model.markers[one])[0] for one in model.directions]
-        logits = model(src, reads, torch.stack(told, 1))
+        log_probs = model(src, reads, model.reads_and_writes(heard)[0])
     else:
         raise ValueError("heard must be None for a model of one direction")
     mask = writes[:, 0] != PAD
     # Padding may be −∞, which must not meet a factor of 0.
-    chosen = logits.gather(-1, writes.masked_fill(writes == PAD, TOKENS)[..., None]).squeeze(-1)
+    chosen = log_probs.gather(-1, writes.masked_fill(writes == PAD, TOKENS)[..., None]).squeeze(-1)
     return chosen.masked_fill(~mask[:, None], 0.0), mask
 
 

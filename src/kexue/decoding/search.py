@@ -7,10 +7,13 @@ from jaxtyping import Integer
 from torch import Tensor
 
 from kexue.decoding.models import BidirectionalSeq2Seq, Encoded, Model, Seq2Seq
-from kexue.decoding.sequences import PAD, Direction, check_ids, without_markers
+from kexue.decoding.sequences import Direction, check_ids, without_markers
 from kexue.masking import lengths_of
 from kexue.nn import checks
 from kexue.nn.attention import KeyValues
+from kexue.nn.beam import Beam
+from kexue.nn.modes import evaluating
+from kexue.nn.sequences import PAD
 
 TINY = 1e-6
 """What the article's search adds to a probability before the logarithm."""
@@ -92,52 +95,42 @@ def bidirectional_beam_search(
     return _search(model, src, beam_size, max_length, average)
 
 
-def _search(model: Model, src: Tensor, k: int, max_length: int, average: str) -> list[list[Hypothesis]]:
+def _search(
+    model: Model, src: Tensor, beam_size: int, max_length: int, average: str
+) -> list[list[Hypothesis]]:
     """Both searches, sources of like lengths together."""
-    check_ids("src", src, model.src_vocab, 1)
-    checks.count("beam_size", k, 1)
+    check_ids("src", src, model.src_vocab_size, 1)
+    checks.count("beam_size", beam_size, 1)
     checks.count("max_length", max_length, 1)
     lengths = lengths_of(src != PAD)
     found: list[list[Hypothesis]] = [[] for _ in src]
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            for chosen in lengths.argsort(stable=True).split(AT_ONCE):
-                part = src[chosen, : int(lengths[chosen].max())]
-                for index, best in zip(
-                    chosen.tolist(), _Beams(model, part, k).run(max_length, average), strict=True
-                ):
-                    found[index] = best
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with evaluating(model):
+        for chosen in lengths.argsort(stable=True).split(AT_ONCE):
+            part = src[chosen, : int(lengths[chosen].max())]
+            several = _Search(model, part, beam_size).run(max_length, average)
+            for index, hypotheses in zip(chosen.tolist(), several, strict=True):
+                found[index] = hypotheses
     return found
 
 
-class _Beams:
-    """The beams of several sources: what has been written, scores, and what the model keeps.
+class _Search:
+    """The search for several sources: their beams, and what the model keeps for each path.
 
-    Axes: sources that are still searched, directions, k paths.
+    Axes: sources that are still searched, directions, paths. Caches have one axis for all of them.
     """
 
-    def __init__(self, model: Model, src: Tensor, k: int) -> None:
-        self.model, self.k = model, k
-        device, directions = src.device, len(model.directions)
-        shape = (len(src), directions, k)
-        self.encoded = model.encode(src)
-        markers = torch.tensor([model.start_end(one) for one in model.directions], device=device)
+    def __init__(self, model: Model, src: Tensor, beam_size: int) -> None:
+        self.model, self.encoded = model, model.encode(src)
+        self.beam = Beam((len(src), len(model.directions)), beam_size, src.device)
+        markers = torch.tensor([model.start_end(one) for one in model.directions], device=src.device)
         self.end = markers[:, 1, None]
-        self.next = markers[:, :1].expand(shape)
+        self.reads = markers[:, :1].expand(self.beam.score.shape)
         """What each path reads next."""
-        self.written = torch.empty(*shape, 0, dtype=torch.int64, device=device)
-        self.score = torch.full(shape, -torch.inf, dtype=self.encoded.known[0].keys.dtype, device=device)
-        self.score[:, :, 0] = 0.0  # the other k − 1 are not there yet
-        self.finished = torch.zeros(shape, dtype=torch.bool, device=device)
-        self.has_read = torch.empty(*shape, 0, dtype=torch.bool, device=device)
-        self.past: list[KeyValues] | None = None
+        self.past: list[KeyValues] = []
         self.told: KeyValues | None = None
-        self.source = torch.arange(len(src), device=device)
+        """The states that the other side listens to."""
+        self.has_read = torch.empty(self.reads.numel(), 0, dtype=torch.bool, device=src.device)
+        self.source = torch.arange(len(src), device=src.device)
         self.found: list[list[Hypothesis]] = [[] for _ in src]
 
     def run(self, max_length: int, average: str) -> list[list[Hypothesis]]:
@@ -153,91 +146,69 @@ class _Beams:
         return self.found
 
     def step_log_probs(self, average: str) -> Tensor:
-        """Of every id as continuation of every path, after the other side's paths were averaged over."""
+        """Of every id behind every path, after the other side's paths were averaged over."""
         model = self.model
-        sources, directions, k = self.next.shape
-        state, self.past = model.states(self.next.reshape(sources, -1, 1), self.encoded, self.past)
-        told = model.listen.key_values(state.flatten(0, 1))
-        if self.told is not None:
-            told = KeyValues(*(torch.cat(pair, -2) for pair in zip(self.told, told, strict=True)))
-        self.told = told
-        self.has_read = torch.cat((self.has_read, ~self.finished[..., None]), -1)
-        step = torch.tensor([self.has_read.shape[-1] - 1], device=state.device)
-        seen = model.see(state, step, self.encoded)
+        sources, directions, paths = self.reads.shape
+        state, self.past = model.states(self.reads.reshape(sources, -1, 1), self.encoded, self.past)
+        step = torch.tensor([self.has_read.shape[-1]], device=state.device)
+        self.has_read = torch.cat((self.has_read, ~self.beam.finished.view(-1, 1)), -1)
+        flat = state.flatten(0, 1)
+        self.told = told = model.listen.key_values(flat, past=self.told)
+        state, seen = (
+            x.view(sources, directions, paths, -1) for x in (state, model.see(state, step, self.encoded))
+        )
         if directions == 1:
-            heard = model.listen.look(state.flatten(0, 1), told)
-            rows = (part.view(sources, 1, k, -1) for part in (state, heard, seen))
-            return model.log_probs(*rows)
+            return model.log_probs(state, model.listen.look(flat, told).view(state.shape), seen)
 
-        # Every path listens to each of the other side's k: (sources, directions, k, k, width).
-        pairs = state.view(sources * 2, k, -1)
-        heads, size = told.keys.shape[1], told.keys.shape[3]
-        steps = told.keys.shape[2]
+        # Every path listens to each of the other side's.
+        def of_others(x: Tensor) -> Tensor:  # (sources·directions, paths, …)
+            return x.unflatten(0, (sources, 2, paths)).flip(1).flatten(0, 1)
 
-        def of_others(x: Tensor) -> Tensor:  # (sources·directions, heads, k·steps, size)
-            x = x.view(sources, 2, k, heads, steps, size).flip(1)
-            return x.transpose(2, 3).reshape(sources * 2, heads, k, steps, size)
-
-        keys, values = of_others(told.keys), of_others(told.values)
-        query = model.listen.query(pairs).view(sources * 2, k, heads, size).transpose(1, 2)
-        weight = query @ keys.flatten(2, 3).transpose(-1, -2) / size**0.5  # (…, heads, k, k·steps)
-        weight = weight.view(sources * 2, heads, k, k, steps)
-        mask = self.has_read.flip(1).view(sources * 2, 1, 1, k, steps)
-        weight = weight.masked_fill(~mask, -torch.inf).softmax(-1)
-        heard = weight.transpose(2, 3) @ values  # (…, heads, other path, own path, size)
-        heard = model.listen.out(heard.permute(0, 3, 2, 1, 4).flatten(3)).view(sources, 2, k, k, -1)
-        each = model.log_probs(state.view(sources, 2, k, 1, -1), heard, seen.view(sources, 2, k, 1, -1))
-        there = self.score.flip(1)[:, :, None]
+        keys, values = (of_others(x).transpose(1, 2) for x in told)
+        heard = model.listen.look_at_each(state.flatten(0, 1), keys, values, of_others(self.has_read))
+        heard = heard.view(sources, 2, paths, paths, -1)
+        each = model.log_probs(state[:, :, :, None], heard, seen[:, :, :, None])
+        weight = self.beam.score.flip(1)[:, :, None]
         if average == "mean":
-            there = there.masked_fill(there > -torch.inf, 0.0)
-        mean = (each.exp() * there.softmax(-1)[..., None]).sum(-2)
+            weight = weight.masked_fill(weight > -torch.inf, 0.0)  # of those that are there
+        mean = (each.exp() * weight.softmax(-1)[..., None]).sum(-2)
         return (mean + TINY).log().masked_fill(model.forbidden[:, None], -torch.inf)
 
     def choose(self, log_probs: Tensor) -> None:
-        """The best k continuations of each side."""
-        score = self.score[..., None] + log_probs.masked_fill(self.finished[..., None], -torch.inf)
-        # What has ended has one continuation, itself.
-        score[..., PAD] = torch.where(self.finished, self.score, -torch.inf)
-        self.score, chosen = score.flatten(2).topk(self.k)
-        parent, self.next = chosen // score.shape[-1], chosen % score.shape[-1]
-        self.reorder(parent)
-        self.written = torch.cat((self.written, self.next[..., None]), -1)
-        self.finished = self.finished | (self.next == self.end)
-
-    def reorder(self, parent: Tensor) -> None:
-        rows = torch.arange(parent[..., 0].numel(), device=parent.device).view(*parent.shape[:2], 1)
-        self._select((rows * self.k + parent).flatten(), parent.shape)
+        """The best continuations of each side."""
+        self.select(self.beam.advance(log_probs, self.end))
+        self.reads = self.beam.tokens[..., -1]
 
     def keep(self, still: Tensor) -> None:
         """Only those sources."""
-        self.source, self.score, self.next = self.source[still], self.score[still], self.next[still]
+        rows = still[:, None, None].expand(self.reads.shape).flatten()
+        self.source, self.reads = self.source[still], self.reads[still]
+        self.beam.keep(still)
         sides = still.repeat_interleave(len(self.model.directions))
-        known = tuple(KeyValues(one.keys[sides], one.values[sides]) for one in self.encoded.known)
+        known = tuple(one.select(sides) for one in self.encoded.known)
         self.encoded = Encoded(known, self.encoded.mask[sides])
-        rows = torch.arange(still.numel() * self.finished[0].numel(), device=still.device)
-        self._select(rows.view(self.finished.shape)[still].flatten(), self.score.shape)
+        self.select(rows)
 
-    def _select(self, rows: Tensor, shape: torch.Size) -> None:
-        assert self.past is not None
+    def select(self, rows: Tensor) -> None:
+        """Of what is kept for each path, those rows."""
         assert self.told is not None
-        self.past = [KeyValues(one.keys[rows], one.values[rows]) for one in self.past]
-        self.told = KeyValues(self.told.keys[rows], self.told.values[rows])
-        self.written = self.written.flatten(0, 2)[rows].view(*shape, -1)
-        self.has_read = self.has_read.flatten(0, 2)[rows].view(*shape, -1)
-        self.finished = self.finished.flatten()[rows].view(shape)
+        self.past = [one.select(rows) for one in self.past]
+        self.told = self.told.select(rows)
+        self.has_read = self.has_read[rows]
 
     def done(self) -> Tensor:
         """Which sources need no further step."""
-        done = self.finished.all(-1).all(-1)
+        score, finished = self.beam.score, self.beam.finished
+        done = finished.flatten(1).all(-1)
         if len(self.model.directions) == 2:
-            best = self.score.max(-1)
-            ended = self.finished.gather(-1, best.indices[..., None]).squeeze(-1)
+            best = score.max(-1)
+            ended = finished.gather(-1, best.indices[..., None]).squeeze(-1)
             done = done | (ended & (best.values >= best.values.flip(1))).any(-1)
         return done
 
     def collect(self, chosen: Tensor) -> None:
         """The hypotheses of those sources."""
-        lists = [x[chosen].tolist() for x in (self.source, self.written, self.score)]
+        lists = [x[chosen].tolist() for x in (self.source, self.beam.written(), self.beam.score)]
         for source, written, scores in zip(*lists, strict=True):
             hypotheses = []
             for row, direction in enumerate(self.model.directions):

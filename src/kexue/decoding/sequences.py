@@ -4,33 +4,19 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Int, Integer
+from jaxtyping import Integer
 from torch import Tensor
 from torch.nn.functional import pad
 
 from kexue.masking import lengths_of, reverse_sequence
 from kexue.nn import checks
+from kexue.nn.sequences import PAD
 
 Direction = Literal["l2r", "r2l"]
 Markers = Literal["shared", "separate"]
-PAD, FIRST, LAST = 0, 1, 2
+FIRST, LAST = 1, 2
 TOKENS = 3
 """The first id that is a token."""
-
-
-def pad_ids(sequences: Sequence[Sequence[int]]) -> Int[Tensor, "batch length"]:
-    """Ids of sequences as one tensor, padded with 0 on the right; at least one column.
-
-    Raises ValueError for no sequences, or an id that is no positive int.
-    """
-    if not len(sequences):
-        raise ValueError("sequences must hold at least one, got none")
-    for ids in sequences:
-        for one in ids:
-            if not isinstance(one, int) or isinstance(one, bool) or one < 1:
-                raise ValueError(f"sequences must hold positive ints, got {one!r}")
-    longest = max([1, *map(len, sequences)])
-    return torch.tensor([[*ids, *[PAD] * (longest - len(ids))] for ids in sequences])
 
 
 def with_markers(
@@ -90,7 +76,7 @@ def check_integers(name: str, ids: object) -> None:
         raise TypeError(f"{name} must have dtype int64 or int32, got {ids.dtype}")
 
 
-def check_ids(name: str, ids: object, vocabulary: int | None, shortest: int) -> None:
+def check_ids(name: str, ids: object, vocab_size: int | None, shortest: int) -> None:
     """Raises unless rows of token ids, padded on the right, at least so many in each."""
     check_integers(name, ids)
     assert isinstance(ids, Tensor)
@@ -98,10 +84,10 @@ def check_ids(name: str, ids: object, vocabulary: int | None, shortest: int) -> 
         raise ValueError(f"{name} must have shape (B, length) with B ≥ 1, got {tuple(ids.shape)}")
     real = ids != PAD
     bad = real & (ids < TOKENS)
-    if vocabulary is not None:
-        bad |= ids >= vocabulary
+    if vocab_size is not None:
+        bad |= ids >= vocab_size
     if bad.any():
-        last = "" if vocabulary is None else f" to {vocabulary - 1}"
+        last = "" if vocab_size is None else f" to {vocab_size - 1}"
         raise ValueError(
             f"{name} must hold ids from {TOKENS}{last}, and {PAD} as padding, got {int(ids[bad][0])}"
         )

@@ -43,12 +43,8 @@ When all numbers were known, the second stage, captions and both directions came
 by which 4 and 9, restricted and refuted until then, became open.
 """
 
-import math
-import tempfile
-from collections import defaultdict
 from dataclasses import dataclass
-from functools import cache, cached_property
-from itertools import chain
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,11 +53,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from kexue import data, runs
+from kexue import runs
 from kexue.decoding import (
     TOKENS,
     BidirectionalSeq2Seq,
-    Hypothesis,
     Seq2Seq,
     beam_search,
     bidirectional_beam_search,
@@ -69,10 +64,17 @@ from kexue.decoding import (
     pad_ids,
     token_log_probs,
 )
-
-FIFTHS = 5
-LONG = 8
-"""Phonemes from which on the first four and the last four are different ones."""
+from kexue.experiments.tasks.sequence_pairs import SUBWORDS, Part, batches, cmudict, cut, multi30k, phonemes
+from kexue.experiments.tasks.written import (
+    FIFTHS,
+    bleu,
+    by_g2p_en,
+    count_fifths,
+    described,
+    joint_scores,
+    reranked,
+    searched,
+)
 
 
 @dataclass(frozen=True)
@@ -104,85 +106,6 @@ class Config:
     keep_weights: bool = False
 
 
-# --- Tasks -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Part:
-    """Sources, and of each the references."""
-
-    source: list[list[int]]
-    references: list[list[tuple[int, ...]]]
-
-    @cached_property
-    def src(self) -> Tensor:
-        return pad_ids(self.source)
-
-    @cached_property
-    def first(self) -> Tensor:
-        """The first reference of each."""
-        return pad_ids([several[0] for several in self.references])
-
-
-@cache
-def phonemes() -> tuple[str, ...]:
-    return tuple(sorted(set(chain.from_iterable(chain.from_iterable(data.pronunciations().phonemes)))))
-
-
-@cache
-def cmudict() -> tuple[Part, Part, Part]:
-    """Letters and phonemes as ids. In training, each pronunciation is an example of its own."""
-    index = {phoneme: i for i, phoneme in enumerate(phonemes(), start=TOKENS)}
-
-    def ids(part, apart):
-        sources, references = [], []
-        for word, several in zip(part.word, part.phonemes, strict=True):
-            source = [TOKENS + ord(letter) - ord("a") for letter in word]
-            each = [tuple(index[phoneme] for phoneme in one) for one in several]
-            for group in [[one] for one in each] if apart else [each]:
-                sources.append(source)
-                references.append(group)
-        return Part(sources, references)
-
-    return tuple(ids(part, i == 0) for i, part in enumerate(data.pronunciations_parts()))
-
-
-SUBWORDS = 4000
-
-
-@cache
-def subwords():
-    """Byte-pair encoding of both languages together, from the captions for training."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=SUBWORDS,
-        special_tokens=["<pad>", "<first>", "<last>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(chain.from_iterable(data.multi30k()["train"]), trainer)
-    return tokenizer
-
-
-@cache
-def multi30k() -> tuple[Part, Part, Part]:
-    tokenizer = subwords()
-
-    def ids(pairs):
-        de, en = (tokenizer.encode_batch(list(side)) for side in zip(*pairs, strict=True))
-        return Part([one.ids for one in de], [[tuple(one.ids)] for one in en])
-
-    return tuple(map(ids, data.multi30k().values()))
-
-
-# --- Model -------------------------------------------------------------------------------------
-
-
 class Network(nn.Module):
     """One model or two: what is trained in a run."""
 
@@ -212,19 +135,6 @@ class Network(nn.Module):
         return torch.cat([one for one, _ in found], 1), found[0][1]
 
 
-def batches(part: Part, size: int = 500):
-    """Indices of sequences of like lengths."""
-    return (part.first != 0).sum(1).argsort(stable=True).split(size)
-
-
-def cut(ids: Tensor) -> Tensor:
-    """Without the columns that are all padding."""
-    return ids[:, : max(1, int((ids != 0).sum(1).max()))]
-
-
-# --- What is measured --------------------------------------------------------------------------
-
-
 def teacher_forced(network: Network, part: Part, prefix: str) -> dict[str, float]:
     """Nats per sequence of each side, its first and second half apart, and the share of exact steps."""
     device = next(network.parameters()).device
@@ -246,149 +156,22 @@ def teacher_forced(network: Network, part: Part, prefix: str) -> dict[str, float
 def teacher_forced_fifths(network: Network, part: Part, prefix: str) -> dict[str, float]:
     """How often the step that writes a token, given true ones, finds it most likely, by place in the word."""
     device = next(network.parameters()).device
-    names = [one for model in network.each.values() for one in model.directions]
-    right = {name: np.zeros((2, FIFTHS)) for name in names}
+    table = {name: np.zeros((2, FIFTHS)) for model in network.each.values() for name in model.directions}
     for chosen in batches(part):
         src, tgt = cut(part.src[chosen]).to(device), cut(part.first[chosen]).to(device)
+        lengths = (tgt != 0).sum(1).tolist()
         for model in network.each.values():
-            guesses = most_likely(model, src, tgt)
-            for name, guess in zip(model.directions, guesses, strict=True):
-                for row, true in zip(guess.tolist(), tgt.tolist(), strict=True):
-                    count_fifths(right[name], [a == b for a, b in zip(row, true, strict=True) if b])
+            reads, writes = model.reads_and_writes(tgt)
+            right = (model(src, reads).argmax(-1) == writes).tolist()
+            for sides, length in zip(right, lengths, strict=True):
+                for name, each in zip(model.directions, sides, strict=True):
+                    tokens = each[:length]
+                    count_fifths(table[name], tokens if name == "l2r" else tokens[::-1])
     return {
         f"{prefix}_teacher_{name}_fifth{i}": float(hits[0, i] / hits[1, i])
-        for name, hits in right.items()
+        for name, hits in table.items()
         for i in range(FIFTHS)
     }
-
-
-def most_likely(model, src: Tensor, tgt: Tensor) -> Tensor:
-    """The most likely token at each place of a target, in reading order, under teacher forcing."""
-    from kexue.decoding import with_markers
-    from kexue.masking import lengths_of, reverse_sequence
-
-    pairs = [with_markers(tgt, one, model.markers[one])[0] for one in model.directions]
-    guess = model(src, torch.stack(pairs, 1)).argmax(-1)[..., :-1]
-    lengths = lengths_of(tgt != 0)
-    sides = [
-        side if name == "l2r" else reverse_sequence(side, lengths)
-        for name, side in zip(model.directions, guess.unbind(1), strict=True)
-    ]
-    return torch.stack(sides)
-
-
-def count_fifths(table: np.ndarray, right: list[bool]) -> None:
-    """Adds hits and places of one sequence to (2, fifths); a place belongs to the fifth of its middle."""
-    for place, hit in enumerate(right):
-        fifth = int((place + 0.5) / len(right) * FIFTHS)
-        table[:, fifth] += (hit, 1)
-
-
-def searched(found: list[list[Hypothesis]]) -> list[tuple[int, ...]]:
-    """The best of each; nothing where a search found nothing."""
-    return [hypotheses[0].tokens for hypotheses in found]
-
-
-def unstressed(ids) -> tuple[str, ...]:
-    return tuple(phonemes()[one - TOKENS].rstrip("012") for one in ids)
-
-
-def closest(guess, references):
-    """The reference with the fewest edits per phoneme."""
-    from rapidfuzz.distance import Levenshtein
-
-    return min(references, key=lambda one: Levenshtein.distance(guess, one) / len(one))
-
-
-def described(name: str, guesses: list, part: Part) -> dict[str, float]:
-    """Error rates with and without stress, accuracy of first and last four, by fifth, and by length."""
-    from rapidfuzz.distance import Levenshtein
-
-    found = {}
-    per, wer = error_rate(guesses, part.references)
-    found[f"{name}_per"], found[f"{name}_wer"] = per, wer
-    plain = [[unstressed(one) for one in several] for several in part.references]
-    per, wer = error_rate([unstressed(one) for one in guesses], plain)
-    found[f"{name}_per_plain"], found[f"{name}_wer_plain"] = per, wer
-    first, last, fifths = [], [], np.zeros((2, FIFTHS))
-    by_length = defaultdict(list)
-    for guess, references in zip(guesses, part.references, strict=True):
-        true = closest(guess, references)
-        by_length[min(max(len(true), 3), 12)].append(guess != true)
-        if len(true) >= LONG:
-            padded = (*guess, *[0] * 4)
-            first += [a == b for a, b in zip(padded[:4], true[:4], strict=True)]
-            ended = (*[0] * 4, *guess)
-            last += [a == b for a, b in zip(ended[-4:], true[-4:], strict=True)]
-        right = [True] * len(true)
-        for edit in Levenshtein.editops(guess, true):
-            if edit.tag == "insert" or edit.tag == "replace":
-                right[edit.dest_pos] = False
-        count_fifths(fifths, right)
-    found[f"{name}_first4"], found[f"{name}_last4"] = float(np.mean(first)), float(np.mean(last))
-    for i in range(FIFTHS):
-        found[f"{name}_fifth{i}"] = float(fifths[0, i] / fifths[1, i])
-    for length, wrong in sorted(by_length.items()):
-        found[f"{name}_wer_length{length}"] = float(np.mean(wrong))
-    return found
-
-
-@cache
-def g2p_en():
-    """The model of the package g2p_en; it saw most of the dictionary in its training."""
-    import zipfile
-
-    import nltk
-
-    # On import it wants to download what only sentences need: an empty stand-in for each.
-    with tempfile.TemporaryDirectory() as folder:
-        for name, member in (
-            ("taggers/averaged_perceptron_tagger", "README"),
-            ("corpora/cmudict", "cmudict/cmudict"),
-        ):
-            path = Path(folder, name + ".zip")
-            path.parent.mkdir()
-            with zipfile.ZipFile(path, "w") as archive:
-                archive.writestr(member, "")
-        before = list(nltk.data.path)
-        nltk.data.path[:] = [folder]
-        try:
-            from g2p_en import G2p
-
-            return G2p()
-        finally:
-            nltk.data.path[:] = before
-
-
-def joint_scores(lists: list[list[list[Hypothesis]]], models, part: Part) -> list[dict[tuple, float]]:
-    """Of each source, for all that the searches found: log p of both directions together."""
-    scores = [
-        dict.fromkeys(sorted({h.tokens for one in each for h in one if h.tokens}), -math.inf)
-        for each in zip(*lists, strict=True)
-    ]
-    rows = [(i, tokens) for i, several in enumerate(scores) for tokens in several]
-    rows.sort(key=lambda row: len(row[1]))
-    device = next(models[0].parameters()).device
-    for start in range(0, len(rows), 2000):
-        several = rows[start : start + 2000]
-        src = cut(part.src[[i for i, _ in several]]).to(device)
-        tgt = pad_ids([tokens for _, tokens in several]).to(device)
-        found = sum(token_log_probs(model, src, tgt)[0].sum((1, 2)) for model in models).tolist()
-        for (i, tokens), value in zip(several, found, strict=True):
-            scores[i][tokens] = value
-    return scores
-
-
-def reranked(found: list[list[Hypothesis]], scores: list[dict[tuple, float]]) -> list[tuple[int, ...]]:
-    """Of each source's hypotheses the one with the best joint score."""
-    best = []
-    for several, score in zip(found, scores, strict=True):
-        candidates = sorted({h.tokens for h in several if h.tokens})
-        best.append(max(candidates, key=score.__getitem__, default=()))
-    return best
-
-
-# --- Training ----------------------------------------------------------------------------------
 
 
 def build(config: Config) -> Network:
@@ -490,48 +273,12 @@ class Training:
         return found
 
 
-def by_g2p_en(part: Part) -> list[tuple[int, ...]]:
-    """What the package g2p_en says."""
-    words = ["".join(chr(one - TOKENS + ord("a")) for one in source) for source in part.source]
-    index = {phoneme: i for i, phoneme in enumerate(phonemes(), start=TOKENS)}
-    # What is no phoneme of ours (<unk>, UW without stress) equals nothing, but UW is UW without stress.
-    return [
-        tuple(index.get(one, index["UW1"] if one == "UW" else 0) for one in word)
-        for word in map(g2p_en().predict, words)
-    ]
-
-
-def bleu(guesses: dict[str, list], count: int) -> dict[str, float]:
-    """BLEU, and the ratio of lengths, on the first captions of the test."""
-    import sacrebleu
-
-    references = [english for _, english in data.multi30k()["test"][:count]]
-    found = {}
-    for name, several in guesses.items():
-        texts = [subwords().decode(list(ids)).strip() for ids in several]
-        score = sacrebleu.corpus_bleu(texts, [references])
-        found[f"{name}_bleu"] = score.score / 100
-        found[f"{name}_length_ratio"] = score.sys_len / score.ref_len
-    return found
-
-
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     runs.set_seed(config.seed)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
     network = build(config)
+    optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, (0.9, 0.98), fused=True)
     training = Training(config, network, Path(folder))
-    summary = runs.train(
-        network,
-        training.loss,
-        torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), fused=True),
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        schedule=runs.warm_up_then_down(config.warmup, config.steps),
-        bf16=True,
-        stop_after=stop_after,
-    )
+    summary = runs.train_transformer(network, training, config, folder, stop_after, optimizer, None)
     if stop_after is None:
         Path(folder, "pseudo.npy").unlink(missing_ok=True)
     return summary

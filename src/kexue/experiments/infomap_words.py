@@ -12,6 +12,7 @@ clusters agree with the classes better than chance, AMI 0, and no worse than tho
 restricted if they do better than chance only. Both by 95 % intervals over the seeds.
 """
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,26 +58,14 @@ SCALES = {
     "gpu": Config(width=300, noise=2048, steps=20_000, every=2000, keep_weights=True),
 }
 
+GRID = list(itertools.product((2, 5), (1e-3, 1e-2), (3e-3, 1e-2, 3e-2)))
+# The best was at the edge of this grid: what lies beyond.
+GRID += [(2, 1e-1, 1e-2), (1, 1e-1, 1e-2), (1, 1e-2, 1e-2), (1, 1e-3, 1e-2), (1, 1e-2, 3e-3), (1, 1e-2, 3e-2)]
 TUNING = {
     f"infomap_words_tuning/window{window}-subsample{subsample:g}-rate{rate:g}": Config(
         window=window, subsample=subsample, learning_rate=rate
     )
-    for window in (2, 5)
-    for subsample in (1e-3, 1e-2)
-    for rate in (3e-3, 1e-2, 3e-2)
-} | {
-    # The best was at the edge of this grid: what lies beyond.
-    f"infomap_words_tuning/window{window}-subsample{subsample:g}-rate{rate:g}": Config(
-        window=window, subsample=subsample, learning_rate=rate
-    )
-    for window, subsample, rate in (
-        (2, 1e-1, 1e-2),
-        (1, 1e-1, 1e-2),
-        (1, 1e-2, 1e-2),
-        (1, 1e-3, 1e-2),
-        (1, 1e-2, 3e-3),
-        (1, 1e-2, 3e-2),
-    )
+    for window, subsample, rate in GRID
 }
 
 # What the tuning found best.
@@ -92,10 +81,10 @@ RECORDINGS = {**TUNING, **FINALS}
 class SkipGram(nn.Module):
     """−log σ(u·v) − k·mean log σ(−u·w): a word u, its context v, and noise w (Mikolov et al. 2013)."""
 
-    def __init__(self, words: int, width: int) -> None:
+    def __init__(self, vocab_size: int, embedding_size: int) -> None:
         super().__init__()
-        self.word, self.context = nn.Embedding(words, width), nn.Embedding(words, width)
-        nn.init.uniform_(self.word.weight, -0.5 / width, 0.5 / width)
+        self.word, self.context = (nn.Embedding(vocab_size, embedding_size) for _ in range(2))
+        nn.init.uniform_(self.word.weight, -0.5 / embedding_size, 0.5 / embedding_size)
         nn.init.zeros_(self.context.weight)
 
     def forward(self, word: Tensor, context: Tensor, noise: Tensor, negatives: float) -> Tensor:

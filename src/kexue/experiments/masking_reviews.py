@@ -110,9 +110,10 @@ def vocabulary(at_least: int) -> data.Vocabulary:
 
 
 def build(config: Config) -> TextClassifier:
-    sizes = {"width": config.width, "hidden": config.hidden, "dropout": config.dropout}
-    symbols = len(vocabulary(config.at_least))
-    return TextClassifier(symbols, 2, pooling=config.pooling, masks=config.masks, **sizes)
+    vocab_size = len(vocabulary(config.at_least))
+    return TextClassifier(
+        vocab_size, 2, config.width, config.hidden, config.pooling, config.masks, config.dropout
+    )
 
 
 class Training:
@@ -132,7 +133,7 @@ class Training:
         # Padded as one batch, whatever process has which part of it.
         ids = step.share(pad_sequence([self.cut["train"][i] for i in chosen.tolist()], batch_first=True))
         label = step.share(self.parts["train"].label[chosen])
-        logits = model(ids, ids != data.PADDING)  # masking.ids
+        logits = model(ids, ids != data.PAD)  # masking.ids
         right = (logits.argmax(-1) == label).float().mean()
         return cross_entropy(logits, label), {"accuracy": right}
 
@@ -144,7 +145,7 @@ class Training:
             pad_sequence([ids[i] for i in order[begin : begin + size]], batch_first=True).to(device)
             for begin in range(0, len(ids), size)
         ]
-        logits = torch.cat([model(table, table != data.PADDING) for table in tables]).cpu()  # masking.ids
+        logits = torch.cat([model(table, table != data.PAD) for table in tables]).cpu()  # masking.ids
         true = self.parts[name].label[order]
         right = (logits.argmax(-1) == true).float().mean()
         return {f"{name}_loss": float(cross_entropy(logits, true)), f"{name}_accuracy": float(right)}

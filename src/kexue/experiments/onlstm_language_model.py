@@ -29,7 +29,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
@@ -41,21 +40,12 @@ from kexue.onlstm import (
     Cell,
     LanguageModel,
     MasterInput,
-    balanced,
-    best_tree,
-    bracket_f1,
-    brackets,
-    corpus_f1,
+    baseline_scores,
+    deterministic_recurrence,
     leaves,
-    left_branching,
-    right_branching,
-    split_tree,
-    tree_from_levels,
+    tree_scores,
 )
-
-END = "<eos>"
-SHORT = 10
-"""Words of the sentences that WSJ10 has."""
+from kexue.onlstm.parsing import END
 
 
 @dataclass(frozen=True)
@@ -114,124 +104,18 @@ def corpus(config: Config) -> Corpus:
     if config.corpus == "ptb":
         parts = [[line.split() for line in text] for text in data.mikolov_ptb()]
     else:
+        place = {0: 1}
         if config.corpus == "people_daily":
-            texts, valid, test = list(data.people_daily().word), {0}, {10}
+            texts, place[10] = data.people_daily().word, 2
         else:
-            trees = [plain(tree) for tree in data.treebank().tree]
-            texts, valid, test = [*map(data.plain_english, data.brown()), *trees], {0, 20}, set()
-        block = [i // 50 % 40 if config.corpus == "english" else i // 50 % 20 for i in range(len(texts))]
-        held = valid | test
-        parts = [
-            [
-                text
-                for text, b in zip(texts, block, strict=True)
-                if (b not in held if part is None else b in part)
-            ]
-            for part in (None, valid, test)
-        ]
-    train, valid_part, test_part = ([(*text, END) for text in part] for part in parts)
+            trees = [data.plain_english(leaves(tree)) for tree in data.treebank().tree]
+            texts = [*map(data.plain_english, data.brown()), *trees]
+        parts = [[], [], []]  # for training, choosing settings, test
+        for i, text in enumerate(texts):
+            parts[place.get(i // 50 % 20, 0)].append(text)
+    train, valid, test = ([(*text, END) for text in part] for part in parts)
     vocabulary = data.Vocabulary(train, config.at_least)
-    return Corpus(vocabulary, *([vocabulary.ids(t) for t in part] for part in (train, valid_part, test_part)))
-
-
-def plain(tree) -> tuple[str, ...]:
-    """The words of a tree of the treebank, as the English model knows them."""
-    return data.plain_english(leaves(tree))
-
-
-# --- Trees -------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def master_levels(model: LanguageModel, vocabulary: data.Vocabulary, sentences, batch: int = 64):
-    """For each sentence, (2, layers, words): 1 − mean f̃ and mean ĩ of each layer, read from a zero state."""
-    device = next(model.parameters()).device
-    order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
-    found: list[Any] = [None] * len(sentences)
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        rows = [vocabulary.ids([END, *sentences[i]]) for i in chosen]
-        ids = pad_sequence(rows).to(device)
-        traces = model.trace(ids)
-        levels = torch.stack(
-            [
-                torch.stack([1 - trace.master_forget.mean(-1) for trace in traces]),
-                torch.stack([trace.master_input.mean(-1) for trace in traces]),
-            ]
-        ).cpu()
-        for column, i in enumerate(chosen):
-            found[i] = levels[:, :, 1 : len(sentences[i]) + 1, column].double().numpy()
-    return found
-
-
-def tree_scores(model: LanguageModel, vocabulary: data.Vocabulary, short_only: bool) -> dict[str, float]:
-    """F1 in percent of the treebank's trees, from each layer's master gates."""
-    gold = [tree for tree in data.treebank().tree if not short_only or len(leaves(tree)) <= SHORT]
-    sentences = [leaves(tree) for tree in gold]
-    levels = master_levels(model, vocabulary, [data.plain_english(words) for words in sentences])
-    short = np.array([len(words) <= SHORT for words in sentences])
-    found: dict[str, float] = {}
-    for g, gate in enumerate(("forget", "input")):
-        for layer in range(levels[0].shape[1]):
-            trees = [tree_from_levels(w, each[g, layer]) for w, each in zip(sentences, levels, strict=True)]
-            scores = 100 * np.array([bracket_f1(t, true) for t, true in zip(trees, gold, strict=True)])
-            name = f"{gate}_{layer + 1}"
-            found[f"f1_short_{name}"] = float(scores[short].mean())
-            if not short_only:
-                found[f"f1_{name}"] = float(scores.mean())
-                found[f"corpus_f1_{name}"] = 100 * corpus_f1(trees, gold)
-    return found
-
-
-def baseline_scores() -> dict[str, float]:
-    """F1 in percent of trees that no model made, and of the best trees that a rule can give."""
-    gold = data.treebank().tree
-    rng = np.random.default_rng(0)
-    makers = {
-        "left": left_branching,
-        "right": right_branching,
-        "balanced": balanced,
-        "random_levels": lambda words: tree_from_levels(words, rng.random(len(words))),
-        "random_splits": lambda words: split_tree(words, rng.random(len(words))),
-    }
-    short = np.array([len(leaves(tree)) <= SHORT for tree in gold])
-    found = {}
-    for name, maker in makers.items():
-        draws = 5 if name.startswith("random") else 1
-        trees = [[maker(leaves(tree)) for tree in gold] for _ in range(draws)]
-        scores = 100 * np.array(
-            [[bracket_f1(t, true) for t, true in zip(one, gold, strict=True)] for one in trees]
-        )
-        found[f"f1_{name}"] = float(scores.mean())
-        found[f"f1_short_{name}"] = float(scores[:, short].mean())
-        found[f"corpus_f1_{name}"] = 100 * float(np.mean([corpus_f1(one, gold) for one in trees]))
-    for rule in ("article", "split"):
-        scores = 100 * np.array([bracket_f1(best_tree(tree, rule), tree) for tree in gold])
-        found |= {
-            f"f1_best_{rule}": float(scores.mean()),
-            f"f1_short_best_{rule}": float(scores[short].mean()),
-        }
-    # An earlier protocol (onlstm.claim8): punctuation stays, gold trees are made binary, the root counts.
-    marked = data.treebank(punctuation=True).tree
-    found["f1_right_punctuation"] = 100 * float(
-        np.mean([bracket_f1(right_branching(leaves(tree)), tree) for tree in marked])
-    )
-    with_root = [
-        len(brackets(right_branching(leaves(tree))) & brackets(binary(tree))) / max(1, len(leaves(tree)) - 1)
-        for tree in marked
-    ]
-    found["f1_right_punctuation_root"] = 100 * float(np.mean(with_root))
-    return found
-
-
-def binary(tree):
-    """A tree whose wide brackets branch to the right, and whose unary ones are gone."""
-    if isinstance(tree, str):
-        return tree
-    *parts, last = map(binary, tree)
-    for part in reversed(parts):
-        last = [part, last]
-    return last
+    return Corpus(vocabulary, *([vocabulary.ids(text) for text in part] for part in (train, valid, test)))
 
 
 # --- Training ----------------------------------------------------------------------------------
@@ -278,18 +162,23 @@ def averaged(optimizer: torch.optim.Optimizer) -> Iterator[None]:
         parameter.data.copy_(value)
 
 
-def perplexity(model: LanguageModel, text: Tensor, columns: int, window: int, device) -> float:
-    """exp of the mean cross-entropy of a text, read in `columns` parallel parts from their start on."""
-    text = text[: (len(text) - 1) // columns * columns + 1]
-    ids = text[:-1].view(columns, -1).t().to(device)
-    target = text[1:].view(columns, -1).t().to(device)
+def entropy_of(logits: Tensor, ids: Tensor, reduction: str = "mean") -> Tensor:
+    """The cross-entropy of logits (B, T, V) for ids (B, T), padding aside."""
+    # Added up in the order of time, as it was recorded.
+    rows = logits.transpose(0, 1).flatten(0, 1).float()
+    return cross_entropy(rows, ids.t().flatten(), ignore_index=data.PAD, reduction=reduction)
+
+
+def perplexity(model: LanguageModel, text: Tensor, rows: int, window: int, device) -> float:
+    """exp of the mean cross-entropy of a text, read in `rows` parallel parts from their start on."""
+    text = text[: (len(text) - 1) // rows * rows + 1].to(device)
+    ids, target = text[:-1].view(rows, -1), text[1:].view(rows, -1)
     total, state = 0.0, None
-    for start in range(0, len(ids), window):
+    for part, aim in zip(ids.split(window, 1), target.split(window, 1), strict=True):
         with torch.autocast(device.type, torch.bfloat16):
-            out = model(ids[start : start + window], state)
+            out = model(part, state)
         state = out.state
-        aim = target[start : start + window].flatten()
-        total += float(cross_entropy(out.logits.float().flatten(0, 1), aim, reduction="sum"))
+        total += float(entropy_of(out.logits, aim, "sum"))
     return math.exp(total / target.numel())
 
 
@@ -299,18 +188,15 @@ def sentence_perplexity(model: LanguageModel, sentences: list[Tensor], end: int,
     for start in range(0, len(sentences), 64):
         ids = with_start(sentences[start : start + 64], end).to(device)
         with torch.autocast(device.type, torch.bfloat16):
-            logits = model(ids[:-1]).logits
-        aim = ids[1:].flatten()
-        total += float(
-            cross_entropy(logits.float().flatten(0, 1), aim, reduction="sum", ignore_index=data.PADDING)
-        )
-        count += int((aim != data.PADDING).sum())
+            logits = model(ids[:, :-1]).logits
+        total += float(entropy_of(logits, ids[:, 1:], "sum"))
+        count += int((ids[:, 1:] != data.PAD).sum())
     return math.exp(total / count)
 
 
 def with_start(sentences: list[Tensor], end: int) -> Tensor:
-    """(T, B): <eos>, the sentence, <eos>, and padding."""
-    return pad_sequence([pad(sentence, (1, 0), value=end) for sentence in sentences])
+    """(B, T): <eos>, the sentence, <eos>, and padding."""
+    return pad_sequence([pad(sentence, (1, 0), value=end) for sentence in sentences], batch_first=True)
 
 
 class Training:
@@ -330,36 +216,36 @@ class Training:
         self.end = int(texts.vocabulary.ids([END]))
 
     def windows_of(self, step):
-        """Ids of the step's windows, each after the one before it, (2·window + 1, B)."""
+        """Ids of the step's windows, each after the one before it, (B, 2·window + 1)."""
         config, window = self.config, self.config.window
         # Another offset for each epoch, so that the cuts between windows are not always the same.
         epoch = step.index // (self.windows // config.batch_size)
         shift = int(torch.randint(window, (), generator=randomness.generator(config.seed, 2, epoch)))
         start = step.batch(self.windows, config.batch_size) * window + shift
         start = start.clamp(max=len(self.stream) - 1 - 2 * window)
-        return step.share(self.stream[start[:, None] + torch.arange(2 * window + 1)]).t()
+        return step.share(self.stream[start[:, None] + torch.arange(2 * window + 1)])
 
     def sentences_of(self, step):
-        """Ids of sentences of similar length, (T, B). Each epoch sorts and shuffles anew."""
+        """Ids of sentences of similar length, (B, T). Each epoch sorts and shuffles anew."""
         chosen = step.batch_of_similar(self.lengths, self.config.batch_size)
-        return step.share(with_start([self.texts.train[i] for i in chosen.tolist()], self.end), 1)
+        return step.share(with_start([self.texts.train[i] for i in chosen.tolist()], self.end))
 
     def loss(self, wrapped, step):
         config = self.config
         if config.text == "stream":
             rows = self.windows_of(step)
             with torch.no_grad():
-                state = self.model.stack(self.model.embed(rows[: config.window]))[1]
-            rows = rows[config.window :]
+                state = self.model.stack(self.model.embed(rows[:, : config.window]))[1]
+            rows = rows[:, config.window :]
         else:
             rows, state = self.sentences_of(step), None
-        out, aim = wrapped(rows[:-1], state), rows[1:].flatten()
-        entropy = cross_entropy(out.logits.float().flatten(0, 1), aim, ignore_index=data.PADDING)
+        out = wrapped(rows[:, :-1], state)
+        entropy = entropy_of(out.logits, rows[:, 1:])
         penalty = 0.0
         if config.activation_penalty:
             penalty = penalty + config.activation_penalty * out.dropped.float().square().mean()
         if config.temporal_penalty:
-            penalty = penalty + config.temporal_penalty * out.hidden.float().diff(dim=0).square().mean()
+            penalty = penalty + config.temporal_penalty * out.hidden.float().diff(dim=1).square().mean()
         return entropy + penalty, {"cross_entropy": entropy.detach()}
 
     @property
@@ -389,11 +275,7 @@ class Training:
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     runs.set_seed(config.seed)
-    if torch.cuda.is_available():
-        # Some versions of PyTorch refuse every cumulated sum on CUDA, though only long vectors' differ.
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    # The recurrence writes all that it allocates; filling that first would cost a fifth of the time.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    deterministic_recurrence()
     model = build(config)
     optimizer = optimizer_of(config, model.parameters())
     training = Training(config, model, optimizer)
@@ -453,13 +335,8 @@ RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 
 def dropouts(rate: float) -> dict[str, float]:
     """One rate for all of them; whole words are dropped half as often."""
-    return {
-        "embedding_dropout": rate / 2,
-        "input_dropout": rate,
-        "dropout": rate,
-        "output_dropout": rate,
-        "recurrent_dropout": rate,
-    }
+    others = ("input_dropout", "dropout", "output_dropout", "recurrent_dropout")
+    return {"embedding_dropout": rate / 2, **dict.fromkeys(others, rate)}
 
 
 # The same grid for the three, nearly an epoch each; chosen by the perplexity of the valid part.

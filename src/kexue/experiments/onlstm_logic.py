@@ -18,13 +18,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from kexue import runs
-from kexue.onlstm import LSTM, ONLSTM
+from kexue.onlstm import LSTM, ONLSTM, deterministic_recurrence
 
 VARIABLES = "abcdef"
 TOKENS = ("<pad>", "(", ")", "not", "and", "or", *VARIABLES)
@@ -59,29 +60,17 @@ class Config:
 # --- Formulas ----------------------------------------------------------------------------------
 
 
-class Draw:
-    """Random choices, faster than a tensor for each."""
-
-    def __init__(self, *key: int) -> None:
-        import numpy as np
-
-        self.rng = np.random.default_rng(key)
-
-    def __call__(self, n: int) -> int:
-        return int(self.rng.integers(n))
-
-
-def formula(draw: Draw, operators: int, names: str) -> tuple[list[str], int]:
+def formula(generator: np.random.Generator, operators: int, names: str) -> tuple[list[str], int]:
     """Tokens and truth table of a random formula with exactly so many operators."""
     if not operators:
-        name = names[draw(len(names))]
+        name = names[generator.integers(len(names))]
         return [name], TABLE[name]
-    kind = ("not", "and", "or")[draw(3)]
+    kind = ("not", "and", "or")[generator.integers(3)]
     if kind == "not":
-        tokens, table = formula(draw, operators - 1, names)
+        tokens, table = formula(generator, operators - 1, names)
         return ["(", "not", *tokens, ")"], EVERYWHERE & ~table
-    left = draw(operators)
-    (a, first), (b, second) = formula(draw, left, names), formula(draw, operators - 1 - left, names)
+    left = int(generator.integers(operators))
+    (a, first), (b, second) = (formula(generator, n, names) for n in (left, operators - 1 - left))
     return ["(", *a, kind, *b, ")"], first & second if kind == "and" else first | second
 
 
@@ -101,19 +90,19 @@ def relation(p: int, q: int) -> str | None:
     return "|" if disjoint else "v" if all_cases else "#"
 
 
-def pair(draw: Draw, operators: int) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+def pair(generator: np.random.Generator, operators: int) -> tuple[tuple[str, ...], tuple[str, ...], str]:
     """Two formulas over the same four variables, and their relation; the longer one has so many operators.
 
     Of independent pairs, which would be most, one in four is kept.
     """
     while True:
-        names = "".join(VARIABLES[i] for i in draw.rng.choice(6, 4, replace=False))
-        a, p = formula(draw, operators, names)
-        b, q = formula(draw, draw(operators + 1), names)
-        if draw(2):
+        names = "".join(VARIABLES[i] for i in generator.choice(6, 4, replace=False))
+        a, p = formula(generator, operators, names)
+        b, q = formula(generator, int(generator.integers(operators + 1)), names)
+        if generator.integers(2):
             a, p, b, q = b, q, a, p
         found = relation(p, q)
-        if found is not None and (found != "#" or not draw(4)):
+        if found is not None and (found != "#" or not generator.integers(4)):
             return tuple(a), tuple(b), found
 
 
@@ -123,14 +112,14 @@ def pairs(config_pairs: int, per_length: int = 1000):
 
     The same for all seeds; no pair is in two parts.
     """
-    draw = Draw(0)
-    train = [pair(draw, 1 + i % TRAIN) for i in range(config_pairs)]
+    generator = np.random.default_rng(0)
+    train = [pair(generator, 1 + i % TRAIN) for i in range(config_pairs)]
     seen = {(a, b) for a, b, _ in train}
 
     def fresh(operators, count):
         found = []
         while len(found) < count:
-            one = pair(draw, operators)
+            one = pair(generator, operators)
             if one[:2] not in seen:
                 seen.add(one[:2])
                 found.append(one)
@@ -167,8 +156,10 @@ class Reader(nn.Module):
         )
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Logits of the relations, (B, 7), from both formulas: ids (T, 2B), lengths (2B,)."""
-        state = self.rnn(self.dropout(self.embedding(ids)), None, lengths)[1]
+        """Logits of the relations, (B, 7), from both formulas: ids (2B, T), lengths (2B,)."""
+        # What is dropped is drawn in the order of time, as it was recorded.
+        x = self.dropout(self.embedding(ids.t())).transpose(0, 1)
+        state = self.rnn(x, None, lengths)[1]
         h1, h2 = self.dropout(state[-1][0]).chunk(2)
         return self.out(torch.cat([h1, h2, h1 * h2, (h1 - h2).abs()], -1))
 
@@ -188,11 +179,10 @@ class Training:
     def loss(self, model, step):
         chosen = step.batch(len(self.label), self.config.batch_size)
         both = [side[i] for side in (self.first, self.second) for i in chosen.tolist()]
-        ids, lengths = pad_sequence(both), torch.tensor([len(one) for one in both])
+        padded, lengths = pad_sequence(both, batch_first=True), torch.tensor([len(one) for one in both])
         # Each process takes its share of the pairs: of both halves.
-        ids = torch.cat([step.share(half, 1) for half in ids.chunk(2, 1)], 1)
-        lengths = torch.cat([step.share(half) for half in lengths.chunk(2)])
-        logits, true = model(ids, lengths), step.share(self.label[chosen])
+        halves = ([step.share(half) for half in whole.chunk(2)] for whole in (padded, lengths))
+        logits, true = model(*map(torch.cat, halves)), step.share(self.label[chosen])
         return cross_entropy(logits, true), {"accuracy": (logits.argmax(-1) == true).float().mean()}
 
     def evaluate(self, model):
@@ -210,17 +200,14 @@ def accuracy(model: Reader, examples: list) -> float:
     for start in range(0, len(true), 500):
         both = a[start : start + 500] + b[start : start + 500]
         lengths = torch.tensor([len(one) for one in both])
-        guess = model(pad_sequence(both).to(device), lengths.to(device)).argmax(-1).cpu()
+        guess = model(pad_sequence(both, batch_first=True).to(device), lengths.to(device)).argmax(-1).cpu()
         right += int((guess == true[start : start + 500]).sum())
     return right / len(true)
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     runs.set_seed(config.seed)
-    if torch.cuda.is_available():
-        # Some versions of PyTorch refuse every cumulated sum on CUDA, though only long vectors' differ.
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
+    deterministic_recurrence()
     training, model = Training(config), build(config)
     return runs.train(
         model,

@@ -128,9 +128,9 @@ class Training:
         self.config = config
 
     def loss(self, model, step):
-        config, random, text = self.config, step.generator(), stream(0)
-        begins = torch.randint(len(text.ids) - config.window, (config.batch_size,), generator=random)
-        noise = torch.rand(config.batch_size, config.window, generator=random)
+        config, generator, text = self.config, step.generator(), stream(0)
+        begins = torch.randint(len(text.ids) - config.window, (config.batch_size,), generator=generator)
+        noise = torch.rand(config.batch_size, config.window, generator=generator)
         ids, masked = masked_windows(text, begins, noise, config)
         total, right = model(step.share(ids), step.share(masked))
         share = step.processes / masked.sum().clamp(min=1)
@@ -158,24 +158,8 @@ class Training:
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     runs.set_seed(config.seed)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
-    training, model = Training(config), build(config)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay, fused=True
-    )
-    return runs.train(
-        model,
-        training.loss,
-        optimizer,
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        schedule=runs.warm_up_then_down(config.warmup, config.steps),
-        max_norm=1.0,
-        bf16=True,
-        stop_after=stop_after,
-    )
+    model = build(config)
+    return runs.train_transformer(model, Training(config), config, folder, stop_after)
 
 
 SCALES = {

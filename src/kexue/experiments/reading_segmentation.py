@@ -9,10 +9,9 @@ a word, middle, ends it, single). A softmax of each is the independent model; a 
 beside the scores, ten times as fast as the rest. The chapter `reading` reads what is recorded in runs/.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 
 from kexue import data, runs
 from kexue.experiments import reading_pretraining
+from kexue.nn.sequences import pad_ids
 from kexue.reading import (
     WORD_TAGS,
     LinearChainCRF,
     segmentation_counts,
     tags_of_words,
+    word_places,
     words_of_tags,
 )
 
@@ -107,11 +109,9 @@ class Segmenter(nn.Module):
 
 def encoded(words: list[tuple[str, ...]]) -> tuple[Tensor, Tensor]:
     """Ids and tags, padded."""
-    rows = [reading_pretraining.vocabulary().encode("".join(one))[0] for one in words]
-    longest = max(map(len, rows))
-    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-    tags = [tags_of_words(one) for one in words]
-    return ids, torch.tensor([row + [0] * (longest - len(row)) for row in tags])
+    ids = pad_ids([reading_pretraining.vocabulary().encode("".join(one))[0] for one in words])
+    tags = [torch.tensor(tags_of_words(one)) for one in words]
+    return ids, pad_sequence(tags, batch_first=True)
 
 
 def impossible(tags: list[int]) -> int:
@@ -132,12 +132,6 @@ def only_possible() -> LinearChainCRF:
     return crf
 
 
-def places(words: Sequence[str]) -> dict[tuple[int, int], str]:
-    """Words by where they begin and end."""
-    ends = list(accumulate(map(len, words)))
-    return {(end - len(word), end): word for word, end in zip(words, ends, strict=True)}
-
-
 def scores(
     model: Segmenter, part: int, at_most: int | None = None, possible: bool = False
 ) -> dict[str, float]:
@@ -153,8 +147,8 @@ def scores(
             text = "".join(true)
             found = words_of_tags(text, row[: len(text)])
             sums += segmentation_counts(found, true)
-            unknown = {place for place, word in places(true).items() if word not in known}
-            new += (len(unknown), len(unknown & set(places(found))))
+            unknown = {place for place, word in word_places(true).items() if word not in known}
+            new += (len(unknown), len(unknown & set(word_places(found))))
             neighbours += impossible(row[: len(text)])
             total += len(text)
     precision, recall = sums[0] / sums[1], sums[0] / sums[2]
@@ -201,29 +195,15 @@ class Training:
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     runs.set_seed(config.seed)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # what is allocated is written
     training, model = Training(config), build(config)
     crf = [] if model.crf is None else list(model.crf.parameters())
-    rest = [p for name, p in model.named_parameters() if not name.startswith("crf.")]
-    groups = [{"params": rest}]
+    groups = [{"params": [p for name, p in model.named_parameters() if not name.startswith("crf.")]}]
     if crf:
         groups.append({"params": crf, "lr": 10 * config.learning_rate, "weight_decay": 0.0})
     optimizer = torch.optim.AdamW(
         groups, config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay, fused=True
     )
-    return runs.train(
-        model,
-        training.loss,
-        optimizer,
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        schedule=runs.warm_up_then_down(config.warmup, config.steps),
-        max_norm=1.0,
-        bf16=True,
-        stop_after=stop_after,
-    )
+    return runs.train_transformer(model, training, config, folder, stop_after, optimizer)
 
 
 SCALES = {

@@ -1,4 +1,4 @@
-"""VQ-VAE on photographs: reconstruction, the health of the codebook, and four ways to quantise.
+"""VQ-VAE on photographs: reconstruction, the health of the codebook, and five ways to quantise.
 
     python -m kexue.experiments.vqvae_photos --num-codes 64 --seed 1       one run, in _build/runs
     python -m kexue.experiments.vqvae_photos --record '*'                  all missing runs of the book
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -43,7 +43,8 @@ class Config:
     """The settings of one run."""
 
     quantiser: Quantiser = "ema"
-    """The codebook trained by the loss, or as a moving average (so in "rotation" and "two_levels" too)."""
+    """A codebook trained by the loss, or as a moving average; with the rotated gradient; two levels of
+    codes (both average, too); or finite scalars, which read `levels` and none of the codebook's settings."""
     num_codes: int = 512
     levels: tuple[int, ...] = (8, 8, 8)
     """Of FSQ, whose number of codes is their product."""
@@ -233,11 +234,18 @@ def build(config: Config) -> nn.Module:
             restart_after=config.restart_after,
         )
 
-    if config.quantiser == "two_levels":
-        return TwoLevelVQVAE(
-            3, config.hidden, config.dim, config.downsample, (codes(), codes()), config.blocks
-        )
-    quantizer = FiniteScalarQuantizer(config.levels) if config.quantiser == "fsq" else codes()
+    quantizer: VectorQuantizer | FiniteScalarQuantizer
+    match config.quantiser:
+        case "two_levels":
+            return TwoLevelVQVAE(
+                3, config.hidden, config.dim, config.downsample, (codes(), codes()), config.blocks
+            )
+        case "fsq":
+            quantizer = FiniteScalarQuantizer(config.levels)
+        case "loss" | "ema" | "rotation":
+            quantizer = codes()
+        case other:
+            raise ValueError(f"quantiser must be one of {get_args(Quantiser)}, got {other!r}")
     return VQVAE(
         3, config.hidden, quantizer.num_codes, quantizer.dim, config.downsample, config.blocks, quantizer
     )

@@ -1,7 +1,7 @@
 """Two estimators of the gradient of E[f(z)]: by the score function, and by reparameterisation."""
 
-import math
 import numbers
+import sys
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -41,7 +41,8 @@ def score_function_grad(
         For each parameter the estimates, (num_samples, …); their mean estimates the gradient.
 
     Raises:
-        TypeError: a parameter is neither a floating-point tensor nor a number; f does not give a tensor.
+        TypeError: a parameter is neither a floating-point tensor nor a number; f does not give a tensor, dist
+            no distribution.
         ValueError: num_samples < 1, or < 2 with "leave-one-out"; f gives another shape than (num_samples,)
             or values that are not finite; another baseline than described; dist mixes the samples.
     """
@@ -58,7 +59,7 @@ def score_function_grad(
         if baseline == "leave-one-out":
             weight = weight - leave_one_out(weight)
         elif baseline is not None:
-            weight = weight - baseline
+            weight = weight - float(baseline)
         return _gradients((weight * log_prob).sum(), leaves)
 
 
@@ -67,24 +68,10 @@ def reparam_grad(
 ) -> Gradients:
     """One-sample estimates of ∂E[f(z)]/∂θ by reparameterisation, ∂f(g_θ(ε))/∂θ with z = g_θ(ε).
 
-    Unbiased for differentiable f (gumbel.eq17); where f is a step it is 0, whatever the truth. Draws
-    from torch's global generator.
-
-    Args:
-        f: maps samples (num_samples, …) to values (num_samples,), differentiably.
-        dist: as for `score_function_grad`, with `rsample`.
-        params: the parameters θ by name, floating point, of any shape.
-        num_samples: how many independent samples to draw.
-
-    Returns:
-        For each parameter the estimates, (num_samples, …); their mean estimates the gradient.
-
-    Raises:
-        TypeError: a parameter is neither a floating-point tensor nor a number; f does not give a tensor.
-        ValueError: num_samples < 1; a distribution without `rsample`; f gives another shape than
-            (num_samples,) or values that are not finite; dist mixes the samples.
+    Unbiased for differentiable f (gumbel.eq17); where f is a step it is 0, whatever the truth. Arguments,
+    result and errors are those of `score_function_grad`; f is differentiated, and a distribution without
+    `rsample` is a ValueError. Draws from torch's global generator.
     """
-    checks.count("num_samples", num_samples, 1)
     with torch.inference_mode(False), torch.enable_grad():
         leaves = _one_copy_per_sample(params, num_samples)
         distribution = _batched(dist, leaves)
@@ -99,6 +86,7 @@ def _one_copy_per_sample(params: Params, num_samples: int) -> dict[str, Tensor]:
     # A copy for each sample: the gradient of a sum over samples then has one entry for each of them.
     if not isinstance(params, Mapping) or not params:
         raise TypeError(f"params must be a mapping of at least one parameter, got {params!r}")
+    checks.count("num_samples", num_samples, 1)
     leaves = {}
     for name, given in params.items():
         value = torch.tensor(float(given)) if _is_number(given) else given
@@ -113,11 +101,16 @@ MIXED = "dist must treat the first axis of its parameters as a batch, but its sa
 
 
 def _batched(dist: Callable[..., Distribution], leaves: dict[str, Tensor]) -> Distribution:
+    checks.function("dist", dist)
     try:
-        return dist(**leaves)
+        distribution = dist(**leaves)
+    except TypeError as error:
+        raise TypeError(f"dist must take the parameters {list(leaves)}, got the error {error}") from error
     except (RuntimeError, ValueError) as error:
         dist(**{name: leaf[0] for name, leaf in leaves.items()})  # wrong for one sample, too: says so
         raise ValueError(MIXED) from error
+    checks.instance("dist(**params)", distribution, Distribution, "a torch.distributions.Distribution")
+    return distribution
 
 
 def _check_batch(
@@ -143,7 +136,9 @@ def _check_batch(
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
+    return bool(abs(value) <= sys.float_info.max)  # type: ignore[operator]
 
 
 def leave_one_out(values: Tensor, dim: int = 0) -> Tensor:
@@ -152,6 +147,7 @@ def leave_one_out(values: Tensor, dim: int = 0) -> Tensor:
 
 
 def _values(f: Callable[[Tensor], Tensor], z: Tensor, num_samples: int) -> Tensor:
+    checks.function("f", f)
     values = f(z)
     checks.tensor("f(z)", values)
     if values.shape != (num_samples,):

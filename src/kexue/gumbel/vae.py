@@ -52,7 +52,7 @@ class CategoricalVAE(nn.Module):
             checks.count(name, value, 1)
         if image_size % 4:
             raise ValueError(f"image_size must be a multiple of 4, got {image_size}")
-        self.num_latents, self.num_classes = num_latents, num_classes
+        self.num_latents, self.num_classes, self.image_size = num_latents, num_classes, image_size
         grid = (second, image_size // 4, image_size // 4)
         flat, code = math.prod(grid), num_latents * num_classes
         self.encoder = nn.Sequential(
@@ -77,13 +77,13 @@ class CategoricalVAE(nn.Module):
         )
 
     def encode(self, x: Float[Tensor, "batch height width"]) -> Float[Tensor, "batch latents classes"]:
-        """Logits of q(z|x)."""
-        checks.like_weights("x", x, next(self.parameters()))
+        """Logits of q(z|x). Raises TypeError or ValueError for another dtype or shape."""
+        self._check("x", x, (self.image_size, self.image_size))
         return self.encoder(x.unsqueeze(1)).unflatten(1, (self.num_latents, self.num_classes))
 
     def decode(self, z: Float[Tensor, "batch latents classes"]) -> Float[Tensor, "batch height width"]:
-        """Logits of the pixels, for one-hot or relaxed codes z."""
-        checks.like_weights("z", z, next(self.parameters()))
+        """Logits of the pixels, for one-hot or relaxed codes z. Raises as `encode` does."""
+        self._check("z", z, (self.num_latents, self.num_classes))
         return self.decoder(z.flatten(1)).squeeze(1)
 
     def forward(
@@ -93,10 +93,19 @@ class CategoricalVAE(nn.Module):
         Float[Tensor, "batch latents classes"],
         Float[Tensor, "batch height width"],
     ]:
-        """Encode, draw z = sample(logits), decode: (logits, z, logits of the pixels)."""
+        """Encode, draw z = sample(logits), decode: (logits, z, logits of the pixels). Raises as they do."""
+        checks.function("sample", sample)
         logits = self.encode(x)
         z = sample(logits)
         return logits, z, self.decode(z)
+
+    def _check(self, name: str, value: Tensor, shape: tuple[int, int]) -> None:
+        checks.floating(name, value)
+        checks.like_weights(name, value, next(self.parameters()))
+        if value.ndim != 3 or value.shape[1:] != shape:
+            raise ValueError(
+                f"{name} must have the shape (batch, {shape[0]}, {shape[1]}), got {tuple(value.shape)}"
+            )
 
 
 def elbo(
@@ -128,7 +137,12 @@ def elbo(
     check_logits(logits, -1)
     if not torch.isfinite(pixel_logits).all():
         raise ValueError("pixel_logits must be finite, got NaN or ∞")
-    return _log_likelihood(x, pixel_logits) - _kl_to_uniform(logits)
+    bound = _log_likelihood(x, pixel_logits) - _kl_to_uniform(logits)
+    if not torch.isfinite(bound).all():
+        raise ValueError(
+            f"pixel_logits must leave the bound finite, got up to {float(pixel_logits.abs().max()):g}"
+        )
+    return bound
 
 
 def vae_loss(
@@ -162,6 +176,7 @@ def vae_loss(
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}")
+    checks.function("model", model)
     checks.floating("noise", noise)
     checks.positive("tau", tau, noise)
     checks.floating("x", x)
@@ -179,11 +194,15 @@ def vae_loss(
         if noise.ndim != 4 or noise.flatten(0, 1).shape != logits.shape:
             expected = (samples, len(logits) // samples, *logits.shape[1:])
             raise ValueError(f"noise must have the shape {expected}, got {tuple(noise.shape)}")
+        checks.like_weights("noise", noise, logits)
         z = relax(logits + noise.flatten(0, 1), tau, hard=estimator != "gumbel")
         return z if relaxed else z.detach()
 
     x = x.repeat(samples, 1, 1)
-    logits, z, pixel_logits = model(x, sample)
+    found = model(x, sample)
+    if not isinstance(found, tuple) or len(found) != 3:
+        raise TypeError(f"model must give logits, codes and logits of pixels, got {type(found).__name__}")
+    logits, z, pixel_logits = found
     log_likelihood = _log_likelihood(x, pixel_logits)
     objective = (log_likelihood - _kl_to_uniform(logits)).mean()
     if relaxed:
@@ -223,7 +242,11 @@ def evaluate_elbo(
 
     Raises TypeError or ValueError for a num_samples that is no positive int, and what `elbo` raises.
     """
+    checks.instance("model", model, CategoricalVAE, "a CategoricalVAE")
+    checks.generator(generator)
     checks.count("num_samples", num_samples, 1)
+    checks.floating("x", x)
+    _check_binary(x)
     logits = model.encode(x)
     total = torch.zeros_like(x[:, 0, 0])
     for _ in range(num_samples):

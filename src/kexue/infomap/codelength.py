@@ -1,12 +1,14 @@
 """The map equation: bits per step of the walk, for a division into modules."""
 
 import itertools
+import numbers
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
 from kexue.infomap.codes import codebook_cost, plogp
 from kexue.infomap.walk import Flow
+from kexue.nn import checks
 
 # A module for each node: from nodes, or in the order of a flow's nodes.
 Partition = Mapping[Hashable, Hashable] | Sequence[Hashable] | np.ndarray
@@ -24,30 +26,31 @@ def map_equation(flow: Flow, partition: Partition) -> float:
         partition: a module for each node: a mapping from nodes, or a sequence in the order of `flow.nodes`.
 
     Raises:
-        TypeError: partition is neither mapping nor sequence, or a module is not hashable.
+        TypeError: flow is no `Flow`, partition neither mapping nor sequence, or a module not hashable.
         ValueError: a partition that misses a node, or has NaN for a module.
     """
     return sum(codelengths_of(flow, labels_of(flow, partition)))
 
 
-def labels_of(flow: Flow, partition: Partition) -> np.ndarray:
+def labels_of(flow: Flow, partition: Partition, name: str = "partition") -> np.ndarray:
     """Modules 0, 1, … in the order in which they first occur."""
+    checks.instance("flow", flow, Flow, "a Flow")
+    checks.instance(name, partition, Mapping | Sequence | np.ndarray, "a mapping or a sequence")
     if isinstance(partition, Mapping):
         missing = [node for node in flow.nodes if node not in partition]
         if missing:
-            raise ValueError(f"partition must have a module for every node, got none for {missing[0]!r}")
+            raise ValueError(f"{name} must have a module for every node, got none for {missing[0]!r}")
         partition = [partition[node] for node in flow.nodes]
-    elif not isinstance(partition, Sequence | np.ndarray):
-        raise TypeError(f"partition must be a mapping or a sequence, got {type(partition).__name__}")
-    if len(partition) != len(flow.nodes):
-        raise ValueError(f"partition must have {len(flow.nodes)} modules, got {len(partition)}")
+    size = partition.shape if isinstance(partition, np.ndarray) else (len(partition),)
+    if size != (len(flow.nodes),):
+        raise ValueError(f"{name} must have {len(flow.nodes)} modules, got {', '.join(map(str, size))}")
     number: dict[Hashable, int] = {}
     labels = []
     for module in partition.tolist() if isinstance(partition, np.ndarray) else partition:
         if not isinstance(module, Hashable):
-            raise TypeError(f"partition must have hashable modules, got {module!r}")
-        if module != module:
-            raise ValueError(f"partition must have modules that equal themselves, got {module!r}")
+            raise TypeError(f"{name} must have hashable modules, got {module!r}")
+        if isinstance(module, numbers.Number) and module != module:
+            raise ValueError(f"{name} must have modules that equal themselves, got {module!r}")
         labels.append(number.setdefault(module, len(number)))
     return np.array(labels)
 
@@ -81,12 +84,14 @@ def hierarchical_map_equation(flow: Flow, levels: Sequence[Partition]) -> float:
         levels: partitions as for `map_equation`, from the coarsest to the finest. A module that is not
             divided further is the same in the levels that follow.
 
-    Raises ValueError for no levels, a partition that misses a node, or one that does not divide the one
-    before it.
+    Raises:
+        TypeError: flow is no `Flow`, or a partition neither mapping nor sequence.
+        ValueError: no levels, a partition that misses a node, or one that does not divide the one before it.
     """
+    checks.instance("levels", levels, Sequence, "a sequence of partitions")
     if len(levels) == 0:
         raise ValueError("levels must hold at least one partition, got none")
-    labels = [labels_of(flow, level) for level in levels]
+    labels = [labels_of(flow, level, f"levels[{i}]") for i, level in enumerate(levels)]
     total = codebook_cost(exit_rates(flow, labels[0]))
     for number, (coarse, fine) in enumerate(itertools.pairwise(labels), start=1):
         parent = _parents(coarse, fine, number)

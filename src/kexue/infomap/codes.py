@@ -5,7 +5,7 @@ import itertools
 import math
 import numbers
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ def kraft_sum(lengths: Iterable[int]) -> float:
         TypeError: a length is not an int.
         ValueError: a negative length.
     """
+    checks.instance("lengths", lengths, Iterable, "an iterable of ints")
     total = 0.0
     for length in lengths:
         checks.count("lengths", length, 0)
@@ -34,9 +35,14 @@ def kraft_sum(lengths: Iterable[int]) -> float:
 def entropy(p: ArrayLike) -> float:
     """−Σ pᵢ·log₂ pᵢ in bits, with 0·log 0 = 0: no prefix code has a shorter mean length (infomap.eq6).
 
-    Raises ValueError for probabilities that are negative or NaN, or do not sum to 1.
+    Raises:
+        TypeError: p are no numbers.
+        ValueError: probabilities that are negative or NaN, or do not sum to 1.
     """
-    values = np.asarray(p, dtype=float).ravel()
+    try:
+        values = np.asarray(p, dtype=float).ravel()
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"p must be numbers, got {p!r}") from error
     if not (values >= 0).all() or not math.isclose(values.sum(), 1.0, abs_tol=1e-9):
         raise ValueError(f"p must be non-negative and sum to 1, got the sum {values.sum()}")
     return float(-plogp(values).sum()) + 0.0
@@ -55,6 +61,7 @@ def huffman_code(p: Mapping[Symbol, float] | Sequence[float]) -> dict[Symbol, st
         TypeError: a weight is no number.
         ValueError: no symbols, or a weight that is negative, infinite or NaN.
     """
+    checks.instance("p", p, Iterable, "a mapping or a sequence")
     weights = dict(p) if isinstance(p, Mapping) else dict(enumerate(p))
     if not weights:
         raise ValueError("p must have at least one symbol")
@@ -107,13 +114,18 @@ class HierarchicalCode:
             sequence: items.
             partition: the category of each item.
 
-        Raises ValueError for an empty sequence, an item without category, or one equal to `EXIT`.
+        Raises:
+            TypeError: sequence is no collection, partition no mapping, or a category not hashable.
+            ValueError: an empty sequence, an item without category, or one equal to `EXIT`.
         """
+        checks.instance("sequence", sequence, Collection, "a sequence")
+        checks.instance("partition", partition, Mapping, "a mapping")
         if len(sequence) == 0:
             raise ValueError("sequence must not be empty")
         for item in sequence:
             if item not in partition:
                 raise ValueError(f"partition must have a category for every item, got none for {item!r}")
+            checks.instance(f"partition[{item!r}]", partition[item], Hashable, "hashable")
             if item == EXIT:
                 raise ValueError(f"sequence must not contain the exit mark {EXIT!r}")
         counts: dict[Symbol, Counter[Symbol]] = defaultdict(Counter)
@@ -127,8 +139,9 @@ class HierarchicalCode:
     def encode(self, sequence: Sequence[Symbol]) -> str:
         """The sequence in bits, a string of "0" and "1".
 
-        Raises ValueError for an item that the code has no name for.
+        Raises TypeError for what is no collection, ValueError for an item that the code has no name for.
         """
+        checks.instance("sequence", sequence, Collection, "a sequence")
         bits = []
         for category, visit in itertools.groupby(sequence, self.category.get):
             items = list(visit)
@@ -146,8 +159,7 @@ class HierarchicalCode:
             TypeError: bits is no string.
             ValueError: other characters than 0 and 1, or bits that `encode` does not write.
         """
-        if not isinstance(bits, str):
-            raise TypeError(f"bits must be a string, got {type(bits).__name__}")
+        checks.instance("bits", bits, str, "a string")
         if set(bits) - {"0", "1"}:
             raise ValueError(f"bits must consist of 0 and 1, got {sorted(set(bits) - {'0', '1'})}")
         of_index = {word: category for category, word in self.index.items()}

@@ -77,7 +77,7 @@ def infomap(
     """
     checks.count("seed", seed, 0, 2**31 - 2, "2³¹ − 2")  # what the package takes
     checks.count("trials", trials, 1)
-    if levels not in (2, None):
+    if levels is not None and (not isinstance(levels, int) or levels != 2):
         raise ValueError(f"levels must be 2 or None, got {levels!r}")
     if engine not in get_args(Engine):
         raise ValueError(f"engine must be one of {get_args(Engine)}, got {engine!r}")

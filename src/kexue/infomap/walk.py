@@ -45,7 +45,8 @@ def stationary_distribution(transitions: Any, teleport: float = 0.15) -> Float[n
     """
     matrix = _matrix(transitions, "transitions")
     teleport = _probability(teleport)
-    sums = matrix.sum(1)
+    with np.errstate(over="ignore"):
+        sums = matrix.sum(1)
     dangling = sums == 0
     if not np.allclose(sums[~dangling], 1.0):
         wrong = np.flatnonzero(~dangling & ~np.isclose(sums, 1.0))[0]
@@ -146,8 +147,7 @@ def neighbour_graph(vectors: ArrayLike, neighbours: int = 50, threshold: float =
         raise TypeError(f"vectors must have real entries, got dtype {table.dtype}")
     table = table.astype(float)
     checks.count("neighbours", neighbours, 1)
-    if not isinstance(threshold, numbers.Real) or isinstance(threshold, bool):
-        raise TypeError(f"threshold must be a number, got {threshold!r}")
+    checks.number("threshold", threshold)
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold must lie in (0, 1], got {threshold}")
     if table.ndim != 2 or table.shape[0] == 0:
@@ -164,10 +164,10 @@ def neighbour_graph(vectors: ArrayLike, neighbours: int = 50, threshold: float =
         rows = np.arange(len(cosine))
         cosine[rows, start + rows] = -1.0
         close = cosine >= threshold - 1e-12  # of equal directions the cosine is 1 but for rounding
-        for row in np.flatnonzero(close.sum(1) > neighbours):
-            nearest = np.argpartition(-cosine[row], neighbours - 1)[:neighbours]
-            close[row] = False
-            close[row, nearest] = True
+        for crowded in np.flatnonzero(close.sum(1) > neighbours):
+            nearest = np.argpartition(-cosine[crowded], neighbours - 1)[:neighbours]
+            close[crowded] = False
+            close[crowded, nearest] = True
         row, column = np.nonzero(close)
         blocks.append((row + start, column, cosine[close]))
     source, target, weight = (np.concatenate(part) for part in zip(*blocks, strict=True))
@@ -194,8 +194,7 @@ def overlapping_flow(graph: Any, memberships: Mapping[Hashable, Collection[Hasha
     nodes, weights = weighted_links(graph)
     if _is_directed(weights):
         raise ValueError("graph must be undirected, but it is directed")
-    if not isinstance(memberships, Mapping):
-        raise TypeError(f"memberships must be a mapping, got {type(memberships).__name__}")
+    checks.instance("memberships", memberships, Mapping, "a mapping")
     if (parts := csgraph.connected_components(weights)[0]) > 1 or weights.nnz == 0:
         raise ValueError(f"graph must be connected and have links, got {parts} parts, {weights.nnz} links")
     for node in nodes:
@@ -204,6 +203,8 @@ def overlapping_flow(graph: Any, memberships: Mapping[Hashable, Collection[Hasha
             raise TypeError(f"memberships must be collections of modules, got {own!r} for {node!r}")
         if len(own) == 0:
             raise ValueError(f"memberships must have a module for every node, got none for {node!r}")
+        for name in own:
+            checks.instance(f"memberships[{node!r}]", name, Hashable, "of hashable modules")
     modules = [tuple(dict.fromkeys(memberships[node])) for node in nodes]
     states = [(node, module) for node, own in zip(nodes, modules, strict=True) for module in own]
     number = {state: i for i, state in enumerate(states)}
@@ -233,8 +234,7 @@ def weighted_links(graph: Any) -> tuple[tuple[Hashable, ...], sparse.csr_array]:
     else:
         import networkx as nx  # belongs to the extra "book"
 
-        if not isinstance(graph, nx.Graph):
-            raise TypeError(f"graph must be a networkx graph or a matrix, got {type(graph).__name__}")
+        checks.instance("graph", graph, nx.Graph, "a networkx graph or a matrix")
         if len(graph) == 0:
             raise ValueError("graph must have nodes, got none")
         for a, b, weight in graph.edges(data="weight", default=1):
@@ -273,11 +273,10 @@ def _is_directed(weights: sparse.csr_array) -> bool:
 
 
 def _probability(teleport: float) -> float:
-    if not isinstance(teleport, numbers.Real) or isinstance(teleport, bool):
-        raise TypeError(f"teleport must be a number, got {teleport!r}")
+    checks.number("teleport", teleport)
+    if not 0 <= teleport <= 1:
+        raise ValueError(f"teleport must lie in [0, 1], got {teleport}")
     value = float(teleport)
-    if not 0 <= value <= 1:
-        raise ValueError(f"teleport must lie in [0, 1], got {value}")
     if 0 < value < 1e-9:
         raise ValueError(f"teleport must be 0 or at least 1e-9, got {value}")
     return value

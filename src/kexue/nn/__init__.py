@@ -1,1 +1,1 @@
-"""What models of several articles are built from: attention, straight-through, checks, randomness."""
+"""What models of several articles are built from: attention, beams, padding, checks, randomness."""

@@ -7,7 +7,7 @@ A mask is boolean, True where a query may look at a key, and of a shape that bro
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
@@ -60,78 +60,68 @@ class KeyValues(NamedTuple):
     keys: Float[Tensor, "batch heads length size"]
     values: Float[Tensor, "batch heads length size"]
 
+    @property
+    def length(self) -> int:
+        """How many positions there are."""
+        return self.keys.shape[-2]
+
+    def append(self, later: "KeyValues") -> "KeyValues":
+        """These, and then those of later positions."""
+        return KeyValues(*(torch.cat(pair, -2) for pair in zip(self, later, strict=True)))
+
+    def select(self, rows: Shaped[Tensor, " rows"]) -> "KeyValues":
+        """Those rows of the batch: by index, in that order (paths of a beam), or where a mask is True."""
+        return KeyValues(self.keys[rows], self.values[rows])
+
 
 class Attention(nn.Module):
-    """Multi-head attention, softmax(QKᵀ/√size + mask)·V, size = width/heads.
+    """Multi-head attention, softmax(QKᵀ/√size + mask)·V, size = hidden_size/num_heads.
 
     Args:
-        width: of the input and the output.
-        heads: a divisor of width.
+        hidden_size: of the input and the output.
+        num_heads: a divisor of hidden_size.
 
-    Raises ValueError where heads does not divide width.
+    Raises ValueError where num_heads does not divide hidden_size.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
-        checks.count("width", width, 1)
-        checks.count("heads", heads, 1)
-        if width % heads:
-            raise ValueError(f"heads must divide width = {width}, got {heads}")
-        self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(
-        self,
-        x: Float[Tensor, "batch queries width"],
-        context: Float[Tensor, "batch keys width"] | None = None,
-        mask: Bool[Tensor, "..."] | None = None,
-        positions: Int[Tensor, " queries"] | None = None,
-        past: KeyValues | None = None,
-    ) -> tuple[Float[Tensor, "batch queries width"], KeyValues]:
-        """Let every vector of x look at those of the context, and give what it saw.
-
-        Args:
-            x: who looks.
-            context: what is looked at; x itself if None.
-            mask: True where a query may look at a key; everywhere if None. With `past`, the keys are those
-                of the past and then those of the context.
-            positions: of the vectors of x, for rotary positions of queries and keys; x is then the context.
-            past: keys and values of earlier calls.
-
-        Returns:
-            The output, and the keys and values for the next call.
-        """
-        if positions is not None and context is not None:
-            raise ValueError("positions must be None where a context is given")
-        known = self.key_values(x if context is None else context, positions)
-        if past is not None:
-            known = KeyValues(*(torch.cat(pair, -2) for pair in zip(past, known, strict=True)))
-        return self.look(x, known, mask, positions), known
+        checks.heads(hidden_size, num_heads)
+        self.num_heads = num_heads
+        self.query = nn.Linear(hidden_size, hidden_size)
+        self.key_value = nn.Linear(hidden_size, 2 * hidden_size)
+        self.out = nn.Linear(hidden_size, hidden_size)
 
     def key_values(
-        self, context: Float[Tensor, "batch keys width"], positions: Int[Tensor, " keys"] | None = None
+        self,
+        context: Float[Tensor, "batch keys hidden"],
+        positions: Int[Tensor, " keys"] | None = None,
+        past: KeyValues | None = None,
     ) -> KeyValues:
-        """Keys and values of a context that is looked at more than once; see `look`."""
+        """Keys and values of a context, behind those of the past: for `look`, and for the next call."""
         keys, values = map(self._split, self.key_value(context).chunk(2, -1))
-        return KeyValues(keys if positions is None else rotary(keys, positions), values)
+        known = KeyValues(keys if positions is None else rotary(keys, positions), values)
+        return known if past is None else past.append(known)
 
     def look(
         self,
-        x: Float[Tensor, "batch queries width"],
+        x: Float[Tensor, "batch queries hidden"],
         known: KeyValues,
         mask: Bool[Tensor, "..."] | None = None,
         positions: Int[Tensor, " queries"] | None = None,
-    ) -> Float[Tensor, "batch queries width"]:
-        """What every vector of x sees of `key_values`: `forward` in two steps.
+    ) -> Float[Tensor, "batch queries hidden"]:
+        """What every vector of x sees of a context, given its `key_values`.
 
-        With positions, of x here and of the context there, both are rotary.
+        Args:
+            x: who looks.
+            known: keys and values of what is looked at.
+            mask: True where a query may look at a key; everywhere if None.
+            positions: of the vectors of x, if keys have positions, too: both are then rotary.
+
+        Raises TypeError for a mask that is not boolean.
         """
         query = self._split(self.query(x))
-        return self._seen(query if positions is None else rotary(query, positions), known, mask)
-
-    def _seen(self, query: Tensor, known: KeyValues, mask: Tensor | None) -> Tensor:
+        query = query if positions is None else rotary(query, positions)
         if mask is not None and mask.dtype != torch.bool:
             raise TypeError(f"mask must be boolean, got {mask.dtype}")
         seen = scaled_dot_product_attention(query, known.keys, known.values, attn_mask=mask)
@@ -139,55 +129,83 @@ class Attention(nn.Module):
             seen = seen.masked_fill(~mask.any(-1, keepdim=True), 0.0)
         return self.out(seen.transpose(1, 2).flatten(2))
 
+    def weights(
+        self,
+        x: Float[Tensor, "batch queries hidden"],
+        known: KeyValues,
+        mask: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "batch heads queries keys"]:
+        """How much every vector of x looks at each key, softmax(QKᵀ/√size + mask): what `look` does not keep.
+
+        Without positions. A query that may look at nothing has zeros.
+        """
+        weight = self._scores(x, known.keys)
+        if mask is None:
+            return weight.softmax(-1)
+        return weight.masked_fill(~mask, -torch.inf).softmax(-1).masked_fill(~mask, 0.0)
+
+    def look_at_each(
+        self,
+        x: Float[Tensor, "batch queries hidden"],
+        keys: Float[Tensor, "batch heads contexts length size"],
+        values: Float[Tensor, "batch heads contexts length size"],
+        mask: Bool[Tensor, "batch contexts length"],
+    ) -> Float[Tensor, "batch queries contexts hidden"]:
+        """What every vector of x sees of each of several contexts, as if that were the only one.
+
+        The mask is True where a key may be looked at; each context has such a key.
+        """
+        weight = self._scores(x, keys.flatten(2, 3)).unflatten(-1, keys.shape[2:4])
+        weight = weight.masked_fill(~mask[:, None, None], -torch.inf).softmax(-1)
+        seen = weight.transpose(2, 3) @ values  # (batch, heads, contexts, queries, size)
+        return self.out(seen.permute(0, 3, 2, 1, 4).flatten(3))
+
+    def _scores(self, x: Tensor, keys: Tensor) -> Tensor:
+        return self._split(self.query(x)) @ keys.transpose(-1, -2) / keys.shape[-1] ** 0.5
+
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class Block(nn.Module):
     """A Transformer block with the norms in front: x += attention(norm(x)), then x += MLP(norm(x)).
 
     Args:
-        width: of the vectors.
-        heads: of the attention, a divisor of width.
-        hidden: units of the MLP; 4·width if None.
+        hidden_size: of the vectors.
+        num_heads: of the attention, a divisor of hidden_size.
+        ffn_size: units of the MLP; 4·hidden_size if None.
         dropout: on both branches, in training.
 
-    Raises ValueError where heads does not divide width, or dropout lies outside [0, 1).
+    Raises ValueError where num_heads does not divide hidden_size, or dropout lies outside [0, 1).
     """
 
-    def __init__(self, width: int, heads: int, hidden: int | None = None, dropout: float = 0.0) -> None:
+    def __init__(
+        self, hidden_size: int, num_heads: int, ffn_size: int | None = None, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         checks.rate("dropout", dropout)
-        self.attention = Attention(width, heads)
-        self.first_norm, self.second_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        hidden = 4 * width if hidden is None else hidden
-        checks.count("hidden", hidden, 1)
-        self.enter, self.leave = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.attention = Attention(hidden_size, num_heads)
+        self.first_norm, self.second_norm = nn.LayerNorm(hidden_size), nn.LayerNorm(hidden_size)
+        ffn_size = 4 * hidden_size if ffn_size is None else ffn_size
+        checks.count("ffn_size", ffn_size, 1)
+        self.enter, self.leave = nn.Linear(hidden_size, ffn_size), nn.Linear(ffn_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
         self,
-        x: Float[Tensor, "batch length width"],
+        x: Float[Tensor, "batch length hidden"],
         mask: Bool[Tensor, "..."] | None = None,
         positions: Int[Tensor, " length"] | None = None,
         past: KeyValues | None = None,
-        keep: slice | None = None,
-    ) -> tuple[Float[Tensor, "batch kept width"], KeyValues]:
-        """One block of self-attention; the arguments and the second result are those of `Attention`.
+        keep: slice = slice(None),
+    ) -> tuple[Float[Tensor, "batch kept hidden"], KeyValues]:
+        """One block of self-attention; the second result is the `past` of the next call.
 
         With `keep`, only those vectors are wanted: what a last block need not compute is left out.
         """
-        if keep is None:
-            seen, kept = self.attention(self.first_norm(x), None, mask, positions, past)
-        else:
-            normed = self.first_norm(x)
-            kept = self.attention.key_values(normed, positions)
-            if past is not None:
-                kept = KeyValues(*(torch.cat(pair, -2) for pair in zip(past, kept, strict=True)))
-            rows = mask if mask is None or mask.shape[-2] == 1 else mask[..., keep, :]
-            seen = self.attention.look(
-                normed[:, keep], kept, rows, None if positions is None else positions[keep]
-            )
-            x = x[:, keep]
-        x = x + self.dropout(seen)
-        return x + self.dropout(self.leave(gelu(self.enter(self.second_norm(x))))), kept
+        normed = self.first_norm(x)
+        known = self.attention.key_values(normed, positions, past)
+        rows = mask if mask is None or mask.shape[-2] == 1 else mask[..., keep, :]
+        places = None if positions is None else positions[keep]
+        x = x[:, keep] + self.dropout(self.attention.look(normed[:, keep], known, rows, places))
+        return x + self.dropout(self.leave(gelu(self.enter(self.second_norm(x))))), known

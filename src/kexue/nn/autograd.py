@@ -3,6 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from kexue.nn import checks
+
 __all__ = [
     "straight_through",
 ]
@@ -14,8 +16,10 @@ def straight_through(hard: Float[Tensor, "*s"], soft: Float[Tensor, "*s"]) -> Fl
     hard + (soft − sg[soft]), where sg stops the gradient (vqvae.eq10, and ours: the article's order of
     the terms, soft + sg[hard − soft], rounds).
 
-    Raises ValueError for different shapes.
+    Raises TypeError for what is not a floating-point tensor, ValueError for different shapes.
     """
+    checks.floating("hard", hard)
+    checks.floating("soft", soft)
     if hard.shape != soft.shape:
         raise ValueError(f"hard must have the shape of soft, {tuple(soft.shape)}, got {tuple(hard.shape)}")
     return hard.detach() + (soft - soft.detach())  # the bracket is exactly 0

@@ -1,6 +1,7 @@
 """Checks of arguments that several modules need: what is wrong is named, with its value."""
 
 import numbers
+from types import UnionType
 
 import torch
 from torch import Tensor
@@ -10,7 +11,10 @@ __all__ = [
     "axis",
     "count",
     "floating",
+    "function",
     "generator",
+    "heads",
+    "instance",
     "integers",
     "like_weights",
     "number",
@@ -65,10 +69,10 @@ def positive(name: str, value: float, x: Tensor) -> None:
 
 
 def count(name: str, value: int, low: int, high: int | None = None, meaning: str = "") -> None:
-    """Raises unless `value` is an int within [low, high]; `meaning` says what `high` is."""
+    """Raises unless `value` is an int of 64 bits within [low, high]; `meaning` says what `high` is."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if value < low or (high is not None and value > high):
+    if value < low or value > (2**63 - 1 if high is None else high):
         upper = "" if high is None else f" and {meaning or high}"
         raise ValueError(
             f"{name} must be {'at least' if high is None else 'between'} {low}{upper}, got {value}"
@@ -78,7 +82,7 @@ def count(name: str, value: int, low: int, high: int | None = None, meaning: str
 def rate(name: str, value: float) -> None:
     """Raises unless `value` is a number in [0, 1): a share of what is dropped."""
     number(name, value)
-    if not 0 <= float(value) < 1:
+    if not 0 <= value < 1:
         raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
 
 
@@ -101,7 +105,28 @@ def working(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def function(name: str, value: object) -> None:
+    """Raises TypeError unless `value` can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {value!r}")
+
+
+def instance(name: str, value: object, kind: type | UnionType, what: str) -> None:
+    """Raises TypeError unless `value` is of a kind, whose name `what` is."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {what}, got {type(value).__name__}")
+
+
 def generator(value: object) -> None:
     """Raises TypeError unless `value` is a torch.Generator or None."""
     if value is not None and not isinstance(value, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator or None, got {type(value).__name__}")
+
+
+def heads(hidden_size: int, num_heads: int, rotary: bool = False) -> None:
+    """Raises unless that many heads divide a width, with rotary positions into even sizes."""
+    count("hidden_size", hidden_size, 1)
+    count("num_heads", num_heads, 1)
+    if hidden_size % (2 * num_heads if rotary else num_heads):
+        into = " into even sizes" if rotary else ""
+        raise ValueError(f"num_heads must divide hidden_size = {hidden_size}{into}, got {num_heads}")

@@ -4,22 +4,23 @@ Source: 苏剑林, 《ON-LSTM：用有序神经元表达层次结构》, https:/
 S. Tan, A. Sordoni and A. Courville, Ordered Neurons, ICLR 2019.
 The ids in brackets (onlstm.eq9) are rows of the ledger.
 
-Shapes: T time, B batch, H hidden, n levels of q neurons each, H = n·q. Level 1 of the formulas is index 0.
+Shapes: B batch, T time, H hidden, n levels of q neurons each, H = n·q. Level 1 of the formulas is index 0.
 
 Bad input raises `TypeError` for a wrong type and `ValueError` for a value outside the domain; the
 message names the argument and the value.
 """
 
+from kexue.data import Tree
 from kexue.onlstm.cells import LSTMCell, MasterInput, ONLSTMCell, State
 from kexue.onlstm.gates import cumax, reverse_cumax, segmented_update
 from kexue.onlstm.hgrn import HGRN
 from kexue.onlstm.language_model import Cell, LanguageModel, Prediction
 from kexue.onlstm.layers import LSTM, ONLSTM, locked_dropout
-from kexue.onlstm.recurrence import Trace
+from kexue.onlstm.parsing import baseline_scores, master_levels, tree_scores
+from kexue.onlstm.recurrence import Trace, deterministic_recurrence
 from kexue.onlstm.trees import (
     Rule,
     Span,
-    Tree,
     balanced,
     best_tree,
     bracket_f1,
@@ -49,18 +50,22 @@ __all__ = [
     "Trace",
     "Tree",
     "balanced",
+    "baseline_scores",
     "best_tree",
     "bracket_f1",
     "brackets",
     "corpus_f1",
     "cumax",
+    "deterministic_recurrence",
     "divided",
     "leaves",
     "left_branching",
     "locked_dropout",
+    "master_levels",
     "reverse_cumax",
     "right_branching",
     "segmented_update",
     "split_tree",
     "tree_from_levels",
+    "tree_scores",
 ]

@@ -42,7 +42,7 @@ class LSTMCell(nn.Module):
         self.hh = nn.Linear(hidden_size, rows)
 
     def forward(
-        self, x: Float[Tensor, "batch width"], state: State | None = None
+        self, x: Float[Tensor, "batch input"], state: State | None = None
     ) -> tuple[Float[Tensor, "batch hidden"], Float[Tensor, "batch hidden"]]:
         """One step.
 
@@ -104,7 +104,7 @@ class ONLSTMCell(LSTMCell):
         super().__init__(input_size, hidden_size)
 
     def forward(
-        self, x: Float[Tensor, "batch width"], state: State | None = None
+        self, x: Float[Tensor, "batch input"], state: State | None = None
     ) -> tuple[Float[Tensor, "batch hidden"], Float[Tensor, "batch hidden"]]:
         """One step; see `LSTMCell.forward`."""
         h, c = self._start(x, state)
@@ -124,7 +124,7 @@ class ONLSTMCell(LSTMCell):
 
 def checked_state(name: str, state: object, x: Tensor, hidden: int) -> State:
     """h and c, (B, H) each: zeros if None."""
-    shape = (x.shape[-2], hidden)
+    shape = (len(x), hidden)
     if state is None:
         zeros = torch.zeros(shape, dtype=checks.working(x).dtype, device=x.device)
         return zeros, zeros

@@ -83,8 +83,7 @@ def _positions(name: str, value: object, c_prev: Tensor) -> Tensor:
     """Levels, with an axis for the neurons."""
     batch, n = c_prev.shape[:-1], c_prev.shape[-1]
     if isinstance(value, Tensor):
-        if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
-            raise TypeError(f"{name} must be integers, got {value.dtype}")
+        checks.integers(name, value)
         if value.shape not in (batch, ()):
             raise ValueError(f"{name} must have shape {tuple(batch)}, got {tuple(value.shape)}")
         level = value.to(c_prev.device, torch.int64)  # first: n may not fit into a narrow dtype

@@ -21,45 +21,45 @@ class HGRN(nn.Module):
     network, NeurIPS 2023.
 
     Args:
-        width: of input, state and output, D.
+        hidden_size: D, of input, state and output.
         num_layers: L.
         dropout: after each layer, one mask for all times.
 
     Raises TypeError for a size that is no int, ValueError for one below 1 or a dropout outside [0, 1).
     """
 
-    def __init__(self, width: int, num_layers: int, dropout: float = 0.0) -> None:
+    def __init__(self, hidden_size: int, num_layers: int, dropout: float = 0.0) -> None:
         super().__init__()
-        checks.count("width", width, 1)
+        checks.count("hidden_size", hidden_size, 1)
         checks.count("num_layers", num_layers, 1)
         checks.rate("dropout", dropout)
-        self.width, self.dropout = width, dropout
-        self.bounds = nn.Parameter(torch.zeros(num_layers, width))
-        self.gates = nn.ModuleList(nn.Linear(width, 3 * width) for _ in range(num_layers))
-        self.outs = nn.ModuleList(nn.Linear(width, width) for _ in range(num_layers))
-        self.glus = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(num_layers))
-        self.backs = nn.ModuleList(nn.Linear(width, width) for _ in range(num_layers))
-        self.norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(3 * num_layers + 1))
+        self.hidden_size, self.dropout = hidden_size, dropout
+        self.bounds = nn.Parameter(torch.zeros(num_layers, hidden_size))
+        self.gates, self.outs, self.glus, self.backs = (
+            nn.ModuleList(nn.Linear(hidden_size, parts * hidden_size) for _ in range(num_layers))
+            for parts in (3, 1, 2, 1)
+        )
+        self.norms = nn.ModuleList(nn.RMSNorm(hidden_size) for _ in range(3 * num_layers + 1))
 
     def forward(
         self,
-        x: Float[Tensor, "time batch width"],
+        x: Float[Tensor, "batch time hidden"],
         state: Sequence[tuple[Tensor]] | None = None,
-    ) -> tuple[Float[Tensor, "time batch width"], list[tuple[Tensor]]]:
-        """Outputs (T, B, D), and h of each layer, (B, D), after the last position.
+    ) -> tuple[Float[Tensor, "batch time hidden"], list[tuple[Tensor]]]:
+        """Outputs (B, T, D), and h of each layer, (B, D), after the last position.
 
         Raises:
             TypeError: x is not floating-point.
-            ValueError: x is not (T, B, D), or the state has other shapes.
+            ValueError: x is not (B, T, D), or the state has other shapes.
         """
         checks.floating("x", x)
-        if x.ndim != 3 or x.shape[-1] != self.width or not len(x):
-            raise ValueError(f"x must have shape (T, B, {self.width}) with T ≥ 1, got {tuple(x.shape)}")
+        if x.ndim != 3 or x.shape[-1] != self.hidden_size or not x.shape[1]:
+            raise ValueError(f"x must have shape (B, T, {self.hidden_size}) with T ≥ 1, got {tuple(x.shape)}")
         checks.like_weights("x", x, self.bounds)
-        layers = len(self.gates)
+        x = x.transpose(0, 1).contiguous()  # the loop takes one time after the other
+        layers, shape = len(self.gates), x.shape[1:]
         if state is None:
-            state = [(x.new_zeros(x.shape[1:]),)] * layers
-        shape = x.shape[1:]
+            state = [(x.new_zeros(shape),)] * layers
         if len(state) != layers or any(
             len(part) != 1 or not isinstance(part[0], Tensor) or part[0].shape != shape for part in state
         ):
@@ -81,7 +81,7 @@ class HGRN(nn.Module):
                 hs.append(h)
             last.append((h,))
             mixed = out(inside(torch.stack(hs)) * sigmoid(gate))
-            x = x + locked_dropout(mixed, self.dropout, self.training)
+            x = x + locked_dropout(mixed, self.dropout, self.training, 0)
             a, b = glu(between(x)).chunk(2, -1)
-            x = x + locked_dropout(back(silu(a) * b), self.dropout, self.training)
-        return self.norms[-1](x), last
+            x = x + locked_dropout(back(silu(a) * b), self.dropout, self.training, 0)
+        return self.norms[-1](x).transpose(0, 1), last

@@ -21,13 +21,13 @@ Cell = Literal["onlstm", "lstm", "hgrn"]
 class Prediction(NamedTuple):
     """What a language model says of a text."""
 
-    logits: Float[Tensor, "time batch symbols"]
-    """Of the next symbol."""
+    logits: Float[Tensor, "batch time vocab"]
+    """Of the next word."""
     state: list[Any]
     """To go on from."""
-    hidden: Float[Tensor, "time batch width"]
+    hidden: Float[Tensor, "batch time hidden"]
     """The last layer's outputs."""
-    dropped: Float[Tensor, "time batch width"]
+    dropped: Float[Tensor, "batch time hidden"]
     """The same after dropout."""
 
 
@@ -35,8 +35,8 @@ class LanguageModel(nn.Module):
     """Embedding, recurrent layers, and a softmax that shares the embedding's weights (onlstm.claim1).
 
     Args:
-        symbols: V.
-        hidden_sizes: H of each layer; the last is the width of the embedding, too. For "hgrn" all are equal.
+        vocab_size: V.
+        hidden_sizes: H of each layer; the last is that of the embeddings, too. For "hgrn" all are equal.
         cell: "onlstm", "lstm" or "hgrn".
         chunk_size: neurons a level; for "onlstm" only.
         master_input: of the ON-LSTM; see `ONLSTMCell`.
@@ -45,8 +45,8 @@ class LanguageModel(nn.Module):
         dropout: between the layers.
         output_dropout: on the last layer's output.
         recurrent_dropout: DropConnect on the recurrent weights; not for "hgrn", which has none.
-        embedding_scale: factor of the embeddings where they are the input; √width if None, as in
-            Transformers, since vectors that are shared with the softmax are short.
+        embedding_scale: factor of the embeddings where they are the input; √H if None, as in Transformers,
+            since vectors that are shared with the softmax are short.
 
     Raises:
         TypeError: a size that is no int, an embedding_scale or dropout that is no number.
@@ -57,7 +57,7 @@ class LanguageModel(nn.Module):
 
     def __init__(
         self,
-        symbols: int,
+        vocab_size: int,
         hidden_sizes: Sequence[int] = (400, 400),
         cell: Cell = "onlstm",
         chunk_size: int = 10,
@@ -70,23 +70,23 @@ class LanguageModel(nn.Module):
         embedding_scale: float | None = None,
     ) -> None:
         super().__init__()
-        checks.count("symbols", symbols, 1)
+        checks.count("vocab_size", vocab_size, 1)
         sizes = checked_sizes(hidden_sizes)
-        width = sizes[-1]
-        rates = {"embedding_dropout": embedding_dropout, "input_dropout": input_dropout}
-        for name, value in (rates | {"output_dropout": output_dropout}).items():
-            checks.rate(name, value)
+        embedding_size = sizes[-1]
+        checks.rate("embedding_dropout", embedding_dropout)
+        checks.rate("input_dropout", input_dropout)
+        checks.rate("output_dropout", output_dropout)
         self.embedding_dropout, self.input_dropout = embedding_dropout, input_dropout
         self.output_dropout = output_dropout
-        self.embedding_scale = width**0.5 if embedding_scale is None else embedding_scale
+        self.embedding_scale = embedding_size**0.5 if embedding_scale is None else embedding_scale
         checks.positive("embedding_scale", self.embedding_scale, torch.empty(0))
-        self.embedding = nn.Embedding(symbols, width)
+        self.embedding = nn.Embedding(vocab_size, embedding_size)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-        self.bias = nn.Parameter(torch.zeros(symbols))
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
         self.stack: ONLSTM | LSTM | HGRN
         if cell == "onlstm":
             self.stack = ONLSTM(
-                width,
+                embedding_size,
                 hidden_sizes=sizes,
                 chunk_size=chunk_size,
                 dropout=dropout,
@@ -94,50 +94,50 @@ class LanguageModel(nn.Module):
                 recurrent_dropout=recurrent_dropout,
             )
         elif cell == "lstm":
-            self.stack = LSTM(width, sizes, dropout, recurrent_dropout)
+            self.stack = LSTM(embedding_size, sizes, dropout, recurrent_dropout)
         elif cell == "hgrn":
             if len(set(sizes)) > 1:
                 raise ValueError(f"hidden_sizes must be equal for hgrn, got {sizes}")
             if recurrent_dropout:
                 raise ValueError(f"recurrent_dropout must be 0 for hgrn, got {recurrent_dropout}")
-            self.stack = HGRN(width, len(sizes), dropout)
+            self.stack = HGRN(embedding_size, len(sizes), dropout)
         else:
             raise ValueError(f"cell must be one of {get_args(Cell)}, got {cell!r}")
 
-    def forward(self, ids: Integer[Tensor, "time batch"], state: Sequence[Any] | None = None) -> Prediction:
-        """Logits of the symbol that follows each position.
+    def forward(self, ids: Integer[Tensor, "batch time"], state: Sequence[Any] | None = None) -> Prediction:
+        """Logits of the word that follows each position.
 
         Args:
-            ids: (T, B), in 0 … V − 1.
+            ids: (B, T), in 0 … V − 1.
             state: an earlier call's, or None for the start of a text.
 
         Raises:
             TypeError: ids are no integers.
-            ValueError: ids are not (T, B), T = 0, or not in 0 … V − 1; a wrong state.
+            ValueError: ids are not (B, T), T = 0, or not in 0 … V − 1; a wrong state.
         """
-        output = self.stack(self.embed(ids), state)
-        hidden = output[0]
+        hidden, last = self.stack(self.embed(ids), state)[:2]
         dropped = locked_dropout(hidden, self.output_dropout, self.training)
-        return Prediction(linear(dropped, self.embedding.weight, self.bias), output[1], hidden, dropped)
+        # Time comes first in memory, as the recurrence leaves it: nothing is copied.
+        logits = linear(dropped.transpose(0, 1), self.embedding.weight, self.bias).transpose(0, 1)
+        return Prediction(logits, last, hidden, dropped)
 
-    def embed(self, ids: Integer[Tensor, "time batch"]) -> Float[Tensor, "time batch width"]:
+    def embed(self, ids: Integer[Tensor, "batch time"]) -> Float[Tensor, "batch time hidden"]:
         """The embeddings, with dropout in training."""
         checks.integers("ids", ids)
-        ids = ids.long()  # an embedding takes no narrower ones
-        if ids.ndim != 2 or not len(ids):
-            raise ValueError(f"ids must have shape (T, B) with T ≥ 1, got {tuple(ids.shape)}")
-        symbols = self.embedding.num_embeddings
-        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < symbols:
+        if ids.ndim != 2 or not ids.shape[1]:
+            raise ValueError(f"ids must have shape (B, T) with T ≥ 1, got {tuple(ids.shape)}")
+        ids, vocab_size = ids.long().t(), self.embedding.num_embeddings  # an embedding takes no narrower ids
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
             raise ValueError(
-                f"ids must be between 0 and {symbols - 1}, got {int(ids.min())} to {int(ids.max())}"
+                f"ids must be between 0 and {vocab_size - 1}, got {int(ids.min())} to {int(ids.max())}"
             )
         x = self.embedding(ids) * self.embedding_scale
         if self.training and self.embedding_dropout:
-            known = drop(x.new_ones(symbols), self.embedding_dropout, True)
+            known = drop(x.new_ones(vocab_size), self.embedding_dropout, True)
             x = x * known[ids].unsqueeze(-1)
-        return locked_dropout(x, self.input_dropout, self.training)
+        return locked_dropout(x.transpose(0, 1), self.input_dropout, self.training)
 
-    def trace(self, ids: Integer[Tensor, "time batch"], state: Sequence[State] | None = None) -> list[Trace]:
+    def trace(self, ids: Integer[Tensor, "batch time"], state: Sequence[State] | None = None) -> list[Trace]:
         """h, c and master gates of each layer at each position; not for "hgrn".
 
         Raises ValueError for an "hgrn", and as `forward` does.

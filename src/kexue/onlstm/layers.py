@@ -18,10 +18,17 @@ class _Stack(nn.Module):
 
     cells: nn.ModuleList
 
-    def __init__(self, cells: Sequence[LSTMCell], dropout: float, recurrent_dropout: float) -> None:
+    def __init__(
+        self, cells: Sequence[LSTMCell], dropout: float, recurrent_dropout: float, batch_first: bool
+    ) -> None:
         super().__init__()
-        for name, value in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-            checks.rate(name, value)
+        if batch_first is not True:
+            raise ValueError(
+                "batch_first must be True, since sequences are (B, T, D) here and (T, B, D) would be read "
+                f"across the batch without an error, got {batch_first!r}"
+            )
+        checks.rate("dropout", dropout)
+        checks.rate("recurrent_dropout", recurrent_dropout)
         self.cells = nn.ModuleList(cells)
         self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
 
@@ -31,14 +38,14 @@ class _Stack(nn.Module):
         return list(self.cells)  # type: ignore[arg-type]
 
     def trace(
-        self, x: Float[Tensor, "time batch width"], state: Sequence[State] | None = None
+        self, x: Float[Tensor, "batch time input"], state: Sequence[State] | None = None
     ) -> list[Trace]:
         """h, c and master gates of every layer at every time; arguments as those of `forward`."""
         checks.floating("x", x)
-        width = self.layers[0].input_size
-        if x.ndim != 3 or x.shape[-1] != width:
-            raise ValueError(f"x must have shape (T, B, {width}), got {tuple(x.shape)}")
-        checks.axis("x", x, 0)
+        input_size = self.layers[0].input_size
+        if x.ndim != 3 or x.shape[-1] != input_size:
+            raise ValueError(f"x must have shape (B, T, {input_size}), got {tuple(x.shape)}")
+        checks.axis("x", x, 1)
         checks.like_weights("x", x, self.layers[0].ih.weight)
         if state is not None and len(state) != len(self.cells):
             raise ValueError(
@@ -58,9 +65,9 @@ class _Stack(nn.Module):
         """The output, with zeros in the padding, and the states after the last real position."""
         output = traces[-1].h
         if lengths is None:
-            return output, [(trace.h[-1], trace.c[-1]) for trace in traces]
+            return output, [(trace.h[:, -1], trace.c[:, -1]) for trace in traces]
         checks.tensor("lengths", lengths)
-        steps, batch = output.shape[:2]
+        batch, steps = output.shape[:2]
         if lengths.shape != (batch,):
             raise ValueError(f"lengths must have shape ({batch},), got {tuple(lengths.shape)}")
         real = sequence_mask(lengths, steps).to(output.device)
@@ -68,15 +75,17 @@ class _Stack(nn.Module):
             raise ValueError("lengths must be at least 1, got 0")
         place = lengths.to(output.device, torch.int64) - 1
         rows = torch.arange(batch, device=output.device)
-        states = [(trace.h[place, rows], trace.c[place, rows]) for trace in traces]
-        return output.masked_fill(~real.t().unsqueeze(-1), 0.0), states
+        states = [(trace.h[rows, place], trace.c[rows, place]) for trace in traces]
+        return output.masked_fill(~real.unsqueeze(-1), 0.0), states
 
 
-def locked_dropout(x: Float[Tensor, "time batch width"], p: float, training: bool) -> Float[Tensor, "..."]:
-    """Dropout with one mask for all times (Gal and Ghahramani 2016)."""
+def locked_dropout(
+    x: Float[Tensor, "_ _ hidden"], p: float, training: bool, dim: int = 1
+) -> Float[Tensor, "_ _ hidden"]:
+    """Dropout with one mask for all times, which are along `dim` (Gal and Ghahramani 2016)."""
     if not training or p == 0:
         return x
-    return x * drop(torch.ones_like(x[:1]), p, True)
+    return x * drop(torch.ones_like(x.narrow(dim, 0, 1)), p, True)
 
 
 class LSTM(_Stack):
@@ -87,6 +96,7 @@ class LSTM(_Stack):
         hidden_sizes: H of each layer.
         dropout: between the layers, one mask for all times.
         recurrent_dropout: DropConnect on the recurrent weights, one mask for all times.
+        batch_first: True, as in every network of the book; False is refused.
 
     Raises TypeError and ValueError as `ONLSTM` does.
     """
@@ -97,17 +107,18 @@ class LSTM(_Stack):
         hidden_sizes: Sequence[int],
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        batch_first: bool = True,
     ) -> None:
         sizes = checked_sizes(hidden_sizes)
         cells = [LSTMCell(d, h) for d, h in zip((input_size, *sizes), sizes, strict=False)]
-        super().__init__(cells, dropout, recurrent_dropout)
+        super().__init__(cells, dropout, recurrent_dropout, batch_first)
 
     def forward(
         self,
-        x: Float[Tensor, "time batch width"],
+        x: Float[Tensor, "batch time input"],
         state: Sequence[State] | None = None,
         lengths: Integer[Tensor, " batch"] | None = None,
-    ) -> tuple[Float[Tensor, "time batch hidden"], list[State]]:
+    ) -> tuple[Float[Tensor, "batch time hidden"], list[State]]:
         """Outputs of the last layer, and h and c of each layer; see `ONLSTM.forward`."""
         return self._last(self.trace(x, state), lengths)
 
@@ -122,15 +133,15 @@ class ONLSTM(_Stack):
         num_layers: how many.
         dropout: between the layers, one mask for all times.
         hidden_sizes: H of each layer, instead of hidden_size and num_layers.
-        levels_per_layer: n of each layer, instead of num_levels.
         chunk_size: neurons a level, q, of every layer, instead of num_levels.
         master_input: the article's ("cumsum") or the paper's ("complement"); see `ONLSTMCell`.
         recurrent_dropout: DropConnect on the recurrent weights, one mask for all times.
+        batch_first: True, as in every network of the book; False is refused.
 
     Raises:
         TypeError: a size that is no int.
         ValueError: a size below 1, or one that its number of levels does not divide; sizes or levels
-            given twice or not at all; a dropout outside [0, 1); an unknown master_input.
+            given twice or not at all; a dropout outside [0, 1); an unknown master_input; batch_first=False.
     """
 
     def __init__(
@@ -142,10 +153,10 @@ class ONLSTM(_Stack):
         dropout: float = 0.0,
         *,
         hidden_sizes: Sequence[int] | None = None,
-        levels_per_layer: Sequence[int] | None = None,
         chunk_size: int | None = None,
         master_input: MasterInput = "cumsum",
         recurrent_dropout: float = 0.0,
+        batch_first: bool = True,
     ) -> None:
         checks.count("num_layers", num_layers, 1)
         if (hidden_size is None) == (hidden_sizes is None):
@@ -157,38 +168,36 @@ class ONLSTM(_Stack):
                 f"num_layers must be the length of hidden_sizes, {len(hidden_sizes)}, got {num_layers}"
             )
         sizes = checked_sizes(hidden_sizes if hidden_sizes is not None else [hidden_size] * num_layers)  # type: ignore[list-item]
-        given = {"num_levels": num_levels, "levels_per_layer": levels_per_layer, "chunk_size": chunk_size}
-        if sum(value is not None for value in given.values()) != 1:
-            raise ValueError(f"one of num_levels, levels_per_layer and chunk_size must be given, got {given}")
+        if (num_levels is None) == (chunk_size is None):
+            raise ValueError(
+                f"one of num_levels and chunk_size must be given, got {num_levels}, {chunk_size}"
+            )
         if chunk_size is not None:
             checks.count("chunk_size", chunk_size, 1)
             if any(size % chunk_size for size in sizes):
                 raise ValueError(f"hidden sizes must be divisible by chunk_size = {chunk_size}, got {sizes}")
-            levels = [size // chunk_size for size in sizes]
-        else:
-            levels = [num_levels] * len(sizes) if num_levels is not None else list(levels_per_layer or ())  # type: ignore[list-item]
-        if len(levels) != len(sizes):
-            raise ValueError(f"levels_per_layer must have {len(sizes)} entries, got {levels}")
-        widths = (input_size, *sizes)
-        cells = [ONLSTMCell(d, h, n, master_input) for d, h, n in zip(widths, sizes, levels, strict=False)]
-        super().__init__(cells, dropout, recurrent_dropout)
+        cells = [
+            ONLSTMCell(d, h, h // chunk_size if chunk_size else num_levels, master_input)  # type: ignore[arg-type]
+            for d, h in zip((input_size, *sizes), sizes, strict=False)
+        ]
+        super().__init__(cells, dropout, recurrent_dropout, batch_first)
 
     def forward(
         self,
-        x: Float[Tensor, "time batch width"],
+        x: Float[Tensor, "batch time input"],
         state: Sequence[State] | None = None,
         lengths: Integer[Tensor, " batch"] | None = None,
-    ) -> tuple[Float[Tensor, "time batch hidden"], list[State], Float[Tensor, "layers time batch"]]:
+    ) -> tuple[Float[Tensor, "batch time hidden"], list[State], Float[Tensor, "layers batch time"]]:
         """Read sequences.
 
         Args:
-            x: (T, B, D).
+            x: (B, T, D).
             state: h and c of each layer, (B, H) each; zeros if None.
             lengths: of the sequences, at least 1; what follows is padding, whose output and level are 0.
 
         Returns:
-            The last layer's h, (T, B, H); h and c of each layer after the last real position; and the
-            level of each position in each layer, 1 − mean f̃, (layers, T, B), within [0, 1): high where
+            The last layer's h, (B, T, H); h and c of each layer after the last real position; and the
+            level of each position in each layer, 1 − mean f̃, (layers, B, T), within [0, 1): high where
             much of the history ends (onlstm.eq14).
 
         Raises:
@@ -199,7 +208,7 @@ class ONLSTM(_Stack):
         output, states = self._last(traces, lengths)
         levels = torch.stack([1 - trace.master_forget.mean(-1) for trace in traces])
         if lengths is not None:
-            levels = levels.masked_fill(~sequence_mask(lengths, len(x)).t().to(x.device), 0.0)
+            levels = levels.masked_fill(~sequence_mask(lengths, x.shape[1]).to(x.device), 0.0)
         return output, states, levels
 
     def load_paper_weights(self, state_dict: Mapping[str, Tensor], dropconnect: float = 0.0) -> None:

@@ -92,73 +92,81 @@ class _Recurrence(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         gates, hs, cs, shares, tanh, prob, master, weight = ctx.saved_tensors
         n, complement = ctx.levels, ctx.complement
-        steps, batch, _ = gates.shape
-        hidden = cs.shape[-1]
-        q, start = hidden // max(n, 1), 2 * n
-        o, g, i, f = gates[..., start:].unflatten(-1, (4, hidden)).unbind(-2)
-        before = cs[:-1]
-        write, keep = shares.unbind(2)
-
-        # The coefficients of dh and dc.
-        out = tanh * o * (1 - o)
-        through = o * (1 - tanh * tanh)
-        inner = torch.empty_like(gates[..., start:]).unflatten(-1, (4, hidden))[..., 1:, :]
-        torch.mul(write, 1 - g * g, out=inner[..., 0, :])
-        if n:
-            wide = master.repeat_interleave(q, -1)
-            wide_i, wide_f = wide.unbind(-2)
-            both = wide_i * wide_f
-            torch.mul(both * g, i * (1 - i), out=inner[..., 1, :])
-            torch.mul(both * before, f * (1 - f), out=inner[..., 2, :])
-            # Of dĩ = dF ∂F/∂ĩ + dI ∂I/∂ĩ, and of −df̃: F = f̃(1 − ĩ(1 − f)), I = ĩ(1 − f̃(1 − i)).
-            outer = torch.empty_like(wide)
-            torch.sub(g * (1 - wide_f * (1 - i)), before * wide_f * (1 - f), out=outer[..., 0, :])
-            torch.sub(g * wide_i * (1 - i), before * (1 - wide_i * (1 - f)), out=outer[..., 1, :])
-            outer = outer.view(steps, batch, 2, n, q)
-        else:
-            torch.mul(g, i * (1 - i), out=inner[..., 1, :])
-            torch.mul(before, f * (1 - f), out=inner[..., 2, :])
-
+        (steps, batch, hidden), start = tanh.shape, 2 * n
+        factors = _factors(gates[..., start:], cs[:-1], shares, tanh, master)
         dgates = torch.empty_like(gates)
         lowered = weight if ctx.lower is None else weight.to(ctx.lower)
         product = _product_with(lowered.t())
-        back_h = torch.zeros_like(hs[0]) if dh is None else dh[-1].clone()
-        back_c = torch.zeros_like(back_h)
-        wide_c, c_by_level = back_c.unsqueeze(1), back_c.view(batch, 1, n, -1) if n else back_c
+        back_c = torch.zeros_like(hs[0])
+        back_h = back_c.clone() if dh is None else dh[-1].clone()
+        wide_c, c_by_level = back_c.unsqueeze(1), back_c.view(batch, 1, n, hidden // n) if n else back_c
         # The views of all times at once, as in `forward`.
         of_o = dgates[..., start : start + hidden].unbind()
         of_g_i_f = dgates[..., start + hidden :].unflatten(-1, (3, hidden)).unbind()
-        dgate, out_t, through_t, inner_t, keep_t = (v.unbind() for v in (dgates, out, through, inner, keep))
-        if n:
-            of_masters = dgates[..., :start].unflatten(-1, (2, n)).unbind()
-            prob_t, outer_t = prob.unbind(), outer.unbind()
+        of_masters = dgates[..., :start].unflatten(-1, (2, n)).unbind()
+        dgate, keep, p = (v.unbind() for v in (dgates, shares[:, :, 1], prob))
+        out, through, inner, outer = (v.unbind() for v in factors)
         for t in range(steps - 1, -1, -1):
-            back_c.addcmul_(back_h, through_t[t])
+            back_c.addcmul_(back_h, through[t])
             if dc is not None:
                 back_c += dc[t]
-            torch.mul(back_h, out_t[t], out=of_o[t])
-            torch.mul(wide_c, inner_t[t], out=of_g_i_f[t])
+            torch.mul(back_h, out[t], out=of_o[t])
+            torch.mul(wide_c, inner[t], out=of_g_i_f[t])
             if n:
-                towards = torch.mul(c_by_level, outer_t[t]).sum(-1)
+                towards = torch.mul(c_by_level, outer[t]).sum(-1)
                 if dinput is not None:
                     towards[:, 0].add_(dinput[t])
                 if dforget is not None:
                     towards[:, 1].sub_(dforget[t])
-                # The softmax takes any constant out: 1 − cumsum and the reverse cumsum need no flip.
-                summed = towards.cumsum(-1)
-                summed[:, 1].sub_(towards[:, 1])
-                if complement:
-                    summed[:, 0].sub_(towards[:, 0])
-                p = prob_t[t]
-                summed -= (p * summed).sum(-1, keepdim=True)
-                torch.mul(p, summed, out=of_masters[t])
+                _to_logits(towards, p[t], complement, of_masters[t])
             back_h = product(dgate[t].to(lowered.dtype)).to(dgates.dtype)
             if t and dh is not None:
                 back_h += dh[t - 1]
-            back_c *= keep_t[t]
+            back_c *= keep[t]
         flat, earlier = (v.flatten(0, 1).to(lowered.dtype) for v in (dgates, hs[:-1]))
         dweight = _product_with(earlier.t())(flat.t()).to(weight.dtype)
         return dgates, dweight, back_h, back_c, None, None
+
+
+def _factors(
+    gates: Tensor, before: Tensor, shares: Tensor, tanh: Tensor, master: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What the gradients of h and c are multiplied by on their way back, for all times.
+
+    That of h towards o and towards c; that of c towards ĉ, i and f, (T, B, 3, H), and towards ĩ and −f̃ of
+    each neuron, (T, B, 2, n, q).
+    """
+    steps, batch, hidden = tanh.shape
+    o, g, i, f = gates.unflatten(-1, (4, hidden)).unbind(-2)
+    out, through = tanh * o * (1 - o), o * (1 - tanh * tanh)
+    inner = torch.empty_like(gates).unflatten(-1, (4, hidden))[..., 1:, :]
+    torch.mul(shares[:, :, 0], 1 - g * g, out=inner[..., 0, :])
+    n = master.shape[-1]
+    if not n:
+        torch.mul(g, i * (1 - i), out=inner[..., 1, :])
+        torch.mul(before, f * (1 - f), out=inner[..., 2, :])
+        return out, through, inner, master
+    wide = master.repeat_interleave(hidden // n, -1)
+    wide_i, wide_f = wide.unbind(-2)
+    both = wide_i * wide_f
+    torch.mul(both * g, i * (1 - i), out=inner[..., 1, :])
+    torch.mul(both * before, f * (1 - f), out=inner[..., 2, :])
+    # Of dĩ = dF ∂F/∂ĩ + dI ∂I/∂ĩ, and of −df̃: F = f̃(1 − ĩ(1 − f)), I = ĩ(1 − f̃(1 − i)).
+    outer = torch.empty_like(wide)
+    torch.sub(g * (1 - wide_f * (1 - i)), before * wide_f * (1 - f), out=outer[..., 0, :])
+    torch.sub(g * wide_i * (1 - i), before * (1 - wide_i * (1 - f)), out=outer[..., 1, :])
+    return out, through, inner, outer.view(steps, batch, 2, n, hidden // n)
+
+
+def _to_logits(towards: Tensor, p: Tensor, complement: bool, out: Tensor) -> None:
+    """From the gradients of ĩ and −f̃ to those of the logits, through the cumulated sums and the softmax p."""
+    # The softmax takes any constant out: 1 − cumsum and the reverse cumsum need no flip.
+    summed = towards.cumsum(-1)
+    summed[:, 1].sub_(towards[:, 1])
+    if complement:
+        summed[:, 0].sub_(towards[:, 0])
+    summed -= (p * summed).sum(-1, keepdim=True)
+    torch.mul(p, summed, out=out)
 
 
 def _product_with(weight: Tensor) -> Callable[[Tensor], Tensor]:
@@ -175,20 +183,30 @@ def _product_with(weight: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda x: x @ turned
 
 
+def deterministic_recurrence() -> None:
+    """Settings of PyTorch for trainings that ask for deterministic algorithms (`runs.set_seed`)."""
+    if torch.cuda.is_available():
+        # Some versions refuse every cumulated sum on CUDA, though only long vectors' differ.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    # The recurrence writes all that it allocates; filling that first would cost a fifth of the time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
 class Trace(NamedTuple):
     """What a layer computed, for all times."""
 
-    h: Float[Tensor, "time batch hidden"]
-    c: Float[Tensor, "time batch hidden"]
-    master_forget: Float[Tensor, "time batch levels"]
+    h: Float[Tensor, "batch time hidden"]
+    c: Float[Tensor, "batch time hidden"]
+    master_forget: Float[Tensor, "batch time levels"]
     """f̃, one value a level; of no level for an LSTM."""
-    master_input: Float[Tensor, "time batch levels"]
+    master_input: Float[Tensor, "batch time levels"]
     """ĩ, one value a level."""
 
 
 def run_cell(cell: LSTMCell, x: Tensor, state: State, recurrent_dropout: float = 0.0) -> Trace:
-    """A cell over all times. Both biases and the inputs are projected at once."""
-    projected = linear(x, cell.ih.weight, cell.ih.bias + cell.hh.bias)
+    """A cell over all times of x, (B, T, D). Both biases and the inputs are projected at once."""
+    # The loop goes over contiguous steps. From a layer below time comes first in memory: nothing is copied.
+    projected = linear(x.transpose(0, 1).contiguous(), cell.ih.weight, cell.ih.bias + cell.hh.bias)
     weight = drop(cell.hh.weight, recurrent_dropout, cell.training)  # DropConnect: the same at all times
     h, *rest = _Recurrence.apply(projected, weight, *state, cell.num_levels, cell.complement)
-    return Trace(h.to(x.dtype), *rest)
+    return Trace(*(part.transpose(0, 1) for part in (h.to(x.dtype), *rest)))

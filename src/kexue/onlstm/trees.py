@@ -6,8 +6,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from torch import Tensor
 
-Tree: TypeAlias = str | list[Any]
-"""A word, or a list of trees."""
+from kexue.data import Tree
+
 Span: TypeAlias = tuple[int, int]
 Rule = Literal["article", "split"]
 
@@ -150,16 +150,7 @@ def balanced(tokens: Sequence[str]) -> Tree:
 
 def leaves(tree: Tree) -> list[str]:
     """The words of a tree, in their order. Raises TypeError for what is neither a string nor a list."""
-    words, waiting = list[str](), [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, str):
-            words.append(node)
-        elif isinstance(node, list):
-            waiting += reversed(node)
-        else:
-            raise TypeError(f"tree must be made of strings and lists, got {type(node).__name__}")
-    return words
+    return _read(tree)[0]
 
 
 def brackets(tree: Tree) -> set[Span]:
@@ -169,28 +160,28 @@ def brackets(tree: Tree) -> set[Span]:
         TypeError: something in the tree is neither a string nor a list.
         ValueError: an empty bracket.
     """
-    found: set[Span] = set()
-    _collect(tree, [], found)
-    return found
+    spans = _read(tree)[1]
+    if any(start == stop for start, stop in spans):
+        raise ValueError("tree must not have empty brackets")
+    return spans
 
 
-def _collect(tree: Tree, words: list[str], found: set[Span]) -> None:
-    """Add a tree's words to those before it, and the spans of its brackets to what was found."""
-    waiting: list[Tree | int] = [tree]  # what is to be read, and where brackets began that end there
+def _read(tree: Tree) -> tuple[list[str], set[Span]]:
+    """A tree's words, and the spans of its brackets. No recursion: trees may be deep."""
+    words, spans = list[str](), set[Span]()
+    waiting: list[tuple[Tree, int | None]] = [(tree, None)]  # if it has been read: where its words begin
     while waiting:
-        node = waiting.pop()
-        if isinstance(node, int):
-            found.add((node, len(words)))
+        node, start = waiting.pop()
+        if start is not None:
+            spans.add((start, len(words)))
         elif isinstance(node, str):
             words.append(node)
-        elif not isinstance(node, list):
-            raise TypeError(f"tree must be made of strings and lists, got {type(node).__name__}")
-        elif any(isinstance(child, int) for child in node):
-            raise TypeError("tree must be made of strings and lists, got int")
-        elif not node:
-            raise ValueError("tree must not have empty brackets")
+        elif isinstance(node, list):
+            waiting.append((node, len(words)))
+            waiting += [(part, None) for part in reversed(node)]
         else:
-            waiting += [len(words), *reversed(node)]
+            raise TypeError(f"tree must be made of strings and lists, got {type(node).__name__}")
+    return words, spans
 
 
 def bracket_f1(predicted: Tree, gold: Tree) -> float:
@@ -216,21 +207,18 @@ def corpus_f1(predicted: Sequence[Tree], gold: Sequence[Tree]) -> float:
     if len(predicted) != len(gold):
         raise ValueError(f"predicted must have as many trees as gold, {len(gold)}, got {len(predicted)}")
     right = found = wanted = 0
-    for a, b in zip(predicted, gold, strict=True):
-        mine, true = _compared(a, b)
+    for pair in zip(predicted, gold, strict=True):
+        mine, true = _compared(*pair)
         right, found, wanted = right + len(mine & true), found + len(mine), wanted + len(true)
     return 2 * right / (found + wanted) if found + wanted else 1.0
 
 
 def _compared(predicted: Tree, gold: Tree) -> tuple[set[Span], set[Span]]:
     """Brackets of both, without the root's and those of single words."""
-    mine: list[str] = []
-    true: list[str] = []
-    found: set[Span] = set()
-    wanted: set[Span] = set()
-    _collect(predicted, mine, found)
-    _collect(gold, true, wanted)
-    if mine != true:
-        raise ValueError(f"predicted and gold must have the same words, got {mine} and {true}")
-    inner, inner_wanted = ({(a, b) for a, b in spans if 1 < b - a < len(true)} for spans in (found, wanted))
+    found, wanted = leaves(predicted), leaves(gold)
+    if found != wanted:
+        raise ValueError(f"predicted and gold must have the same words, got {found} and {wanted}")
+    inner, inner_wanted = (
+        {(i, j) for i, j in brackets(tree) if 1 < j - i < len(wanted)} for tree in (predicted, gold)
+    )
     return inner, inner_wanted

@@ -20,7 +20,13 @@ from kexue.reading.evaluation import answer_f1, exact_match, normalized, vote
 from kexue.reading.independence import product_of_marginals, total_correlation
 from kexue.reading.mlm import MLMReader
 from kexue.reading.reader import Answer, Question
-from kexue.reading.segmentation import WORD_TAGS, segmentation_counts, tags_of_words, words_of_tags
+from kexue.reading.segmentation import (
+    WORD_TAGS,
+    segmentation_counts,
+    tags_of_words,
+    word_places,
+    words_of_tags,
+)
 from kexue.reading.seq2seq import Seq2SeqReader
 
 __all__ = [
@@ -48,5 +54,6 @@ __all__ = [
     "tags_of_words",
     "total_correlation",
     "vote",
+    "word_places",
     "words_of_tags",
 ]

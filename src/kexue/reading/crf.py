@@ -13,15 +13,15 @@ class LinearChainCRF(nn.Module):
     Tags that depend on each other: not an independent model, whatever its decoding (reading.crf).
 
     Args:
-        tags: how many.
+        num_tags: how many tags there are.
 
     Raises TypeError for a number that is no int, ValueError for one below 1.
     """
 
-    def __init__(self, tags: int) -> None:
+    def __init__(self, num_tags: int) -> None:
         super().__init__()
-        checks.count("tags", tags, 1)
-        self.transition = nn.Parameter(torch.zeros(tags, tags))
+        checks.count("num_tags", num_tags, 1)
+        self.transition = nn.Parameter(torch.zeros(num_tags, num_tags))
 
     def forward(
         self,

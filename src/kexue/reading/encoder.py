@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from kexue.data import PADDING, UNKNOWN, Vocabulary
+from kexue.data import UNKNOWN, Vocabulary
 from kexue.nn import checks
 from kexue.nn.attention import Block, KeyValues
+from kexue.nn.sequences import PAD
 
 BLANK = "＿"
 """Stands in a cloze question for what is asked."""
@@ -50,7 +51,7 @@ class Characters:
     Raises TypeError for an `at_least` that is no int, and ValueError for one below 1.
     """
 
-    pad, unknown, start, end, mask, blank = PADDING, UNKNOWN, 2, 3, 4, 5
+    pad, unknown, start, end, mask, blank = PAD, UNKNOWN, 2, 3, 4, 5
     _special = 4
 
     def __init__(self, texts: Iterable[str], at_least: int = 1) -> None:
@@ -92,47 +93,41 @@ class MaskedLM(nn.Module):
 
     Args:
         vocab_size: ids, V.
-        width: of all vectors.
-        heads: of the attentions; width/heads must be even.
-        layers: Transformer blocks.
+        hidden_size: of all vectors.
+        num_heads: of the attentions; hidden_size/num_heads must be even.
+        num_layers: Transformer blocks.
         dropout: in training.
         max_length: tokens that are read at once.
         vocabulary: with `vocab_size` ids; what a reader encodes texts with.
 
     Raises:
         TypeError: a size that is no int.
-        ValueError: a size below 1, heads that do not divide width into even sizes, dropout outside [0, 1),
-            or a vocabulary of another size.
+        ValueError: a size below 1, heads that do not divide the width into even sizes, dropout outside
+            [0, 1), or a vocabulary of another size.
     """
 
     def __init__(
         self,
         vocab_size: int,
-        width: int = 160,
-        heads: int = 5,
-        layers: int = 4,
+        hidden_size: int = 160,
+        num_heads: int = 5,
+        num_layers: int = 4,
         dropout: float = 0.0,
         max_length: int = 512,
         vocabulary: Tokens | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("vocab_size", vocab_size),
-            ("width", width),
-            ("heads", heads),
-            ("layers", layers),
-            ("max_length", max_length),
-        ):
-            checks.count(name, value, 1)
-        if width % (2 * heads):
-            raise ValueError(f"heads must divide width = {width} into even sizes, got {heads}")
+        checks.count("vocab_size", vocab_size, 1)
+        checks.heads(hidden_size, num_heads, rotary=True)
+        checks.count("num_layers", num_layers, 1)
+        checks.count("max_length", max_length, 1)
         if vocabulary is not None and len(vocabulary) != vocab_size:
             raise ValueError(f"vocabulary must have vocab_size = {vocab_size} ids, got {len(vocabulary)}")
-        self.vocabulary, self.max_length, self.width = vocabulary, max_length, width
-        self.embedding = nn.Embedding(vocab_size, width)
-        nn.init.normal_(self.embedding.weight, std=width**-0.5)
-        self.blocks = nn.ModuleList(Block(width, heads, None, dropout) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
+        self.vocabulary, self.max_length, self.hidden_size = vocabulary, max_length, hidden_size
+        self.embedding = nn.Embedding(vocab_size, hidden_size)
+        nn.init.normal_(self.embedding.weight, std=hidden_size**-0.5)
+        self.blocks = nn.ModuleList(Block(hidden_size, num_heads, None, dropout) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(hidden_size)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
     def states(
@@ -140,15 +135,15 @@ class MaskedLM(nn.Module):
         ids: Int[Tensor, "batch length"],
         mask: Bool[Tensor, "batch _ keys"] | None = None,
         past: Sequence[KeyValues] | None = None,
-        keep: slice | None = None,
-    ) -> tuple[Float[Tensor, "batch kept width"], list[KeyValues]]:
+        keep: slice = slice(None),
+    ) -> tuple[Float[Tensor, "batch kept hidden"], list[KeyValues]]:
         """The last layer's vectors, and keys and values for a call that goes on.
 
         Args:
             ids: those of `vocabulary`; 0 pads.
             mask: (B, T or 1, T), True where a token may look at another; not at padding, if None.
             past: the second result of an earlier call; `mask` is then about its tokens and the new ones.
-            keep: whose vectors are wanted; all, if None.
+            keep: whose vectors are wanted.
 
         Raises:
             TypeError: ids are no integers.
@@ -159,7 +154,7 @@ class MaskedLM(nn.Module):
         if ids.ndim != 2:
             raise ValueError(f"ids must have shape (B, T), got {tuple(ids.shape)}")
         ids = ids.long()  # an embedding takes no narrower ones
-        before = 0 if past is None else past[0].keys.shape[-2]
+        before = past[0].length if past else 0
         if before + ids.shape[1] > self.max_length:
             raise ValueError(
                 f"ids must be at most max_length = {self.max_length} tokens, got {before + ids.shape[1]}"
@@ -170,19 +165,18 @@ class MaskedLM(nn.Module):
                 f"ids must lie within 0 … {vocab_size - 1}, got {int(ids.min())} … {int(ids.max())}"
             )
         if mask is None:
-            if past is not None:
+            if past:
                 raise ValueError("mask must be given where past is, got None")
-            mask = (ids != PADDING)[:, None]
+            mask = (ids != PAD)[:, None]
         positions = torch.arange(before, before + ids.shape[1], device=ids.device)
-        h, kept = self.embedding(ids) * self.width**0.5, []
+        h, kept = self.embedding(ids) * self.hidden_size**0.5, []
         for i, block in enumerate(self.blocks):
-            last = i == len(self.blocks) - 1
-            before_this = None if past is None else past[i]
-            h, known = block(h, mask[:, None], positions, before_this, keep if last else None)
+            some = keep if i == len(self.blocks) - 1 else slice(None)
+            h, known = block(h, mask[:, None], positions, past[i] if past else None, some)
             kept.append(known)
         return self.norm(h), kept
 
-    def logits(self, states: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocabulary"]:
+    def logits(self, states: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch vocabulary"]:
         """Logits of the tokens whose vectors these are."""
         return nn.functional.linear(states, self.embedding.weight, self.bias)
 
@@ -204,11 +198,8 @@ class _HuggingFaceTokens:
             raise ValueError("tokenizer must be a fast one, which knows where in the text its tokens are")
         self.tokenizer = tokenizer
         self.pad, self.unknown = tokenizer.pad_token_id, tokenizer.unk_token_id
-        self.start, self.end, self.mask = (
-            tokenizer.cls_token_id,
-            tokenizer.sep_token_id,
-            tokenizer.mask_token_id,
-        )
+        self.start, self.end = tokenizer.cls_token_id, tokenizer.sep_token_id
+        self.mask = tokenizer.mask_token_id
 
     def __len__(self) -> int:
         return len(self.tokenizer)

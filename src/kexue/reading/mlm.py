@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from kexue.nn import checks
-from kexue.reading.reader import Question, Reader, Spans, Written
+from kexue.reading.reader import Question, Reader, Spans, Written, texts_of
 
 
 class MLMReader(Reader):
@@ -24,9 +24,6 @@ class MLMReader(Reader):
         TypeError: max_answer_length is no int.
         ValueError: max_answer_length below 1, or an encoder without a vocabulary.
     """
-
-    def __init__(self, encoder: nn.Module, max_answer_length: int) -> None:
-        super().__init__(encoder, max_answer_length)
 
     def inputs(
         self,
@@ -69,19 +66,13 @@ class MLMReader(Reader):
         checks.tensor("revealed", revealed)
         if revealed.dtype != torch.bool:
             raise TypeError(f"revealed must be boolean, got {revealed.dtype}")
-        if not batch:
-            raise ValueError("batch must hold at least one question, got none")
+        passages, questions, answers = texts_of(batch)
         if revealed.shape != (wanted := (len(batch), self.max_answer_length + 1)):
             raise ValueError(f"revealed must have shape {wanted}, got {tuple(revealed.shape)}")
-        passages, questions, answers = zip(
-            *((one.passage, one.question, one.answer) for one in batch), strict=True
-        )
         target = self.targets(answers)
-        pieces, asked = self._encode(passages, questions, windows=False)
         shown = revealed.to(self.device) & (target != self.vocabulary.pad)
-        ids = self.inputs(
-            [one.ids for one in pieces], asked, torch.where(shown, target, self.vocabulary.mask)
-        )
+        answer = torch.where(shown, target, self.vocabulary.mask)
+        ids = self.inputs(*self.encode(passages, questions), answer)
         chosen = self.predict(ids).gather(-1, target[..., None]).squeeze(-1)
         counts = (target != self.vocabulary.pad) & ~shown
         return -chosen.masked_fill(~counts, 0.0).sum(1).mean()
@@ -108,28 +99,17 @@ class MLMReader(Reader):
         if passes > 1 and constrain:
             raise ValueError(f"passes must be 1 where constrain is True, got {passes}")
         end, pad, mask = self.vocabulary.end, self.vocabulary.pad, self.vocabulary.mask
-        log_probs = self._possible(self.predict(self.inputs(passages, questions)))
-        steps = log_probs.shape[1]
+        log_probs = self.predict(self.inputs(passages, questions))
         spans = Spans(self._padded(passages), pad) if constrain else None
         goes_on = torch.ones(len(passages), dtype=torch.bool, device=self.device)
         tokens, chosen = [], []
-        for step in range(steps):
-            here = log_probs[:, step]
-            if spans is not None:
-                allowed = spans.allowed(here.shape[1])
-                allowed[:, end] = step > 0
-                here = here.masked_fill(~allowed, -torch.inf)
-            if step == steps - 1:  # no room for more
-                here = torch.full_like(here, -torch.inf).index_copy(
-                    1, torch.tensor([end], device=self.device), log_probs[:, step, end, None]
-                )
-            value, token = here.max(-1)
+        for step in range(log_probs.shape[1]):
+            value, token = self.allowed(log_probs[:, step], step, spans).max(-1)
             tokens.append(token.masked_fill(~goes_on, pad))
             chosen.append(value.masked_fill(~goes_on, 0.0))
-            writes = goes_on & (token != end)
+            goes_on = goes_on & (token != end)
             if spans is not None:
-                spans.choose(token, writes)
-            goes_on = writes
+                spans.choose(token, goes_on)
         written, confidence = torch.stack(tokens, 1), torch.stack(chosen, 1)
         real = written != pad
         # Mask-Predict: the length stands, the least certain tokens are masked and predicted again.
@@ -139,7 +119,7 @@ class MLMReader(Reader):
             certain = confidence.masked_fill(~real | (written == end), torch.inf)
             again = certain.argsort(1).argsort(1) < count[:, None]
             answers = torch.where(real & ~again, written, mask)
-            log_probs = self._possible(self.predict(self.inputs(passages, questions, answers)))
+            log_probs = self.possible(self.predict(self.inputs(passages, questions, answers)))
             log_probs[..., end] = -torch.inf
             value, token = log_probs.max(-1)
             written = torch.where(again, token, written)

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from kexue.nn import checks
+from kexue.nn.modes import evaluating
+from kexue.nn.sequences import pad_ids
 from kexue.reading.encoder import Encoder, HuggingFaceEncoder, Tokens
 
 
@@ -47,11 +49,11 @@ class Spans:
 
     def allowed(self, vocab_size: int) -> Bool[Tensor, "batch vocabulary"]:
         """Which tokens continue a span."""
-        open_ = self.alive & (self.rest != self.pad)
+        goes_on = self.alive & (self.rest != self.pad)
         found = torch.zeros(len(self.rest), vocab_size, dtype=torch.bool, device=self.rest.device)
-        return found.scatter_(1, self.rest.masked_fill(~open_, self.pad), True).index_fill_(
-            1, torch.tensor([self.pad], device=self.rest.device), False
-        )
+        found.scatter_(1, self.rest.masked_fill(~goes_on, self.pad), True)
+        found[:, self.pad] = False
+        return found
 
     def choose(self, tokens: Int[Tensor, " batch"], goes_on: Bool[Tensor, " batch"]) -> None:
         """Go on with these tokens, where the answer has not ended."""
@@ -118,10 +120,7 @@ class Reader(nn.Module):
 
         Raises ValueError for an empty batch, or what `log_prob` raises.
         """
-        if not batch:
-            raise ValueError("batch must hold at least one question, got none")
-        texts = zip(*((one.passage, one.question, one.answer) for one in batch), strict=True)
-        return -self.log_prob(*map(list, texts)).mean()
+        return -self.log_prob(*texts_of(batch)).mean()
 
     def log_prob(
         self, passages: Sequence[str], questions: Sequence[str], answers: Sequence[str]
@@ -139,13 +138,18 @@ class Reader(nn.Module):
         self, passages: Sequence[str], questions: Sequence[str], answers: Sequence[str]
     ) -> tuple[Float[Tensor, "batch steps"], Bool[Tensor, "batch steps"]]:
         """log p of an answer's tokens and its end mark, (B, max_answer_length + 1), and which are real."""
-        target = self.targets(answers)
-        pieces, asked = self._encode(passages, questions, windows=False)
+        log_probs, target = self.forced_log_probs(passages, questions, answers)
+        return log_probs.gather(-1, target[..., None]).squeeze(-1), target != self.vocabulary.pad
+
+    def forced_log_probs(
+        self, passages: Sequence[str], questions: Sequence[str], answers: Sequence[str]
+    ) -> tuple[Float[Tensor, "batch steps vocabulary"], Int[Tensor, "batch steps"]]:
+        """log p of every token at each place of true answers, whose `targets` are the second result."""
+        encoded = self.encode(passages, questions)
         if len(answers) != len(passages):
             raise ValueError(f"answers must be as many as passages, {len(passages)}, got {len(answers)}")
-        log_probs = self._target_log_probs([one.ids for one in pieces], asked, target)
-        real = target != self.vocabulary.pad
-        return log_probs.gather(-1, target[..., None]).squeeze(-1), real
+        target = self.targets(answers)
+        return self._target_log_probs(*encoded, target), target
 
     def candidate_log_probs(
         self, passages: Sequence[str], questions: Sequence[str], candidates: Sequence[Sequence[str]]
@@ -154,7 +158,7 @@ class Reader(nn.Module):
 
         Raises ValueError for unequal numbers, a question without a candidate, or what `log_prob` raises.
         """
-        pieces, asked = self._encode(passages, questions, windows=False)
+        encoded = self.encode(passages, questions)
         for several in candidates:
             _check_texts("candidates", several)
         if len(candidates) != len(passages):
@@ -168,7 +172,7 @@ class Reader(nn.Module):
         rows = torch.arange(len(passages), device=self.device).repeat_interleave(
             torch.tensor(counts, device=self.device)
         )
-        log_probs = self._candidate_log_probs([one.ids for one in pieces], asked, rows, target)
+        log_probs = self._candidate_log_probs(*encoded, rows, target)
         chosen = log_probs.gather(-1, target[..., None]).squeeze(-1)
         return list(chosen.masked_fill(target == self.vocabulary.pad, 0.0).sum(1).split(counts))
 
@@ -214,23 +218,17 @@ class Reader(nn.Module):
         if not isinstance(constrain, bool):
             raise TypeError(f"constrain must be a bool, got {type(constrain).__name__}")
         checks.count("batch_size", batch_size, 1)
-        pieces, asked = self._encode(passages, questions, windows=True)
+        pieces, asked = self._pieces(passages, questions, windows=True)
         best: dict[int, Answer] = {}
-        modes = {module: module.training for module in self.modules()}
-        self.eval()
-        try:
-            with torch.no_grad():
-                for begin in range(0, len(pieces), batch_size):
-                    some = pieces[begin : begin + batch_size]
-                    written = self._write(
-                        [one.ids for one in some], [asked[one.row] for one in some], constrain, **options
-                    )
-                    for piece, found in zip(some, self._texts(some, passages, written), strict=True):
-                        if piece.row not in best or found.score > best[piece.row].score:
-                            best[piece.row] = found
-        finally:
-            for module, training in modes.items():
-                module.training = training
+        with evaluating(self):
+            for begin in range(0, len(pieces), batch_size):
+                some = pieces[begin : begin + batch_size]
+                written = self._write(
+                    [one.ids for one in some], [asked[one.row] for one in some], constrain, **options
+                )
+                for piece, found in zip(some, self._texts(some, passages, written), strict=True):
+                    if piece.row not in best or found.score > best[piece.row].score:
+                        best[piece.row] = found
         return [best[row] for row in range(len(passages))]
 
     def _target_log_probs(
@@ -249,7 +247,14 @@ class Reader(nn.Module):
         """Answers to encoded passages and questions, constrained or not."""
         raise NotImplementedError
 
-    def _encode(
+    def encode(
+        self, passages: Sequence[str], questions: Sequence[str]
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Passages and questions as ids, as `log_prob` reads them: whole. Raises the errors of `log_prob`."""
+        pieces, asked = self._pieces(passages, questions, windows=False)
+        return [one.ids for one in pieces], asked
+
+    def _pieces(
         self, passages: Sequence[str], questions: Sequence[str], windows: bool
     ) -> tuple[list[_Piece], list[list[int]]]:
         """Passages, in windows where they are long, and questions, as ids."""
@@ -286,17 +291,24 @@ class Reader(nn.Module):
         return pieces, asked
 
     def _padded(self, rows: Sequence[Sequence[int]], length: int | None = None, left: bool = False) -> Tensor:
-        longest = max(map(len, rows)) if length is None else length
-        pad = self.vocabulary.pad
-        filled = [
-            [*[pad] * (longest - len(row)), *row] if left else [*row, *[pad] * (longest - len(row))]
-            for row in rows
-        ]
-        return torch.tensor(filled, device=self.device)
+        return pad_ids(rows, self.vocabulary.pad, length, left, self.device)
 
-    def _possible(self, log_probs: Tensor) -> Tensor:
+    def possible(self, log_probs: Float[Tensor, "*batch vocabulary"]) -> Float[Tensor, "*batch vocabulary"]:
         """−∞ for what no answer holds."""
         return log_probs.masked_fill(self.forbidden, -torch.inf)
+
+    def allowed(
+        self, log_probs: Float[Tensor, "batch vocabulary"], step: int, spans: Spans | None
+    ) -> Float[Tensor, "batch vocabulary"]:
+        """−∞ for what may not stand at a step: outside the spans, no answer at all, or too long a one."""
+        allowed = torch.ones_like(log_probs, dtype=torch.bool)
+        if spans is not None:
+            allowed = spans.allowed(log_probs.shape[1])
+            allowed[:, self.vocabulary.end] = step > 0
+        if step == self.max_answer_length:
+            allowed = torch.zeros_like(allowed)
+            allowed[:, self.vocabulary.end] = True
+        return self.possible(log_probs).masked_fill(~allowed, -torch.inf)
 
     def _texts(self, pieces: Sequence[_Piece], passages: Sequence[str], written: Written) -> Iterator[Answer]:
         end, pad = self.vocabulary.end, self.vocabulary.pad
@@ -316,3 +328,10 @@ def _check_texts(name: str, texts: object) -> None:
     several = isinstance(texts, Sequence) and not isinstance(texts, str)
     if not several or not all(isinstance(one, str) for one in cast(Sequence[object], texts)):
         raise TypeError(f"{name} must be a list of strings, got {texts!r:.80}")
+
+
+def texts_of(batch: Sequence[Question]) -> tuple[list[str], list[str], list[str]]:
+    """Passages, questions and answers of a batch. Raises ValueError for an empty one."""
+    if not batch:
+        raise ValueError("batch must hold at least one question, got none")
+    return [one.passage for one in batch], [one.question for one in batch], [one.answer for one in batch]

@@ -1,6 +1,7 @@
 """Words in a row of characters, as tags."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 WORD_TAGS = "BMES"
 """A character begins a word, is in its middle, ends it, or is one by itself."""
@@ -42,12 +43,10 @@ def segmentation_counts(found: Sequence[str], true: Sequence[str]) -> tuple[int,
     """
     if "".join(found) != "".join(true):
         raise ValueError(f"found must be a segmentation of the text of true, got {''.join(found)!r:.80}")
-    return len(_places(found) & _places(true)), len(found), len(true)
+    return len(word_places(found).keys() & word_places(true).keys()), len(found), len(true)
 
 
-def _places(words: Sequence[str]) -> set[tuple[int, int]]:
-    places, begin = set(), 0
-    for word in words:
-        places.add((begin, begin + len(word)))
-        begin += len(word)
-    return places
+def word_places(words: Sequence[str]) -> dict[tuple[int, int], str]:
+    """Words by where in their text they begin and end."""
+    ends = list(accumulate(map(len, words)))
+    return {(end - len(word), end): word for word, end in zip(words, ends, strict=True)}

@@ -5,10 +5,11 @@ from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from kexue.nn import checks
 from kexue.nn.attention import KeyValues, causal_mask
+from kexue.nn.beam import Beam
 from kexue.reading.encoder import MaskedLM
 from kexue.reading.reader import Reader, Spans, Written
 
@@ -25,9 +26,6 @@ class Seq2SeqReader(Reader):
 
     Raises the errors of `MLMReader`.
     """
-
-    def __init__(self, encoder: nn.Module, max_answer_length: int) -> None:
-        super().__init__(encoder, max_answer_length)
 
     def prefix(
         self, passages: Sequence[Sequence[int]], questions: Sequence[Sequence[int]]
@@ -70,12 +68,21 @@ class Seq2SeqReader(Reader):
         if not isinstance(self.encoder, MaskedLM):
             return super()._candidate_log_probs(passages, questions, rows, target)
         prefix, written = self.prefix(passages, questions), target[:, :-1]
-        states, past = self.encoder.states(prefix, self.mask(prefix, 0))
-        past = [KeyValues(one.keys[rows], one.values[rows]) for one in past]
+        states, past = self.read(prefix, rows)
         mask = self.mask(prefix[rows], written.shape[1])[:, prefix.shape[1] :]
         later, _ = self.encoder.states(written, mask, past)
-        states = torch.cat((states[rows, -1:], later), 1)
+        states = torch.cat((states, later), 1)
         return checks.working(self.encoder.logits(states)).log_softmax(-1)
+
+    def read(
+        self, prefix: Int[Tensor, "batch length"], rows: Int[Tensor, " rows"]
+    ) -> tuple[Float[Tensor, "rows 1 hidden"], list[KeyValues]]:
+        """Read each question once, for several answers: the last states, and keys and values, of these rows.
+
+        The encoder must be a `MaskedLM`.
+        """
+        states, past = cast(MaskedLM, self.encoder).states(prefix, self.mask(prefix, 0))
+        return states[rows, -1:], [one.select(rows) for one in past]
 
     def _write(
         self,
@@ -92,84 +99,61 @@ class Seq2SeqReader(Reader):
             raise ValueError(f"cache must be False for a {type(self.encoder).__name__}, got {cache!r}")
         prefix = self.prefix(passages, questions)
         spans = Spans(self._padded(passages), self.vocabulary.pad) if constrain else None
-        return _Beams(self, prefix, spans, beam_size, can if cache is None else cache).run()
+        return _Search(self, prefix, spans, beam_size, can if cache is None else cache).run()
 
 
-class _Beams:
+class _Search:
     """Beam search for several questions at once. Rows are questions × paths."""
 
     def __init__(
-        self, reader: Seq2SeqReader, prefix: Tensor, spans: Spans | None, k: int, cache: bool
+        self, reader: Seq2SeqReader, prefix: Tensor, spans: Spans | None, beam_size: int, cache: bool
     ) -> None:
-        self.reader, self.k, self.spans, device = reader, k, spans, prefix.device
-        self.questions = len(prefix)
-        self.rows = torch.arange(self.questions, device=device).repeat_interleave(k)
+        self.reader, self.spans, self.cache, self.first = reader, spans, cache, prefix
+        self.beam = Beam((len(prefix),), beam_size, prefix.device, reader.vocabulary.pad)
+        self.rows = torch.arange(len(prefix), device=prefix.device).repeat_interleave(beam_size)
         self.prefix = prefix[self.rows]
         if spans is not None:
             spans.select(self.rows)
-        self.written = torch.empty(len(self.rows), 0, dtype=torch.int64, device=device)
-        self.ended = torch.zeros(len(self.rows), dtype=torch.bool, device=device)
-        self.score = torch.full((self.questions, k), -torch.inf, device=device)
-        self.score[:, 0] = 0.0  # the other paths are not there yet
-        self.probability = torch.zeros(len(self.rows), device=device)
+        self.probability = torch.zeros(len(self.rows), device=prefix.device)
         """Sum over the steps."""
-        self.past: list[KeyValues] | None = None
-        self.cache, self.first = cache, prefix
+        self.past: list[KeyValues] = []
 
     def run(self) -> Written:
-        end = self.reader.vocabulary.end
         for step in range(self.reader.max_answer_length + 1):
-            log_probs = self.reader._possible(self.step_log_probs())
-            allowed = torch.ones_like(log_probs, dtype=torch.bool)
-            if self.spans is not None:
-                allowed = self.spans.allowed(log_probs.shape[1])
-                allowed[:, end] = step > 0
-            if step == self.reader.max_answer_length:  # no room for more
-                allowed = torch.zeros_like(allowed)
-                allowed[:, end] = True
-            self.choose(log_probs.masked_fill(~allowed, -torch.inf))
-            if self.ended.all():
+            self.choose(self.reader.allowed(self.step_log_probs(), step, self.spans))
+            if self.beam.finished.all():
                 break
-        best = self.score.argmax(1) + torch.arange(self.questions, device=self.written.device) * self.k
-        written = self.written[best]
-        real = (written != self.reader.vocabulary.pad).sum(1)
+        beam_size = self.beam.score.shape[1]
+        best = self.beam.score.argmax(1) + torch.arange(0, len(self.rows), beam_size, device=self.rows.device)
+        written = self.beam.written().flatten(0, 1)[best]
         if self.spans is not None:
             self.spans.select(best)
+        real = (written != self.reader.vocabulary.pad).sum(1)
         return Written(written, self.probability[best] / real, self.spans)
 
     def step_log_probs(self) -> Tensor:
         """Of the next token of each path."""
         if not self.cache:
-            return self.reader.next_log_probs(self.prefix, self.written)[:, -1]
+            return self.reader.next_log_probs(self.prefix, self.beam.written().flatten(0, 1))[:, -1]
         encoder = cast(MaskedLM, self.reader.encoder)
-        if self.past is None:  # each question is read once, whatever the beam
-            mask = self.reader.mask(self.first, 0)
-            states, past = encoder.states(self.first, mask)
-            self.past = [KeyValues(one.keys[self.rows], one.values[self.rows]) for one in past]
-            states = states[self.rows]
+        if not self.past:
+            states, self.past = self.reader.read(self.first, self.rows)
         else:
+            last = self.beam.tokens[..., -1].view(-1, 1)
             seen = self.prefix != self.reader.vocabulary.pad
-            mask = torch.nn.functional.pad(seen, (0, self.written.shape[1]), value=True)[:, None]
-            states, self.past = encoder.states(self.written[:, -1:], mask, self.past)
+            mask = torch.nn.functional.pad(seen, (0, self.beam.tokens.shape[-1]), value=True)[:, None]
+            states, self.past = encoder.states(last, mask, self.past)
         return checks.working(encoder.logits(states[:, -1])).log_softmax(-1)
 
     def choose(self, log_probs: Tensor) -> None:
-        """The best k continuations for each question; a path that has ended stays as it is."""
-        end, pad = self.reader.vocabulary.end, self.reader.vocabulary.pad
-        vocab_size = log_probs.shape[1]
-        step = log_probs.masked_fill(self.ended[:, None], -torch.inf)
-        step[:, pad] = torch.where(self.ended, 0.0, -torch.inf)
-        total = self.score.reshape(-1, 1) + step
-        self.score, chosen = total.view(self.questions, -1).topk(self.k)
-        base = torch.arange(self.questions, device=chosen.device)[:, None] * self.k
-        parent, token = (base + chosen // vocab_size).flatten(), (chosen % vocab_size).flatten()
-        ended = self.ended[parent]
-        probability = step[parent, token].exp().masked_fill(ended, 0.0)
+        """The best continuations for each question."""
+        ended = self.beam.finished.flatten()
+        parent = self.beam.advance(log_probs.view(*self.beam.score.shape, -1), self.reader.vocabulary.end)
+        token, ended = self.beam.tokens[..., -1].flatten(), ended[parent]
+        probability = log_probs[parent, token].exp().masked_fill(ended, 0.0)
         self.probability = self.probability[parent] + probability
-        self.written = torch.cat((self.written[parent], token[:, None]), 1)
-        if self.k > 1 and self.past is not None:
-            self.past = [KeyValues(one.keys[parent], one.values[parent]) for one in self.past]
+        if self.beam.score.shape[1] > 1:
+            self.past = [one.select(parent) for one in self.past]
         if self.spans is not None:
             self.spans.select(parent)
-            self.spans.choose(token, ~ended & (token != end))
-        self.ended = ended | (token == end) | self.score.flatten().isneginf()
+            self.spans.choose(token, ~ended & (token != self.reader.vocabulary.end))

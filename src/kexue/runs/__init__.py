@@ -12,6 +12,7 @@ a chapter needs them, weights.safetensors in half precision.
 
 from kexue.runs.arguments import command_line
 from kexue.runs.loop import FIRST, Loss, train
+from kexue.runs.recipe import train_transformer
 from kexue.runs.recorder import Config, different_settings, digest, processor, sha256
 from kexue.runs.run import Run, recorded, runs_folder, table
 from kexue.runs.step import Metrics, Step, set_seed, warm_up_then_down
@@ -33,5 +34,6 @@ __all__ = [
     "sha256",
     "table",
     "train",
+    "train_transformer",
     "warm_up_then_down",
 ]

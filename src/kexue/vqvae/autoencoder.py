@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from kexue.nn import checks
-from kexue.vqvae.quantizers import FiniteScalarQuantizer, Quantized, VectorQuantizer, check_finite
+from kexue.vqvae.quantizers import FiniteScalarQuantizer, Quantized, VectorQuantizer, check_finite, check_size
 
 
 class _Residual(nn.Module):
@@ -108,9 +108,8 @@ class VQVAE(nn.Module):
         )
         self.channels, self.downsample = channels, downsample
         self.quantizer = VectorQuantizer(num_codes, dim) if quantizer is None else quantizer
-        if not isinstance(self.quantizer, VectorQuantizer | FiniteScalarQuantizer):
-            kind = type(quantizer).__name__
-            raise TypeError(f"quantizer must be a VectorQuantizer or a FiniteScalarQuantizer, got {kind}")
+        kinds, what = VectorQuantizer | FiniteScalarQuantizer, "a VectorQuantizer or a FiniteScalarQuantizer"
+        checks.instance("quantizer", self.quantizer, kinds, what)
         if (self.quantizer.num_codes, self.quantizer.dim) != (num_codes, dim):
             raise ValueError(
                 f"quantizer must have num_codes = {num_codes} and dim = {dim}, "
@@ -123,13 +122,21 @@ class VQVAE(nn.Module):
         self, x: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch rows columns dim"]:
         """The vectors z, not yet quantised. Raises ValueError for images of a size that does not fit."""
-        _check_images(x, self.channels, self.downsample)
+        _check_images(x, self.channels, self.downsample, self.encoder)
         return channels_last(self.encoder(x))
 
     def decode(
         self, z: Float[Tensor, "batch rows columns dim"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """Images from vectors, quantised or not."""
+        """Images from vectors, quantised or not.
+
+        Raises TypeError for another dtype than the weights', ValueError for another shape.
+        """
+        checks.floating("z", z)
+        checks.like_weights("z", z, next(self.decoder.parameters()))
+        if z.ndim != 4 or z.shape[-1] != self.quantizer.dim or not z.numel():
+            shape = tuple(z.shape)
+            raise ValueError(f"z must have shape (batch, rows, columns, {self.quantizer.dim}), got {shape}")
         return self.decoder(channels_first(z.contiguous()))  # convolutions round as the memory's order has it
 
     def decode_codes(
@@ -200,7 +207,7 @@ class TwoLevelVQVAE(nn.Module):
 
         Raises ValueError for images whose channels or size do not fit.
         """
-        _check_images(x, self.channels, 2 * self.downsample)
+        _check_images(x, self.channels, 2 * self.downsample, self.encoder)
         features = self.encoder(x)
         coarse = self.coarse(channels_last(self.coarse_encoder(features)), generator)
         top = channels_first(coarse.quantized)
@@ -252,10 +259,13 @@ def gradient_agreement(
         ValueError: shapes that differ, values that are not finite, or images x without any gradient.
     """
     _check_pair(x, y)
+    x, y = x.detach(), y.detach()
     both, in_x, in_y = (
         float(sum((u.diff(dim=d) * v.diff(dim=d)).double().sum() for d in (2, 3)))
         for u, v in ((x, y), (x, x), (y, y))
     )
+    if not math.isfinite(in_x * in_y):
+        raise ValueError(f"x and y must have gradients whose squares are finite, got sums {in_x} and {in_y}")
     if in_x == 0:
         raise ValueError("x must have a gradient, got images of one colour")
     return both / in_x, both / math.sqrt(in_x * in_y) if in_y else 0.0
@@ -273,8 +283,9 @@ def _check_pair(x: Tensor, y: Tensor, least: int = 1) -> None:
         )
 
 
-def _check_images(x: Tensor, channels: int, downsample: int) -> None:
+def _check_images(x: Tensor, channels: int, downsample: int, encoder: nn.Module) -> None:
     checks.floating("x", x)
+    checks.like_weights("x", x, next(encoder.parameters()))
     if x.ndim != 4 or x.shape[1] != channels or len(x) == 0:
         raise ValueError(f"x must have shape (batch, {channels}, height, width), got {tuple(x.shape)}")
     height, width = x.shape[2:]
@@ -283,7 +294,7 @@ def _check_images(x: Tensor, channels: int, downsample: int) -> None:
             f"x must have a height and width that divide by the total downsample, {downsample}, "
             f"got {height} × {width}"
         )
-    check_finite("x", x)
+    check_size("x", x)
 
 
 def check_codes(name: str, codes: Tensor, num_codes: int) -> None:

@@ -1,4 +1,8 @@
-"""Quantisers: vectors replaced by the nearest of a codebook, or rounded number by number."""
+"""Quantisers: vectors replaced by the nearest of a codebook, or rounded number by number.
+
+What the autoencoders read of one: `dim` and `num_codes`; `codebook`, (num_codes, dim), with the vector of
+each index in its row; and a call with vectors, (..., dim), and a generator, which gives `Quantized`.
+"""
 
 import math
 from collections.abc import Sequence
@@ -46,7 +50,7 @@ def nearest(
     """
     checks.floating("z", z)
     checks.floating("codebook", codebook)
-    if codebook.ndim != 2 or len(codebook) == 0 or z.ndim == 0 or z.shape[-1] != codebook.shape[1]:
+    if codebook.ndim != 2 or not codebook.numel() or z.ndim == 0 or z.shape[-1] != codebook.shape[1]:
         raise ValueError(
             f"z must have the codes' dimension last, got {tuple(z.shape)} for {tuple(codebook.shape)}"
         )
@@ -215,10 +219,8 @@ class VectorQuantizer(nn.Module):
             loss = loss + self.beta * mse_loss(code, exact.detach())
         estimate = straight_through if self.estimator == "straight_through" else rotate_onto
         quantized = estimate(chosen, z)
-        counts = torch.bincount(indices.flatten(), minlength=self.num_codes)
+        counts = _counts(indices, self.num_codes, self.training)
         if self.training:
-            if _distributed():
-                torch.distributed.all_reduce(counts)
             self._update(z.detach().reshape(-1, self.dim), indices.flatten(), counts, generator)
         return Quantized(quantized, indices, loss, _perplexity(counts))
 
@@ -320,7 +322,7 @@ class FiniteScalarQuantizer(nn.Module):
         places = bounded.round().clamp(-width, self.levels - 1 - width)
         indices = ((places.long() + width) * self.basis).sum(-1)
         quantized = straight_through(places / width, bounded / width).to(z.dtype)
-        counts = torch.bincount(indices.flatten(), minlength=self.num_codes)
+        counts = _counts(indices, self.num_codes, self.training)
         return Quantized(quantized, indices, z.new_zeros(()), _perplexity(counts))
 
     @property
@@ -329,6 +331,14 @@ class FiniteScalarQuantizer(nn.Module):
         number = torch.arange(self.num_codes, device=self.levels.device)
         places = number[:, None] // self.basis % self.levels - self.levels // 2
         return places / (self.levels // 2)
+
+
+def _counts(indices: Tensor, num_codes: int, training: bool) -> Integer[Tensor, " codes"]:
+    """How many vectors chose each code; in training those of all processes."""
+    counts = torch.bincount(indices.flatten(), minlength=num_codes)
+    if training and _distributed():
+        torch.distributed.all_reduce(counts)
+    return counts
 
 
 def _perplexity(counts: Integer[Tensor, " codes"]) -> Float[Tensor, ""]:

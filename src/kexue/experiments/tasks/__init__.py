@@ -1,0 +1,1 @@
+"""What experiments train on, and how their models' answers are measured."""

@@ -1,0 +1,119 @@
+"""Trees that a language model's levels give, and trees without a model, scored on the treebank."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch.nn.utils.rnn import pad_sequence
+
+from kexue import data
+from kexue.data import Tree
+from kexue.onlstm.language_model import LanguageModel
+from kexue.onlstm.trees import (
+    balanced,
+    best_tree,
+    bracket_f1,
+    brackets,
+    corpus_f1,
+    leaves,
+    left_branching,
+    right_branching,
+    split_tree,
+    tree_from_levels,
+)
+
+END = "<eos>"
+"""What a language model reads before a sentence."""
+SHORT = 10
+"""Words of the sentences that WSJ10 has."""
+
+
+@torch.no_grad()
+def master_levels(
+    model: LanguageModel,
+    vocabulary: data.Vocabulary,
+    sentences: Sequence[Sequence[str]],
+    batch_size: int = 64,
+) -> list[Float[np.ndarray, "2 layers words"]]:
+    """For each sentence 1 − mean f̃ and mean ĩ of each layer at each word, read from a zero state."""
+    device = next(model.parameters()).device
+    order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
+    found = [np.empty(0)] * len(sentences)
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        rows = [vocabulary.ids([END, *sentences[i]]) for i in chosen]
+        traces = model.trace(pad_sequence(rows, batch_first=True).to(device))
+        forget = torch.stack([1 - trace.master_forget.mean(-1) for trace in traces])
+        levels = torch.stack([forget, torch.stack([trace.master_input.mean(-1) for trace in traces])]).cpu()
+        for row, i in enumerate(chosen):
+            found[i] = levels[:, :, row, 1 : len(sentences[i]) + 1].double().numpy()
+    return found
+
+
+def tree_scores(model: LanguageModel, vocabulary: data.Vocabulary, short_only: bool) -> dict[str, float]:
+    """F1 in percent of the treebank's trees, from each layer's master gates."""
+    gold = [tree for tree in data.treebank().tree if not short_only or len(leaves(tree)) <= SHORT]
+    sentences = [leaves(tree) for tree in gold]
+    levels = master_levels(model, vocabulary, [data.plain_english(words) for words in sentences])
+    short = np.array([len(words) <= SHORT for words in sentences])
+    found: dict[str, float] = {}
+    for g, gate in enumerate(("forget", "input")):
+        for layer in range(levels[0].shape[1]):
+            trees = [tree_from_levels(w, each[g, layer]) for w, each in zip(sentences, levels, strict=True)]
+            scores, name = _percent(trees, gold), f"{gate}_{layer + 1}"
+            found[f"f1_short_{name}"] = float(scores[short].mean())
+            if not short_only:
+                found[f"f1_{name}"] = float(scores.mean())
+                found[f"corpus_f1_{name}"] = 100 * corpus_f1(trees, gold)
+    return found
+
+
+def baseline_scores() -> dict[str, float]:
+    """F1 in percent of trees that no model made, and of the best trees that a rule can give."""
+    gold = data.treebank().tree
+    generator = np.random.default_rng(0)
+    makers = {
+        "left": left_branching,
+        "right": right_branching,
+        "balanced": balanced,
+        "random_levels": lambda words: tree_from_levels(words, generator.random(len(words))),
+        "random_splits": lambda words: split_tree(words, generator.random(len(words))),
+    }
+    short = np.array([len(leaves(tree)) <= SHORT for tree in gold])
+    found: dict[str, float] = {}
+    for name, maker in makers.items():
+        draws = 5 if name.startswith("random") else 1
+        trees = [[maker(leaves(tree)) for tree in gold] for _ in range(draws)]
+        scores = np.array([_percent(one, gold) for one in trees])
+        found[f"f1_{name}"] = float(scores.mean())
+        found[f"f1_short_{name}"] = float(scores[:, short].mean())
+        found[f"corpus_f1_{name}"] = 100 * float(np.mean([corpus_f1(one, gold) for one in trees]))
+    for rule in ("article", "split"):
+        scores = _percent([best_tree(tree, rule) for tree in gold], gold)
+        found[f"f1_best_{rule}"] = float(scores.mean())
+        found[f"f1_short_best_{rule}"] = float(scores[short].mean())
+    # An earlier protocol (onlstm.claim8): punctuation stays, gold trees are made binary, the root counts.
+    marked = data.treebank(punctuation=True).tree
+    right = [right_branching(leaves(tree)) for tree in marked]
+    found["f1_right_punctuation"] = float(_percent(right, marked).mean())
+    with_root = [
+        len(brackets(tree) & brackets(_binary(true))) / max(1, len(leaves(true)) - 1)
+        for tree, true in zip(right, marked, strict=True)
+    ]
+    found["f1_right_punctuation_root"] = 100 * float(np.mean(with_root))
+    return found
+
+
+def _percent(trees: Sequence[Tree], gold: Sequence[Tree]) -> Float[np.ndarray, " trees"]:
+    return 100 * np.array([bracket_f1(*pair) for pair in zip(trees, gold, strict=True)])
+
+
+def _binary(tree: Tree) -> Tree:
+    """A tree whose wide brackets branch to the right, and whose unary ones are gone."""
+    if isinstance(tree, str):
+        return tree
+    *parts, last = map(_binary, tree)
+    for part in reversed(parts):
+        last = [part, last]
+    return last

@@ -1,0 +1,52 @@
+"""How the book's Transformers are trained."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kexue.runs.loop import train
+from kexue.runs.step import warm_up_then_down
+
+
+def train_transformer(
+    model: nn.Module,
+    training: Any,
+    config: Any,
+    folder: Path,
+    stop_after: int | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    max_norm: float | None = 1.0,
+) -> dict[str, Any]:
+    """`train` in bfloat16, with a rate that warms up and then goes down (`warm_up_then_down`).
+
+    Args:
+        model, config, folder, stop_after, max_norm: as in `train`. The configuration also says `warmup`.
+        training: with the `loss`, `evaluate` and `finish` of `train`.
+        optimizer: if None, AdamW with β = (0.9, 0.98) and the configuration's `learning_rate` and
+            `weight_decay`.
+    """
+    # What is allocated is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if optimizer is None:
+        optimizer = torch.optim.AdamW(
+            model.parameters(),
+            config.learning_rate,
+            (0.9, 0.98),
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+    return train(
+        model,
+        training.loss,
+        optimizer,
+        config=config,
+        folder=folder,
+        evaluate=training.evaluate,
+        finish=training.finish,
+        schedule=warm_up_then_down(config.warmup, config.steps),
+        max_norm=max_norm,
+        bf16=True,
+        stop_after=stop_after,
+    )

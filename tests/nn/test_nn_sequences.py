@@ -1,0 +1,29 @@
+"""Padding."""
+
+import pytest
+import torch
+
+from kexue.nn.sequences import pad_ids
+
+
+def test_ids_are_padded_on_either_side():
+    assert pad_ids([[3, 4, 5], [6], []]).tolist() == [[3, 4, 5], [6, 0, 0], [0, 0, 0]]
+    assert pad_ids([(3, 0), (4,)], pad=7, length=3, left=True).tolist() == [[7, 3, 0], [7, 7, 4]]
+    assert pad_ids([[]]).tolist() == [[0]]
+    assert pad_ids([[]]).dtype == torch.int64
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    ("sequences", "options", "message"),
+    [
+        ([], {}, "sequences must hold at least one, got none"),
+        ([[3], [1.5]], {}, r"sequences must hold ids, of which 0 pads, got 1\.5"),
+        ([[3, 0]], {}, "sequences must hold ids, of which 0 pads, got 0"),
+        ([[3, -1]], {}, "sequences must hold ids, of which 0 pads, got -1"),
+        ([[3, 4]], {"length": 1}, "length must be at least that of the longest sequence, 2, got 1"),
+    ],
+)
+def test_bad_input_is_named(sequences, options, message):
+    with pytest.raises(ValueError, match=message):
+        pad_ids(sequences, **options)
