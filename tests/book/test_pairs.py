@@ -180,7 +180,7 @@ def test_a_literal_verdict_is_caught(call, caught):
 
 VERDICT = """
 from kexue.book.ledger import Row, _show
-row = Row("a.eq1", "identity", "eq. (1)", "$a = a$", "{expected}", why="a reason")
+row = Row("a.eq1", "claim", "eq. (1)", "$a = a$", "{expected}", why="a reason")
 _show(row, row.expected, {{"error": {measured}}})
 """
 
