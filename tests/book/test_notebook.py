@@ -48,7 +48,9 @@ def test_setup_seeds_and_shows_the_head(shown, monkeypatch):
         total for count in counts.values() if (total := sum(count.values()))
     ]
     assert sum(map(int, re.findall(r"(\d+) hold", found))) == sum(c["holds"] for c in counts.values())
-    assert "**Edition**: the first" in head
+    assert "**Edition**" not in head
+    notebook.setup("gumbel")
+    assert "**Edition**: the first" in shown[-1]
     assert re.search(r"about \d+ minutes", head)
     assert "0.1 MB" in head
 
@@ -90,6 +92,10 @@ def test_reading_minutes(monkeypatch, tmp_path):
     assert notebook.reading_minutes("a") == 20
     (tmp_path / "a.py").write_text("word")
     assert notebook.reading_minutes("a") == 5
+    hidden = '# %% tags=["hide-input"]\n' + "word " * 3600
+    folded = "# %% [markdown]\n:::{dropdown} More\n" + "word " * 3600 + "\n:::\n"
+    (tmp_path / "a.py").write_text("word " * 1800 + "\n" + hidden + "\n" + folded)
+    assert notebook.reading_minutes("a") == 10
 
 
 def test_source_shows_the_code_and_one_line_of_docstring(shown):

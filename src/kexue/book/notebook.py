@@ -111,11 +111,13 @@ def card(slug: str, sizes: Mapping[str, object], seed: int = 0) -> None:
 
 
 def reading_minutes(slug: str) -> int:
-    """Reading time of a chapter's text and code, rounded to 5 minutes."""
+    """Reading time of a chapter's text and visible code, rounded to 5 minutes."""
     path = _chapter_file(slug)
     if path is None:
         raise FileNotFoundError(f"no chapter {slug}.py in {Path.cwd()}")
-    words = len(re.findall(r"\w+", path.read_text("utf-8")))
+    cells = re.split(r"^# %%", path.read_text("utf-8"), flags=re.M)
+    read = "".join(cell for cell in cells if not re.search(r"hide-(input|cell)", cell.partition("\n")[0]))
+    words = len(re.findall(r"\w+", re.sub(r":::\{dropdown\}.*?:::", "", read, flags=re.S)))
     return max(5, 5 * round(words / _WORDS_PER_MINUTE / 5))
 
 

@@ -265,8 +265,7 @@ class BidirectionalSeq2Seq(_Decoders):
     are told apart by the marker that they begin with.
 
     Args:
-        src_vocab_size, tgt_vocab_size, hidden_size, num_heads, num_encoder_layers, num_decoder_layers,
-            dropout: as in `Seq2Seq`.
+        src_vocab_size: this and what follows up to the dropout are as in `Seq2Seq`.
         markers: one pair for both directions ("shared"), or the backward side has its own ("separate";
             ids tgt_vocab_size and tgt_vocab_size + 1).
 

@@ -34,7 +34,7 @@ class Beam:
         self.score: Float[Tensor, "*searches beam"] = torch.full(shape, -torch.inf, device=device)
         self.score[..., 0] = 0.0  # the other paths are not there yet
         self.finished: Bool[Tensor, "*searches beam"] = torch.zeros(shape, dtype=torch.bool, device=device)
-        """Ended, or not there: what gets no further token."""
+        """Which paths have ended, or are not there, and so get no further token."""
         self.tokens: Int[Tensor, "*searches beam steps"] = torch.empty(
             *shape, 0, dtype=torch.int64, device=device
         )
@@ -47,7 +47,7 @@ class Beam:
 
         Args:
             log_probs: of every id behind every path; what stands at `pad` does not count.
-            end: the id that ends a path, the same for all or one that broadcasts to (*searches, beam).
+            end: the id that ends a path, the same for all, or one that broadcasts to the shape of `score`.
 
         Returns:
             For each new path, of all searches one after the other, the row of the path that it continues.
