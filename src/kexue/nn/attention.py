@@ -35,11 +35,12 @@ def rotary(
 
     The inner product of two rotated vectors depends on their positions' difference only.
 
-    Raises ValueError for an odd size, or positions that are not one for each vector.
+    Raises TypeError for positions that are no integers, ValueError for an odd size, or positions that are not
+    one for each vector.
     """
     checks.floating("x", x)
     checks.positive("base", base, x)
-    checks.tensor("positions", positions)
+    checks.integers("positions", positions)
     if x.ndim < 2:
         raise ValueError(f"x must have the shape (..., length, size), got {tuple(x.shape)}")
     if x.shape[-1] % 2:

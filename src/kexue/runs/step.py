@@ -63,11 +63,11 @@ def warm_up_then_down(warmup: int, steps: int) -> Callable[[int], float]:
 
     It grows to 1 in `warmup` steps and falls in a straight line, to end just above 0.
 
-    Raises ValueError where warmup is not between 1 and steps − 1; so does the factor of a step that is not
+    Raises TypeError for what is no int, ValueError where warmup is not between 1 and steps − 1; so does the factor of a step that is not
     between 0 and steps − 1.
     """
-    if not 1 <= warmup < steps:
-        raise ValueError(f"warmup must be between 1 and steps − 1 = {steps - 1}, got {warmup}")
+    checks.count("steps", steps, 2)
+    checks.count("warmup", warmup, 1, steps - 1, f"steps − 1 = {steps - 1}")
 
     def factor(index: int) -> float:
         if not 0 <= index < steps:
