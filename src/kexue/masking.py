@@ -370,8 +370,8 @@ def predict(
         added: positions of padding.
         batch_size: at most so many texts at a time.
 
-    Raises TypeError for a model that is no module, or texts that are no integers, and ValueError for no texts,
-    an empty text, one that is no vector, a negative `added` or a batch size below 1.
+    Raises TypeError for a model that is no module, or texts that are no integers, and ValueError for no
+    texts, an empty text, one that is no vector, a negative `added` or a batch size below 1.
     """
     checks.instance("model", model, nn.Module, "an nn.Module")
     checks.instance("ids", ids, Sequence, "a sequence of tensors")

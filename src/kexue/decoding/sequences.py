@@ -56,8 +56,8 @@ def without_markers(
 ) -> tuple[tuple[int, ...], bool]:
     """Tokens in reading order from what a decoder wrote, and whether it came to its end marker.
 
-    Raises TypeError for ids that are no ints, ValueError for an unknown direction, or markers that are not two
-    ids.
+    Raises TypeError for ids that are no ints, ValueError for an unknown direction, or markers that are not
+    two ids.
     """
     check_direction(direction)
     check_markers(markers)

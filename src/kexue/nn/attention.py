@@ -99,7 +99,11 @@ class Attention(nn.Module):
         positions: Int[Tensor, " keys"] | None = None,
         past: KeyValues | None = None,
     ) -> KeyValues:
-        """Keys and values of a context, behind those of the past: for `look`, and for the next call."""
+        """Keys and values of a context, behind those of the past: for `look`, and for the next call.
+
+        Raises TypeError for a context of another dtype than the weights', ValueError for another shape.
+        """
+        self._check("context", context)
         keys, values = map(self._split, self.key_value(context).chunk(2, -1))
         known = KeyValues(keys if positions is None else rotary(keys, positions), values)
         return known if past is None else past.append(known)
@@ -161,6 +165,13 @@ class Attention(nn.Module):
         seen = weight.transpose(2, 3) @ values  # (batch, heads, contexts, queries, size)
         return self.out(seen.permute(0, 3, 2, 1, 4).flatten(3))
 
+    def _check(self, name: str, value: Tensor) -> None:
+        checks.floating(name, value)
+        width = self.query.in_features
+        if value.ndim != 3 or value.shape[-1] != width:
+            raise ValueError(f"{name} must have shape (B, length, {width}), got {tuple(value.shape)}")
+        checks.like_weights(name, value, self.query.weight)
+
     def _scores(self, x: Tensor, keys: Tensor) -> Tensor:
         return self._split(self.query(x)) @ keys.transpose(-1, -2) / keys.shape[-1] ** 0.5
 
@@ -203,7 +214,13 @@ class Block(nn.Module):
         """One block of self-attention; the second result is the `past` of the next call.
 
         With `keep`, only those vectors are wanted: what a last block need not compute is left out.
+
+        Raises TypeError for an x of another dtype than the weights', or a mask that is no boolean tensor, and
+        ValueError for an x of another shape.
         """
+        self.attention._check("x", x)
+        if mask is not None:
+            checks.tensor("mask", mask)
         normed = self.first_norm(x)
         known = self.attention.key_values(normed, positions, past)
         rows = mask if mask is None or mask.shape[-2] == 1 else mask[..., keep, :]

@@ -33,8 +33,8 @@ def pad_ids(
         left: pad on the left.
         device: of the result.
 
-    Raises TypeError for what is no sequence, ValueError for no sequences, one longer than `length`, or an entry
-    that is no id, or pads.
+    Raises TypeError for what is no sequence, ValueError for no sequences, one longer than `length`, or an
+    entry that is no id, or pads.
     """
     checks.instance("sequences", sequences, Sequence, "a sequence of sequences")
     if not len(sequences):

@@ -25,8 +25,8 @@ def tags_of_words(words: Sequence[str]) -> list[int]:
 def words_of_tags(text: str, tags: Sequence[int]) -> list[str]:
     """The words that tags cut a text into: a word ends after E and S, and before B and S.
 
-    So every sequence of tags, also an impossible one, means a segmentation. Raises TypeError for tags that are
-    no ints, ValueError for unequal lengths, or what is no tag.
+    So every sequence of tags, also an impossible one, means a segmentation. Raises TypeError for tags that
+    are no ints, ValueError for unequal lengths, or what is no tag.
     """
     checks.instance("text", text, str, "a string")
     checks.instance("tags", tags, Sequence, "a sequence of ints")
