@@ -21,8 +21,8 @@ class Vocabulary:
         at_least: symbols that are rarer are left out.
         reserved: symbols with the ids 2, 3, …, whether the texts have them or not.
 
-    Raises TypeError for texts that are not made of strings, or an `at_least` that is no int, and ValueError for
-    one below 1.
+    Raises TypeError for texts that are not made of strings, or an `at_least` that is no int, and ValueError
+    for one below 1.
     """
 
     def __init__(

@@ -63,8 +63,8 @@ def warm_up_then_down(warmup: int, steps: int) -> Callable[[int], float]:
 
     It grows to 1 in `warmup` steps and falls in a straight line, to end just above 0.
 
-    Raises TypeError for what is no int, ValueError where warmup is not between 1 and steps − 1; the factor
-    raises that of a step that is not between 0 and steps − 1.
+    Raises TypeError for what is no int, ValueError where warmup is not between 1 and steps − 1; so does
+    the factor of a step that is not between 0 and steps − 1.
     """
     checks.count("steps", steps, 2)
     checks.count("warmup", warmup, 1, steps - 1, f"steps − 1 = {steps - 1}")
