@@ -167,10 +167,12 @@ class Attention(nn.Module):
 
     def _check(self, name: str, value: Tensor) -> None:
         checks.floating(name, value)
-        width = self.query.in_features
-        if value.ndim != 3 or value.shape[-1] != width:
-            raise ValueError(f"{name} must have shape (B, length, {width}), got {tuple(value.shape)}")
-        checks.like_weights(name, value, self.query.weight)
+        weight = self.query.weight
+        if value.ndim != 3 or value.shape[-1] != weight.shape[1]:
+            raise ValueError(
+                f"{name} must have shape (B, length, {weight.shape[1]}), got {tuple(value.shape)}"
+            )
+        checks.like_weights(name, value, weight)
 
     def _scores(self, x: Tensor, keys: Tensor) -> Tensor:
         return self._split(self.query(x)) @ keys.transpose(-1, -2) / keys.shape[-1] ** 0.5
