@@ -379,11 +379,14 @@ def complaint(name: str, replaced: Mapping[int, int]) -> str:
             if "must" not in text or not any(re.search(rf"\b{word}\b", text) for word in arguments(name)):
                 return f"{type(error).__name__} that names no argument: {text[:200]}"
         except Exception as error:
+            if "can't allocate memory" in str(error):
+                return ""
             return f"{type(error).__name__}: {str(error)[:200]}"
         else:
             bad = np.isnan if name in INFINITE else lambda number: ~np.isfinite(number)
             before, after = (any(bad(n).any() for n in numbers_in(part)) for part in (given, result))
-            if after and not before:
+            large = any((np.abs(n) >= 1e4).any() for n in numbers_in(given))
+            if after and not before and not (large and name in OVERFLOWING):
                 return "a result that is not finite"
             tensors = all(torch.is_tensor(good[i]) and good[i].is_floating_point() for i in replaced)
             if tensors and shapes(given) == shapes(good) and shapes(result) != shapes(call(*good)):
@@ -400,19 +403,22 @@ def places(name: str) -> list[int]:
 
 # --- The tests ---------------------------------------------------------------------------------
 
-# What does not end well yet: modules that are being changed while this test is written. An entry whose test
-# passes for long (KEXUE_FUZZ) can go; the rest is to be mended.
-CHANGING = {
-    "masking": "masked_mean predict",
-    "nn": "attention.rotary attention.Attention.key_values attention.Block.forward randomness.generator",
-    "onlstm": "locked_dropout segmented_update LSTM LanguageModel balanced left_branching right_branching best_tree bracket_f1 corpus_f1 split_tree tree_from_levels",
-    "decoding": "error_rate pad_ids with_markers without_markers",
-    "reading": "Characters Characters.encode ClozeDataset LinearChainCRF.forward LinearChainCRF.log_partition answer_f1 exact_match normalized segmentation_counts tags_of_words words_of_tags vote",
-    "data": "centre_square smaller tiles views parse_brackets plain_english stratified_split Vocabulary word_classes",
-    "runs": "Step.batch different_settings warm_up_then_down statistics.mean_interval statistics.false_alarms",
+# Functions of which ±∞ is a right result.
+INFINITE = {
+    "vqvae.image_quality": "the PSNR of equal images is ∞",
+    "masking.masked_mean": "a sum may overflow, as in torch.mean",
+    "reading.LinearChainCRF.log_partition": "a sum over places may overflow",
 }
-KNOWN = {f"{module}.{name}" for module, names in CHANGING.items() for name in names.split()}
-INFINITE = {"vqvae.image_quality": "the PSNR of equal images is ∞"}
+# Formulas whose intermediate results may overflow, to NaN as well, where an argument has numbers from 10⁴ on (of
+# which the square is too large for half precision). To see that would cost a pass over tensors in each step.
+OVERFLOWING = {
+    "nn.attention.Attention.key_values": "products of matrices",
+    "nn.attention.Block.forward": "sums of squares in the norms, and products of matrices",
+    "nn.attention.rotary": "a turned vector may have a larger entry than the dtype holds",
+    "onlstm.locked_dropout": "what is not dropped is made larger",
+    "onlstm.segmented_update": "products with gates that are none: outside [0, 1]",
+    "reading.LinearChainCRF.forward": "the difference of two sums",
+}
 NOT_CALLED = {
     "data.fetch": "downloads",
     "data.read_photograph": "reads a file",
@@ -463,18 +469,12 @@ def public() -> set[str]:
 @pytest.mark.slow
 def test_all_that_is_public_is_called_or_let_be_for_a_reason():
     assert public() - {*TARGETS, *NOT_CALLED} == set()
-    assert set(TARGETS) >= KNOWN
+    assert set(TARGETS) >= {*INFINITE, *OVERFLOWING}
 
 
 @pytest.mark.slow
 @pytest.mark.unchecked
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(reason="CHANGING")] if name in KNOWN else ())
-        for name in TARGETS
-    ],
-)
+@pytest.mark.parametrize("name", TARGETS)
 @settings(max_examples=EXAMPLES, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_hostile_input_is_refused_by_name_or_gives_a_finite_result(name, data):

@@ -370,8 +370,15 @@ def predict(
         added: positions of padding.
         batch_size: at most so many texts at a time.
 
-    Raises ValueError for no texts, an empty text, a negative `added` or a batch size below 1.
+    Raises TypeError for a model that is no module, or texts that are no integers, and ValueError for no
+    texts, an empty text, one that is no vector, a negative `added` or a batch size below 1.
     """
+    checks.instance("model", model, nn.Module, "an nn.Module")
+    checks.instance("ids", ids, Sequence, "a sequence of tensors")
+    for text in ids:
+        checks.integers("ids", text)
+        if text.ndim != 1:
+            raise ValueError(f"ids must be vectors, got shape {tuple(text.shape)}")
     checks.count("added", added, 0)
     checks.count("batch_size", batch_size, 1)
     if not ids or not all(map(len, ids)):

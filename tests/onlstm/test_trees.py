@@ -216,11 +216,11 @@ test_bad_trees_are_named = refused(
     (lambda: brackets(["a", ["b", 3]]), TypeError, "tree must be made of strings and lists, got int"),
     (lambda: brackets(("a", "b")), TypeError, "tree must be made of strings and lists, got tuple"),
     (lambda: brackets(["a", []]), ValueError, "tree must not have empty brackets"),
-    (lambda: bracket_f1(["a", []], ["a"]), ValueError, "tree must not have empty brackets"),
+    (lambda: bracket_f1(["a", []], ["a"]), ValueError, "predicted must not have empty brackets"),
     (lambda: bracket_f1(["a", "b"], ["a", "c"]), ValueError, r"predicted and gold must have the same words, got \['a', 'b'\] and \['a', 'c'\]"),
     (lambda: corpus_f1(["a"], []), ValueError, "predicted must have as many trees as gold, 0, got 1"),
     (lambda: best_tree(["a", "b"], "best"), ValueError, "rule must be one of"),
-    (lambda: best_tree(["a", 3]), TypeError, "tree must be made of strings and lists"),
+    (lambda: best_tree(["a", 3]), TypeError, "gold must be made of strings and lists"),
 )  # fmt: skip
 
 

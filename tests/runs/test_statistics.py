@@ -24,7 +24,7 @@ def test_mean_interval_covers_as_often_as_it_says():
 
 
 def test_bad_samples_and_confidence_are_named():
-    with pytest.raises(ValueError, match="samples must be finite, got nan"):
+    with pytest.raises(ValueError, match=r"samples must be finite, within ±1e\+150, got nan"):
         mean_interval([1.0, np.nan])
     for confidence in (0.0, 1.0, 1.5):
         with pytest.raises(ValueError, match=f"confidence must lie between 0 and 1, got {confidence}"):
@@ -87,9 +87,9 @@ def test_a_rule_that_cannot_fail_is_seen():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"spread": 0.0}, ValueError, "spread must be positive and finite, got 0.0"),
-        ({"spread": math.nan}, ValueError, "spread must be positive and finite, got nan"),
-        ({"effect": math.inf}, ValueError, "effect must be finite, got inf"),
+        ({"spread": 0.0}, ValueError, "spread must be positive and finite, .* got 0.0"),
+        ({"spread": math.nan}, ValueError, "spread must be positive and finite, .* got nan"),
+        ({"effect": math.inf}, ValueError, "effect must be finite, .* got inf"),
         ({"seeds": 0}, ValueError, "seeds must be at least 1, got 0"),
         ({"draws": 1.5}, TypeError, "draws must be an int, got float"),
         ({"generator": 3}, TypeError, "generator must be a numpy Generator or None, got int"),

@@ -144,14 +144,15 @@ def smaller(pixels: Float[Tensor, "3 height width"], factor: float) -> Float[Ten
 
     Raises ValueError for a factor below 1.
     """
-    checks.floating("pixels", pixels)
+    _check_photograph(pixels)
+    checks.number("factor", factor)
     if not 1 <= factor <= min(pixels.shape[1:]):
         raise ValueError(f"factor must be between 1 and the photograph's smaller side, got {factor}")
     if factor == 1:
         return pixels
     height, width = (max(1, round(size / factor)) for size in pixels.shape[1:])
-    small = interpolate(pixels[None], (height, width), mode="bicubic", antialias=True)
-    return small[0].clamp(0, 1)  # bicubic weights overshoot at edges
+    small = interpolate(checks.working(pixels)[None], (height, width), mode="bicubic", antialias=True)
+    return small[0].clamp(0, 1).to(pixels.dtype)  # bicubic weights overshoot at edges
 
 
 def centre_square(pixels: Float[Tensor, "3 height width"], size: int) -> Float[Tensor, "3 size size"]:
@@ -159,6 +160,7 @@ def centre_square(pixels: Float[Tensor, "3 height width"], size: int) -> Float[T
 
     Raises ValueError for a photograph that is smaller than that.
     """
+    _check_photograph(pixels)
     height, width = pixels.shape[1:]
     side = min(height, width)
     checks.count("size", size, 1, side, "the photograph's smaller side")
@@ -171,6 +173,7 @@ def tiles(pixels: Float[Tensor, "3 height width"], size: int) -> Float[Tensor, "
 
     Raises ValueError for a photograph that is smaller than a square.
     """
+    _check_photograph(pixels)
     checks.count("size", size, 1, min(pixels.shape[1:]), "the photograph's smaller side")
     rows, columns = pixels.shape[1] // size, pixels.shape[2] // size
     top, left = (pixels.shape[1] - rows * size) // 2, (pixels.shape[2] - columns * size) // 2
@@ -185,6 +188,13 @@ def views(pixels: Float[Tensor, "3 height width"], size: int) -> Float[Tensor, "
 
     Raises ValueError for a photograph whose smaller side is less than twice `size`.
     """
+    _check_photograph(pixels)
     checks.count("size", size, 1, min(pixels.shape[1:]) // 2, "half of the photograph's smaller side")
     cut = [tiles(smaller(pixels, factor), size) for factor in (1, 2)]
     return torch.cat([*cut, centre_square(pixels, size)[None]])
+
+
+def _check_photograph(pixels: Tensor) -> None:
+    checks.floating("pixels", pixels)
+    if pixels.ndim != 3 or not pixels.numel():
+        raise ValueError(f"pixels must have shape (3, height, width), got {tuple(pixels.shape)}")

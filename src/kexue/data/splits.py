@@ -1,9 +1,13 @@
 """Parts with the same share of each class."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+from kexue.nn import checks
 
 
 def stratified_split(
@@ -15,10 +19,16 @@ def stratified_split(
     fractions that sum to 1 takes what is left.
 
     Raises:
+        TypeError: label is no tensor, fractions are no numbers, or generator is not torch's.
         ValueError: labels that are no vector of integers, a fraction outside (0, 1), or fractions that
             sum to more than 1.
     """
-    if label.is_floating_point() or label.ndim != 1 or len(label) == 0:
+    checks.tensor("label", label)
+    checks.instance("fractions", fractions, Sequence, "a sequence of numbers")
+    for fraction in fractions:
+        checks.number("fractions", fraction)
+    checks.generator(generator)
+    if label.is_floating_point() or label.is_complex() or label.ndim != 1 or len(label) == 0:
         raise ValueError(
             f"label must be a vector of integers, got {label.dtype} of shape {tuple(label.shape)}"
         )

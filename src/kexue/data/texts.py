@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kexue.data.sources import SOURCES, Source, fetch
 from kexue.data.splits import stratified_split
-from kexue.nn import randomness
+from kexue.nn import checks, randomness
 
 Part = Literal["train", "valid", "test"]
 
@@ -117,7 +117,8 @@ def word_classes(text: TaggedText, words: Iterable[str]) -> np.ndarray:
 
     Raises ValueError for a word that is not in the text.
     """
-    words = tuple(words)
+    checks.instance("text", text, TaggedText, "a TaggedText")
+    words = checks.strings("words", words)
     counts: dict[str, Counter[str]] = {word: Counter() for word in words}
     for pair in zip(text.word, text.tag, strict=True):
         for word, tag in zip(*pair, strict=True):
@@ -260,7 +261,8 @@ _SUFFIX = re.compile(r"(?<=\w)(n't|'s|'re|'ve|'ll|'d|'m|(?<=s)'$)$", re.IGNORECA
 
 def plain_english(words: Iterable[str]) -> tuple[str, ...]:
     """Words as a small vocabulary knows them: lower case, N for every number."""
-    return tuple("N" if _is_number(word.lower()) else word.lower() for word in words)
+    lower = [word.lower() for word in checks.strings("words", words)]
+    return tuple("N" if _is_number(word) else word for word in lower)
 
 
 def _is_number(word: str) -> bool:

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from kexue.data.sources import SOURCES, Source, fetch
+from kexue.nn import checks
 
 Tree: TypeAlias = str | list[Any]
 """A word, or a list of trees."""
@@ -54,6 +55,7 @@ def parse_brackets(text: str, punctuation: bool = False) -> list[Tree | None]:
 
     Raises ValueError for brackets that do not match.
     """
+    checks.instance("text", text, str, "a string")
     top: list[list[Any]] = [[]]
     for token in re.findall(r"[()]|[^\s()]+", text):
         if token == "(":

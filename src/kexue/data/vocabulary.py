@@ -21,14 +21,16 @@ class Vocabulary:
         at_least: symbols that are rarer are left out.
         reserved: symbols with the ids 2, 3, …, whether the texts have them or not.
 
-    Raises TypeError for an `at_least` that is no int, and ValueError for one below 1.
+    Raises TypeError for texts that are not made of strings, or an `at_least` that is no int, and ValueError
+    for one below 1.
     """
 
     def __init__(
         self, texts: Iterable[Sequence[str]], at_least: int = 1, reserved: Sequence[str] = ()
     ) -> None:
         checks.count("at_least", at_least, 1)
-        counts = Counter(symbol for text in texts for symbol in text)
+        checks.instance("texts", texts, Iterable, "an iterable of texts")
+        counts = Counter(symbol for text in texts for symbol in checks.strings("texts", text))
         frequent = [symbol for symbol, n in counts.items() if n >= at_least and symbol not in reserved]
         self.symbols = tuple(sorted(frequent, key=lambda symbol: (-counts[symbol], symbol)))
         """Those that are not reserved, the most frequent first."""

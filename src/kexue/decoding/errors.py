@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from rapidfuzz.distance import Levenshtein
 
+from kexue.nn import checks
+
 
 def error_rate(
     hypotheses: Sequence[Sequence[int | str]], references: Sequence[Sequence[Sequence[int | str]]]
@@ -21,6 +23,8 @@ def error_rate(
         TypeError: a word's references are a string, or no sequence of sequences.
         ValueError: no words, unequal numbers of them, or a word without a reference, or with an empty one.
     """
+    checks.instance("hypotheses", hypotheses, Sequence, "a sequence of words")
+    checks.instance("references", references, Sequence, "a sequence of words")
     if len(hypotheses) != len(references) or not hypotheses:
         raise ValueError(
             f"hypotheses must be as many as references, at least one, got {len(hypotheses)} "
@@ -28,7 +32,8 @@ def error_rate(
         )
     edits = tokens = wrong = 0
     for index, (hypothesis, several) in enumerate(zip(hypotheses, references, strict=True)):
-        if isinstance(several, str) or not all(isinstance(one, Sequence) for one in (hypothesis, *several)):
+        lists = isinstance(several, Sequence) and not isinstance(several, str)
+        if not lists or not all(isinstance(one, Sequence) for one in (hypothesis, *several)):
             raise TypeError(
                 "hypotheses and references must be sequences of tokens, and lists of such, "
                 f"got {hypothesis!r} and {several!r} at {index}"

@@ -36,11 +36,12 @@ def with_markers(
         Both (B, N + 1), padded with 0.
 
     Raises:
-        TypeError: ids that are no int64 or int32.
-        ValueError: an unknown direction, a tgt that is not (B, N), markers or negative ids in it, or padding
-            before a token.
+        TypeError: ids that are no int64 or int32, or markers that are no ints.
+        ValueError: an unknown direction, a tgt that is not (B, N), markers or negative ids in it, padding
+            before a token, or markers that are not two ids.
     """
     check_direction(direction)
+    check_markers(markers)
     check_ids("tgt", tgt, None, 0)
     lengths = lengths_of(tgt != PAD)
     start, end = markers if direction == "l2r" else markers[::-1]
@@ -55,9 +56,14 @@ def without_markers(
 ) -> tuple[tuple[int, ...], bool]:
     """Tokens in reading order from what a decoder wrote, and whether it came to its end marker.
 
-    Raises ValueError for an unknown direction.
+    Raises TypeError for ids that are no ints, ValueError for an unknown direction, or markers that are not
+    two ids.
     """
     check_direction(direction)
+    check_markers(markers)
+    checks.instance("written", written, Sequence, "a sequence of ids")
+    for one in written:
+        checks.count("written", one, 0)
     end = markers[1] if direction == "l2r" else markers[0]
     finished = end in written
     tokens = tuple(written[: written.index(end)] if finished else written)
@@ -67,6 +73,15 @@ def without_markers(
 def check_direction(direction: object) -> None:
     if direction not in get_args(Direction):
         raise ValueError(f"direction must be one of {get_args(Direction)}, got {direction!r}")
+
+
+def check_markers(markers: object) -> None:
+    checks.instance("markers", markers, Sequence, "two ids")
+    assert isinstance(markers, Sequence)
+    if len(markers) != 2:
+        raise ValueError(f"markers must be two ids, got {markers!r:.80}")
+    for one in markers:
+        checks.count("markers", one, 1)
 
 
 def check_integers(name: str, ids: object) -> None:

@@ -35,11 +35,12 @@ def rotary(
 
     The inner product of two rotated vectors depends on their positions' difference only.
 
-    Raises ValueError for an odd size, or positions that are not one for each vector.
+    Raises TypeError for positions that are no integers, ValueError for an odd size, or positions that are not
+    one for each vector.
     """
     checks.floating("x", x)
     checks.positive("base", base, x)
-    checks.tensor("positions", positions)
+    checks.integers("positions", positions)
     if x.ndim < 2:
         raise ValueError(f"x must have the shape (..., length, size), got {tuple(x.shape)}")
     if x.shape[-1] % 2:
@@ -98,7 +99,11 @@ class Attention(nn.Module):
         positions: Int[Tensor, " keys"] | None = None,
         past: KeyValues | None = None,
     ) -> KeyValues:
-        """Keys and values of a context, behind those of the past: for `look`, and for the next call."""
+        """Keys and values of a context, behind those of the past: for `look`, and for the next call.
+
+        Raises TypeError for a context of another dtype than the weights', ValueError for another shape.
+        """
+        self._check("context", context)
         keys, values = map(self._split, self.key_value(context).chunk(2, -1))
         known = KeyValues(keys if positions is None else rotary(keys, positions), values)
         return known if past is None else past.append(known)
@@ -160,6 +165,15 @@ class Attention(nn.Module):
         seen = weight.transpose(2, 3) @ values  # (batch, heads, contexts, queries, size)
         return self.out(seen.permute(0, 3, 2, 1, 4).flatten(3))
 
+    def _check(self, name: str, value: Tensor) -> None:
+        checks.floating(name, value)
+        weight = self.query.weight
+        if value.ndim != 3 or value.shape[-1] != weight.shape[1]:
+            raise ValueError(
+                f"{name} must have shape (B, length, {weight.shape[1]}), got {tuple(value.shape)}"
+            )
+        checks.like_weights(name, value, weight)
+
     def _scores(self, x: Tensor, keys: Tensor) -> Tensor:
         return self._split(self.query(x)) @ keys.transpose(-1, -2) / keys.shape[-1] ** 0.5
 
@@ -202,7 +216,13 @@ class Block(nn.Module):
         """One block of self-attention; the second result is the `past` of the next call.
 
         With `keep`, only those vectors are wanted: what a last block need not compute is left out.
+
+        Raises TypeError for an x of another dtype than the weights', or a mask that is no boolean tensor, and
+        ValueError for an x of another shape.
         """
+        self.attention._check("x", x)
+        if mask is not None:
+            checks.tensor("mask", mask)
         normed = self.first_norm(x)
         known = self.attention.key_values(normed, positions, past)
         rows = mask if mask is None or mask.shape[-2] == 1 else mask[..., keep, :]

@@ -1,6 +1,7 @@
 """Checks of arguments that several modules need: what is wrong is named, with its value."""
 
 import numbers
+from collections.abc import Iterable
 from types import UnionType
 
 import torch
@@ -20,6 +21,7 @@ __all__ = [
     "number",
     "positive",
     "rate",
+    "strings",
     "tensor",
     "working",
 ]
@@ -115,6 +117,16 @@ def instance(name: str, value: object, kind: type | UnionType, what: str) -> Non
     """Raises TypeError unless `value` is of a kind, whose name `what` is."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be {what}, got {type(value).__name__}")
+
+
+def strings(name: str, values: Iterable[str]) -> tuple[str, ...]:
+    """The values as a tuple. Raises TypeError unless they are strings, those of a list or of a string."""
+    instance(name, values, Iterable, "an iterable of strings")
+    found = tuple(values)
+    for value in found:
+        if not isinstance(value, str):
+            raise TypeError(f"{name} must be strings, got {type(value).__name__}")
+    return found
 
 
 def generator(value: object) -> None:

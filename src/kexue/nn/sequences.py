@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from kexue.nn import checks
+
 __all__ = [
     "PAD",
     "pad_ids",
@@ -31,11 +33,14 @@ def pad_ids(
         left: pad on the left.
         device: of the result.
 
-    Raises ValueError for no sequences, one longer than `length`, or an entry that is no id, or pads.
+    Raises TypeError for what is no sequence, ValueError for no sequences, one longer than `length`, or an
+    entry that is no id, or pads.
     """
+    checks.instance("sequences", sequences, Sequence, "a sequence of sequences")
     if not len(sequences):
         raise ValueError("sequences must hold at least one, got none")
     for ids in sequences:
+        checks.instance("sequences", ids, Sequence, "sequences of ids")
         for one in ids:
             if not isinstance(one, int) or isinstance(one, bool) or one < 0 or one == pad:
                 raise ValueError(f"sequences must hold ids, of which {pad} pads, got {one!r}")

@@ -82,7 +82,13 @@ class _Stack(nn.Module):
 def locked_dropout(
     x: Float[Tensor, "_ _ hidden"], p: float, training: bool, dim: int = 1
 ) -> Float[Tensor, "_ _ hidden"]:
-    """Dropout with one mask for all times, which are along `dim` (Gal and Ghahramani 2016)."""
+    """Dropout with one mask for all times, which are along `dim` (Gal and Ghahramani 2016).
+
+    Raises TypeError for an x that is not floating-point, ValueError for a p outside [0, 1), or no such axis.
+    """
+    checks.floating("x", x)
+    checks.axis("x", x, dim)
+    checks.rate("p", p)
     if not training or p == 0:
         return x
     return x * drop(torch.ones_like(x.narrow(dim, 0, 1)), p, True)
@@ -163,6 +169,8 @@ class ONLSTM(_Stack):
             raise ValueError(
                 f"one of hidden_size and hidden_sizes must be given, got {hidden_size}, {hidden_sizes}"
             )
+        if hidden_size is not None:
+            checks.count("hidden_size", hidden_size, 1)
         if hidden_sizes is not None and num_layers not in (1, len(hidden_sizes)):
             raise ValueError(
                 f"num_layers must be the length of hidden_sizes, {len(hidden_sizes)}, got {num_layers}"
@@ -262,8 +270,9 @@ class ONLSTM(_Stack):
 
 
 def checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    checks.instance("hidden_sizes", sizes, Sequence, "a sequence of ints")
     if not sizes:
         raise ValueError(f"hidden_sizes must hold at least one size, got {sizes}")
     for size in sizes:
-        checks.count("hidden_size", size, 1)
+        checks.count("hidden_sizes", size, 1)
     return tuple(sizes)

@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from kexue.data import Tree
+from kexue.nn import checks
 
 Span: TypeAlias = tuple[int, int]
 Rule = Literal["article", "split"]
@@ -22,7 +23,8 @@ def tree_from_levels(tokens: Sequence[str], levels: Sequence[float] | Tensor | n
         tokens: n ≥ 1 of them.
         levels: of each.
 
-    Raises ValueError for no tokens, another number of levels, or levels that are not finite.
+    Raises TypeError for tokens that are no sequence, or levels that are no numbers; ValueError for no tokens,
+    another number of levels, or levels that are not finite.
     """
     height = _heights(tokens, levels)
     return divided(tokens, lambda i, j: i + int(height[i:j].argmax()), "article", 0, len(tokens))
@@ -70,10 +72,14 @@ def divided(
 
 def _heights(tokens: Sequence[str], levels: Sequence[float] | Tensor | np.ndarray) -> np.ndarray:
     """The levels, if there is a finite one for each token."""
+    checks.instance("tokens", tokens, Sequence, "a sequence")
     if not len(tokens):
         raise ValueError("tokens must hold at least one, got none")
     numbers = levels.detach().cpu().double() if isinstance(levels, Tensor) else levels
-    height = np.asarray(numbers, dtype=float)
+    try:
+        height = np.asarray(numbers, dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"levels must be numbers, got {levels!r:.80}") from None
     if height.shape != (len(tokens),):
         raise ValueError(f"levels must be one for each of {len(tokens)} tokens, got shape {height.shape}")
     if not np.isfinite(height).all():
@@ -105,7 +111,7 @@ def best_tree(gold: Tree, rule: Rule = "article") -> Tree:
     """
     if rule not in get_args(Rule):
         raise ValueError(f"rule must be one of {get_args(Rule)}, got {rule!r}")
-    tokens, wanted = leaves(gold), brackets(gold)
+    tokens, wanted = _bracketed("gold", gold)
     n = len(tokens)
     # The most brackets within [i, j), and the place to split at. After the article's split at k the word k
     # stands alone: [left, [k, right]].
@@ -129,17 +135,20 @@ def best_tree(gold: Tree, rule: Rule = "article") -> Tree:
 
 
 def left_branching(tokens: Sequence[str]) -> Tree:
-    """[[[a, b], c], d]. Raises ValueError for no tokens."""
+    """[[[a, b], c], d]. Raises TypeError for what is no sequence, ValueError for no tokens."""
+    checks.instance("tokens", tokens, Sequence, "a sequence")
     return split_tree(tokens, np.arange(len(tokens)))
 
 
 def right_branching(tokens: Sequence[str]) -> Tree:
-    """[a, [b, [c, d]]]. Raises ValueError for no tokens."""
+    """[a, [b, [c, d]]]. Raises TypeError for what is no sequence, ValueError for no tokens."""
+    checks.instance("tokens", tokens, Sequence, "a sequence")
     return split_tree(tokens, -np.arange(len(tokens)))
 
 
 def balanced(tokens: Sequence[str]) -> Tree:
-    """Halves, the left one smaller where the number is odd. Raises ValueError for no tokens."""
+    """Halves, the left one smaller where the number is odd. Raises as `left_branching` does."""
+    checks.instance("tokens", tokens, Sequence, "a sequence")
     if not tokens:
         raise ValueError("tokens must hold at least one, got none")
     if len(tokens) == 1:
@@ -150,7 +159,7 @@ def balanced(tokens: Sequence[str]) -> Tree:
 
 def leaves(tree: Tree) -> list[str]:
     """The words of a tree, in their order. Raises TypeError for what is neither a string nor a list."""
-    return _read(tree)[0]
+    return _read("tree", tree)[0]
 
 
 def brackets(tree: Tree) -> set[Span]:
@@ -160,13 +169,18 @@ def brackets(tree: Tree) -> set[Span]:
         TypeError: something in the tree is neither a string nor a list.
         ValueError: an empty bracket.
     """
-    spans = _read(tree)[1]
+    return _bracketed("tree", tree)[1]
+
+
+def _bracketed(name: str, tree: Tree) -> tuple[list[str], set[Span]]:
+    """A tree's words, and the spans of its brackets, of which none may be empty."""
+    words, spans = _read(name, tree)
     if any(start == stop for start, stop in spans):
-        raise ValueError("tree must not have empty brackets")
-    return spans
+        raise ValueError(f"{name} must not have empty brackets")
+    return words, spans
 
 
-def _read(tree: Tree) -> tuple[list[str], set[Span]]:
+def _read(name: str, tree: Tree) -> tuple[list[str], set[Span]]:
     """A tree's words, and the spans of its brackets. No recursion: trees may be deep."""
     words, spans = list[str](), set[Span]()
     waiting: list[tuple[Tree, int | None]] = [(tree, None)]  # if it has been read: where its words begin
@@ -180,7 +194,7 @@ def _read(tree: Tree) -> tuple[list[str], set[Span]]:
             waiting.append((node, len(words)))
             waiting += [(part, None) for part in reversed(node)]
         else:
-            raise TypeError(f"tree must be made of strings and lists, got {type(node).__name__}")
+            raise TypeError(f"{name} must be made of strings and lists, got {type(node).__name__}")
     return words, spans
 
 
@@ -204,6 +218,8 @@ def corpus_f1(predicted: Sequence[Tree], gold: Sequence[Tree]) -> float:
 
     Raises as `bracket_f1` does, and ValueError for different numbers of trees.
     """
+    checks.instance("predicted", predicted, Sequence, "a sequence of trees")
+    checks.instance("gold", gold, Sequence, "a sequence of trees")
     if len(predicted) != len(gold):
         raise ValueError(f"predicted must have as many trees as gold, {len(gold)}, got {len(predicted)}")
     right = found = wanted = 0
@@ -215,10 +231,10 @@ def corpus_f1(predicted: Sequence[Tree], gold: Sequence[Tree]) -> float:
 
 def _compared(predicted: Tree, gold: Tree) -> tuple[set[Span], set[Span]]:
     """Brackets of both, without the root's and those of single words."""
-    found, wanted = leaves(predicted), leaves(gold)
+    (found, spans), (wanted, spans_wanted) = _bracketed("predicted", predicted), _bracketed("gold", gold)
     if found != wanted:
         raise ValueError(f"predicted and gold must have the same words, got {found} and {wanted}")
     inner, inner_wanted = (
-        {(i, j) for i, j in brackets(tree) if 1 < j - i < len(wanted)} for tree in (predicted, gold)
+        {(i, j) for i, j in each if 1 < j - i < len(wanted)} for each in (spans, spans_wanted)
     )
     return inner, inner_wanted

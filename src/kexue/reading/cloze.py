@@ -43,7 +43,7 @@ class ClozeDataset(Sequence[ClozeQuestion]):
         max_answer_length: characters of an answer, at least 2.
 
     Raises:
-        TypeError: lengths that are no ints.
+        TypeError: a text that is no TaggedText, kinds that are no strings, or lengths that are no ints.
         ValueError: lengths too small, or no kinds.
     """
 
@@ -57,10 +57,12 @@ class ClozeDataset(Sequence[ClozeQuestion]):
         question_length: int = 80,
         max_answer_length: int = 8,
     ) -> None:
+        checks.instance("text", text, TaggedText, "a TaggedText")
         checks.count("passage_length", passage_length, 1)
         checks.count("question_length", question_length, self.SHORTEST)
         checks.count("max_answer_length", max_answer_length, 2)
-        if isinstance(kinds, str) or not kinds:
+        tags = checks.strings("kinds", kinds)
+        if isinstance(kinds, str) or not tags:
             raise ValueError(f"kinds must be tags, at least one, got {kinds!r}")
         self.source: Source = text.source
         sentences = list(_sentences(text))
@@ -74,7 +76,7 @@ class ClozeDataset(Sequence[ClozeQuestion]):
                 begin -= 1
                 room -= lengths[begin]
             context = [pair for before in sentences[begin:place] for pair in before]
-            self._questions += _questions(context, sentence, tuple(kinds), max_answer_length)
+            self._questions += _questions(context, sentence, tags, max_answer_length)
 
     def __len__(self) -> int:
         return len(self._questions)

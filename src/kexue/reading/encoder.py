@@ -48,7 +48,8 @@ class Characters:
         texts: where characters are counted.
         at_least: rarer ones are unknown.
 
-    Raises TypeError for an `at_least` that is no int, and ValueError for one below 1.
+    Raises TypeError for texts that are not made of strings, or an `at_least` that is no int, and ValueError
+    for one below 1.
     """
 
     pad, unknown, start, end, mask, blank = PAD, UNKNOWN, 2, 3, 4, 5
@@ -65,6 +66,7 @@ class Characters:
 
     def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """An id for each character."""
+        checks.instance("text", text, str, "a string")
         return [self._ids.get(one, UNKNOWN) for one in text], [(i, i + 1) for i in range(len(text))]
 
     def decode(self, ids: Sequence[int]) -> str:

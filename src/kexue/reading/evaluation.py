@@ -4,11 +4,13 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from kexue.nn import checks
 from kexue.reading.reader import Answer
 
 
 def normalized(text: str) -> str:
     """A text without spaces and punctuation, in lower case, wide letters and digits as narrow ones."""
+    checks.instance("text", text, str, "a string")
     plain = unicodedata.normalize("NFKC", text).lower()
     return "".join(one for one in plain if unicodedata.category(one)[0] not in "PZ" and not one.isspace())
 
@@ -16,8 +18,9 @@ def normalized(text: str) -> str:
 def exact_match(prediction: str, references: str | Sequence[str]) -> bool:
     """Whether an answer equals one of the references, after `normalized` (reading.metric).
 
-    Raises ValueError where there is no reference.
+    Raises TypeError for what is no string, ValueError where there is no reference.
     """
+    checks.instance("prediction", prediction, str, "a string")
     return normalized(prediction) in set(map(normalized, _several(references)))
 
 
@@ -27,8 +30,9 @@ def answer_f1(prediction: str, references: str | Sequence[str]) -> float:
     2·P·R/(P + R), where P is the share of the answer's characters that the reference has too, R that of the
     reference's; after `normalized`. 0 where they have none in common.
 
-    Raises ValueError where there is no reference.
+    Raises TypeError for what is no string, ValueError where there is no reference.
     """
+    checks.instance("prediction", prediction, str, "a string")
     return max(_f1(Counter(normalized(prediction)), Counter(normalized(one))) for one in _several(references))
 
 
@@ -38,7 +42,7 @@ def _f1(found: Counter[str], true: Counter[str]) -> float:
 
 
 def _several(references: str | Sequence[str]) -> Sequence[str]:
-    several = [references] if isinstance(references, str) else references
+    several = [references] if isinstance(references, str) else checks.strings("references", references)
     if not several:
         raise ValueError(f"references must hold at least one, got {references!r}")
     return several
@@ -50,10 +54,14 @@ def vote(answers: Iterable[Answer]) -> Answer:
     Answers with the same text are added up as Σs²/(1 + Σs), which counts a few certain ones for more than
     many uncertain ones; the first of the best wins.
 
-    Raises ValueError for no answers, or a score outside [0, 1].
+    Raises TypeError for what is no `Answer`, ValueError for no answers, or a score outside [0, 1].
     """
+    checks.instance("answers", answers, Iterable, "an iterable of answers")
     scores: dict[str, list[float]] = defaultdict(list)
-    for text, score in answers:
+    for answer in answers:
+        checks.instance("answers", answer, Answer, "each an Answer")
+        text, score = answer
+        checks.number("score of answers", score)
         if not 0 <= score <= 1:
             raise ValueError(f"answers must have scores within [0, 1], got {score}")
         scores[text].append(score)

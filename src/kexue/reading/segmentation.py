@@ -3,14 +3,19 @@
 from collections.abc import Sequence
 from itertools import accumulate
 
+from kexue.nn import checks
+
 WORD_TAGS = "BMES"
 """A character begins a word, is in its middle, ends it, or is one by itself."""
 
 
 def tags_of_words(words: Sequence[str]) -> list[int]:
-    """A tag for each character, as indices into `WORD_TAGS`. Raises ValueError for an empty word."""
+    """A tag for each character, as indices into `WORD_TAGS`.
+
+    Raises TypeError for what is no word, ValueError for an empty one.
+    """
     tags: list[int] = []
-    for word in words:
+    for word in checks.strings("words", words):
         if not word:
             raise ValueError(f"words must not be empty, got {list(words)!r:.80}")
         tags += [3] if len(word) == 1 else [0, *[1] * (len(word) - 2), 2]
@@ -20,9 +25,13 @@ def tags_of_words(words: Sequence[str]) -> list[int]:
 def words_of_tags(text: str, tags: Sequence[int]) -> list[str]:
     """The words that tags cut a text into: a word ends after E and S, and before B and S.
 
-    So every sequence of tags, also an impossible one, means a segmentation. Raises ValueError for unequal
-    lengths.
+    So every sequence of tags, also an impossible one, means a segmentation. Raises TypeError for tags that
+    are no ints, ValueError for unequal lengths, or what is no tag.
     """
+    checks.instance("text", text, str, "a string")
+    checks.instance("tags", tags, Sequence, "a sequence of ints")
+    for tag in tags:
+        checks.count("tags", tag, 0, len(WORD_TAGS) - 1)
     if len(text) != len(tags):
         raise ValueError(f"tags must be as many as the text's characters, {len(text)}, got {len(tags)}")
     words: list[str] = []
@@ -39,10 +48,12 @@ def words_of_tags(text: str, tags: Sequence[int]) -> list[str]:
 def segmentation_counts(found: Sequence[str], true: Sequence[str]) -> tuple[int, int, int]:
     """Words that both segmentations of a text have in the same place, words found, and true words.
 
-    Summed over texts, they give precision, recall and F1. Raises ValueError for different texts.
+    Summed over texts, they give precision, recall and F1. Raises TypeError for what is no word,
+    ValueError for different texts.
     """
-    if "".join(found) != "".join(true):
-        raise ValueError(f"found must be a segmentation of the text of true, got {''.join(found)!r:.80}")
+    text = "".join(checks.strings("found", found))
+    if text != "".join(checks.strings("true", true)):
+        raise ValueError(f"found must be a segmentation of the text of true, got {text!r:.80}")
     return len(word_places(found).keys() & word_places(true).keys()), len(found), len(true)
 
 

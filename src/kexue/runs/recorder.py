@@ -20,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from kexue.nn import checks
 from kexue.runs.step import Metrics
 
 
@@ -65,7 +66,12 @@ def different_settings(recorded: Mapping[str, Any], config: Any) -> list[str]:
 
     One that the record lacks is younger than the run. It counts as its default, which must therefore mean
     what was done before; `replay` sees whether it does.
+
+    Raises TypeError for what is no mapping, or no dataclass.
     """
+    checks.instance("recorded", recorded, Mapping, "a mapping")
+    if isinstance(config, type) or not dataclasses.is_dataclass(config):
+        raise TypeError(f"config must be a dataclass, got {type(config).__name__}")
     settings = _settings(config)
     defaults = {
         field.name: field.default

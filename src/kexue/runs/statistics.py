@@ -11,6 +11,9 @@ from kexue.nn import checks
 
 __all__ = ["Alarms", "Interval", "false_alarms", "mean_interval"]
 
+LARGEST = 1e150
+"""Beyond that, squares overflow."""
+
 
 class Interval(NamedTuple):
     """A mean with the bounds of its confidence interval; of several means, arrays.
@@ -51,15 +54,23 @@ def mean_interval(
     `overlap` is 0. For scores on random splits of one data set it is the size of the test set over
     that of the training set (Nadeau and Bengio 2003), since such scores are correlated.
 
-    Raises ValueError for fewer than two samples, samples that are not finite, a confidence outside
-    (0, 1), or a negative overlap.
+    Raises TypeError for samples that are no real numbers, and ValueError for fewer than two, samples that are
+    not finite or beyond 1e150, no such axis, a confidence outside (0, 1), or a negative overlap.
     """
-    values = np.asarray(samples, dtype=float)
+    try:
+        if np.iscomplexobj(samples):
+            raise TypeError
+        values = np.asarray(samples, dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"samples must be real numbers, got {samples!r:.80}") from None
+    if not -values.ndim <= axis < values.ndim:
+        raise ValueError(f"samples must have an axis {axis}, got shape {values.shape}")
     n = values.shape[axis]
     if n < 2:
         raise ValueError(f"samples must hold at least 2 values along axis={axis}, got {n}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"samples must be finite, got {values[~np.isfinite(values)][0]}")
+    bad = ~(np.abs(values) <= LARGEST)
+    if bad.any():
+        raise ValueError(f"samples must be finite, within ±{LARGEST}, got {values[bad][0]}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     if overlap < 0:
@@ -105,15 +116,20 @@ def false_alarms(
         generator: NumPy's; if None, a new one of seed 0, so that the numbers are the same each time.
 
     Raises:
-        TypeError: seeds or draws are no ints, the generator is not NumPy's, or the rule gives anything else.
-        ValueError: a spread that is not positive and finite, an effect that is not finite, no seeds or draws.
+        TypeError: seeds or draws are no ints, spread or effect no numbers, the generator is not NumPy's, the
+            rule is no function, or gives anything else.
+        ValueError: a spread that is not positive and finite, an effect that is not finite, either beyond
+            1e150, no seeds or draws.
     """
+    checks.function("rule", rule)
+    checks.number("spread", spread)
+    checks.number("effect", effect)
     checks.count("seeds", seeds, 1)
     checks.count("draws", draws, 1)
-    if not 0 < spread < np.inf:
-        raise ValueError(f"spread must be positive and finite, got {spread}")
-    if not np.isfinite(effect):
-        raise ValueError(f"effect must be finite, got {effect}")
+    if not 0 < spread <= LARGEST:
+        raise ValueError(f"spread must be positive and finite, within ±{LARGEST}, got {spread}")
+    if not abs(effect) <= LARGEST:
+        raise ValueError(f"effect must be finite, within ±{LARGEST}, got {effect}")
     if generator is not None and not isinstance(generator, np.random.Generator):
         raise TypeError(f"generator must be a numpy Generator or None, got {type(generator).__name__}")
     rng = np.random.default_rng(0) if generator is None else generator

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kexue.nn import randomness
+from kexue.nn import checks, randomness
 
 Metrics = Mapping[str, float]
 
@@ -30,10 +30,8 @@ class Step:
 
         What is left of an epoch after its last whole batch is dropped.
         """
-        if not 1 <= batch_size <= size:
-            raise ValueError(
-                f"batch_size must be between 1 and the size of the data, {size}, got {batch_size}"
-            )
+        checks.count("size", size, 1)
+        checks.count("batch_size", batch_size, 1, size, f"the size of the data, {size}")
         epoch, place = divmod(self.index, size // batch_size)
         order = torch.randperm(size, generator=randomness.generator(self.seed, 1, epoch))
         return order[place * batch_size : (place + 1) * batch_size]
@@ -44,10 +42,8 @@ class Step:
         Each epoch sorts by length anew, equal lengths in random order, and goes through the batches at
         random. The last few, which fill no batch, are dropped.
         """
-        if not 1 <= batch_size <= len(lengths):
-            raise ValueError(
-                f"batch_size must be between 1 and the size of the data, {len(lengths)}, got {batch_size}"
-            )
+        size = len(lengths)
+        checks.count("batch_size", batch_size, 1, size, f"the size of the data, {size}")
         batches = len(lengths) // batch_size
         epoch, place = divmod(self.index, batches)
         random = randomness.generator(self.seed, 1, epoch)
@@ -67,11 +63,11 @@ def warm_up_then_down(warmup: int, steps: int) -> Callable[[int], float]:
 
     It grows to 1 in `warmup` steps and falls in a straight line, to end just above 0.
 
-    Raises ValueError where warmup is not between 1 and steps − 1; so does the factor of a step that is not
-    between 0 and steps − 1.
+    Raises TypeError for what is no int, ValueError where warmup is not between 1 and steps − 1; so does
+    the factor of a step that is not between 0 and steps − 1.
     """
-    if not 1 <= warmup < steps:
-        raise ValueError(f"warmup must be between 1 and steps − 1 = {steps - 1}, got {warmup}")
+    checks.count("steps", steps, 2)
+    checks.count("warmup", warmup, 1, steps - 1, f"steps − 1 = {steps - 1}")
 
     def factor(index: int) -> float:
         if not 0 <= index < steps:
