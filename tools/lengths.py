@@ -11,7 +11,9 @@ HIDDEN = {"hide-input", "hide-cell"}
 
 def lengths(path: Path) -> dict[str, float]:
     """Words of prose, lines of code that are visible and hidden, the longest visible cell, verdict cells."""
-    words, folded, visible, hidden, verdicts = 0, 0, [], [], 0
+    words = folded = verdicts = 0
+    visible: list[int] = []
+    hidden: list[int] = []
     for cell in jupytext.read(path).cells:
         if cell.cell_type == "markdown":
             text = re.sub(r"\$\$.*?\$\$( \([\w-]+\))?|\$[^$]*\$", " x ", cell.source, flags=re.S)
