@@ -808,7 +808,7 @@ verdict(
 #
 # $$
 # \mathbb E\,F_1^{(B)}-F_1\approx\frac2B\cdot\frac{N-B}{N-1}\Bigl(\frac{\bar a\operatorname{Var}(t+p)}{\bar b^3}-\frac{\operatorname{Cov}(tp,\,t+p)}{\bar b^2}\Bigr).
-# $$ (smoothing-bias)
+# $$
 #
 # To this a cruder effect adds: a minibatch without a positive scores 0 *and has no gradient at all*, since then $F_1=0$ and all $t=0$. With 1 % of
 # positives and 64 samples, more than half of the minibatches are of that kind. What reaches the network is the opinion of the
@@ -1006,14 +1006,14 @@ plt.show()
 #
 # $$
 # M\le\sqrt{k(n-k)}\;e^{-K\Delta/2}.
-# $$ (smoothing-misplaced)
+# $$
 #
 # The gradient needs no differentiation through the bisection. Differentiate $\sum_ip_i=k$, with $w_i=p_i(1-p_i)$: the threshold moves by
 # $\partial\lambda/\partial x_j=w_j/\sum w$, and so
 #
 # $$
 # \frac{\partial p_i}{\partial x_j}=K\,w_i\Bigl(\delta_{ij}-\frac{w_j}{\sum_lw_l}\Bigr).
-# $$ (smoothing-implicit)
+# $$
 
 # %% [markdown]
 # ## Where this went
