@@ -534,6 +534,20 @@ def test_a_verdict_in_jupyter_carries_text_html_and_values(monkeypatch):
     assert '<span class="measured">n = 3; who = us</span>' in more
 
 
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [
+        (Interval(4.21e-6, -0.00621, 0.00622), "0.0000 (-0.0062 to 0.0062)"),
+        (Interval(-1e-6, -0.4, 0.4), "0.00 (-0.40 to 0.40)"),
+        (Interval(1234.5, 1200.0, 1270.0), "1234 (1200 to 1270)"),
+        (Interval(0.5, 0.5, 0.5), "0.500 (0.500 to 0.500)"),
+    ],
+)
+def test_an_interval_has_two_digits_of_its_half_width(capsys, interval, text):
+    verdict("smoothing.eq2", holds=torch.tensor(True), measured={"gain": interval})
+    assert capsys.readouterr().out == f"smoothing.eq2: holds {{'gain': '{text}'}}\n"
+
+
 def test_an_interval_decides_only_beyond_its_bound(capsys):
     around, above = Interval(0.5, -0.25, 1.25), Interval(0.5, 0.25, 0.75)
     with pytest.raises(
@@ -549,7 +563,7 @@ def test_an_interval_decides_only_beyond_its_bound(capsys):
     with pytest.raises(ValueError, match=r"measured\['gain'\] must be finite"):
         verdict("smoothing.eq2", torch.tensor(True), measured={"gain": Interval(0.5, 0.25, np.inf)})
     verdict("smoothing.eq2", above.beyond(0.0), measured={"gain": above}, bound=0.0)
-    assert capsys.readouterr().out == "smoothing.eq2: holds {'gain': '0.5 (0.25 to 0.75)'}\n"
+    assert capsys.readouterr().out == "smoothing.eq2: holds {'gain': '0.50 (0.25 to 0.75)'}\n"
 
 
 def test_the_box_escapes_html_and_leaves_mathematics():

@@ -307,7 +307,7 @@ def _plain(name: str, value: SupportsFloat | str | Interval) -> float | int | st
     if isinstance(value, Interval):
         if not all(math.isfinite(part) for part in value):
             raise ValueError(f"measured[{name!r}] must be finite, got {value}")
-        return f"{value:.3g}"
+        return _interval(value)
     if isinstance(value, numbers.Integral):
         return int(value)
     if getattr(value, "ndim", 0) > 0:
@@ -316,6 +316,13 @@ def _plain(name: str, value: SupportsFloat | str | Interval) -> float | int | st
     if not math.isfinite(number):
         raise ValueError(f"measured[{name!r}] must be finite, got {number}")
     return float(f"{number:.4g}")
+
+
+def _interval(value: Interval) -> str:
+    """With two digits of the half width: "2.15 (1.74 to 2.55)"."""
+    half = (value.high - value.low) / 2
+    digits = 3 if half == 0 else max(0, 1 - math.floor(math.log10(half)))
+    return f"{Interval(*(round(float(part), digits) + 0.0 for part in value)):.{digits}f}"
 
 
 _DEFAULT_WHY = {"holds": "it is expected to hold without restriction", "untested": "nobody has tried it yet"}
