@@ -20,8 +20,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from scipy import optimize, stats
 from IPython.display import Markdown, display
+from scipy import optimize, stats
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
 from kexue import data

@@ -49,6 +49,7 @@ def test_setup_seeds_and_shows_the_head(shown, monkeypatch):
     ]
     assert sum(map(int, re.findall(r"(\d+) hold", found))) == sum(c["holds"] for c in counts.values())
     assert "**Edition**" not in head
+    assert "**Marks**" in head
     notebook.setup("gumbel")
     assert "**Edition**: the first" in shown[-1]
     assert re.search(r"about \d+ minutes", head)

@@ -359,12 +359,12 @@ def test_the_ledger_filters_by_verdict_and_is_linked(open_page):
     page.locator(".ledger-filter button", has_text="all").click()
     assert len(rows.evaluate_all(texts_seen)) == total - folded
     page.goto(page.url.replace("pages/ledger.html", "chapters/smoothing.html"))
-    link = page.locator(".kexue-verdict[data-row='smoothing.eq2'] a")
-    assert link.get_attribute("href").endswith("ledger.html#smoothing-eq2")
+    link = page.locator(".kexue-verdict[data-row='smoothing.claim2'] a")
+    assert link.get_attribute("href").endswith("ledger.html#smoothing-claim2")
     link.click()
-    page.wait_for_url("**/pages/ledger.html#smoothing-eq2")
-    page.locator("#smoothing-eq2").wait_for(state="attached")
-    assert page.locator(".ledger-row:has(#smoothing-eq2)").is_visible()  # its fold is open
+    page.wait_for_url("**/pages/ledger.html#smoothing-claim2")
+    page.locator("#smoothing-claim2").wait_for(state="attached")
+    assert page.locator(".ledger-row:has(#smoothing-claim2)").is_visible()
 
 
 def test_an_equation_wears_its_mark_which_leads_to_its_row(open_page):
@@ -380,7 +380,7 @@ def test_an_equation_wears_its_mark_which_leads_to_its_row(open_page):
 
 
 def test_search_finds_a_word_of_the_chapter(open_page):
-    page = open_page("search.html?q=mellowmax")
+    page = open_page("search.html?q=staircase")
     page.wait_for_selector("#search-results li a")
     assert "smoothing" in page.locator("#search-results li a").first.get_attribute("href")
 

@@ -138,9 +138,15 @@ def _head(article: ledger.Article) -> str:
             f"- **Reading time**: {minutes}what this page trains, a laptop's processor trains while you wait",
             f"- **You should know**: {', '.join(article.prerequisites)}",
             f"- **Data**: {data}",
-            *(["- **Edition**: the first, which is being revised"] if article.edition == 1 else []),
+            "- **Edition**: the first, which is being revised" if article.edition == 1 else _MARKS,
         )
     )
+
+
+_MARKS = (
+    "- **Marks**: beside an equation’s number ✓ says that tests confirm it, ◐ under a condition, ✗ not; "
+    "each leads to its tests"
+)
 
 
 def _found(article: ledger.Article, sort: ledger.Sort) -> str:
