@@ -687,7 +687,7 @@ def test_shapes_are_checked_while_testing():
 # --- What the chapter prints -------------------------------------------------------------------
 
 
-def test_the_printed_implementation_equals_the_package():
+def test_the_printed_implementation_equals_the_package_in_value_and_gradient():
     minimal = printed("smoothing", torch=torch)
     x, probs, target = randn(6, 5), torch.rand(6, 5, generator=gen(), dtype=F64), torch.arange(6) % 5
     calls = {
@@ -701,8 +701,15 @@ def test_the_printed_implementation_equals_the_package():
     }
     assert set(minimal) == set(calls)
     for name, several in calls.items():
-        for arguments in several:
-            torch.testing.assert_close(minimal[name](*arguments), getattr(smoothing, name)(*arguments))
+        for first, *others in several:
+            results = []
+            for function in (minimal[name], getattr(smoothing, name)):
+                given = first.clone().requires_grad_()
+                value = function(given, *others)
+                weights = torch.arange(1.0, value.numel() + 1, dtype=F64).reshape(value.shape)
+                (gradient,) = torch.autograd.grad((value * weights).sum(), given)
+                results.append((value.detach(), gradient))
+            torch.testing.assert_close(results[0], results[1], rtol=1e-6, atol=1e-9)
 
 
 # --- The verifiers can fail --------------------------------------------------------------------
