@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,9 +157,9 @@ def seeds(
         groups: the values of the runs, (runs,), by the group's name, which stands at the left.
         baseline: what the simplest thing reaches, a name and a value: a dashed line.
         overlap: as in `mean_interval`.
-        colours: of the groups, in their order.
+        colours: of the groups, in their order; after the last comes the first again.
     """
-    for row, (values, colour) in enumerate(zip(groups.values(), colours, strict=False)):
+    for row, (values, colour) in enumerate(zip(groups.values(), cycle(colours), strict=False)):
         runs = np.asarray(values, dtype=float)
         spread = np.linspace(-0.22, 0.22, len(runs)) if len(runs) > 1 else 0.0
         ax.plot(runs, row + spread, "o", color=colour, markersize=3.5, alpha=0.5, markeredgewidth=0)
