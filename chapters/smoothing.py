@@ -345,7 +345,7 @@ def train(loss_at, rate):
     return history
 
 
-# %% tags=["nbval-ignore-output", "hide-input"]
+# %% tags=["hide-input"]
 trained = {  # by loss: (rate, time, noise, network, …)
     name: {
         key: torch.stack(
@@ -647,7 +647,7 @@ def fit(problem, loss_at, rate, batch=None, steps=300):
     return w.detach()
 
 
-# %% tags=["nbval-ignore-output", "hide-input"]
+# %% tags=["hide-input"]
 F1_RATES = (0.03, 0.1, 0.3, 1.0)
 F1_ARMS = {  # which loss is used when, from 0 to 1
     "cross-entropy": lambda when: cross_entropy_of,
@@ -717,7 +717,7 @@ everything = [
 ]  # F1 of "all positive"
 
 
-# %% tags=["nbval-ignore-output", "hide-input"]
+# %% tags=["hide-input"]
 def boundaries(ws):
     """P(t = 1 | x) at the learned boundary, best rate: (rate, split)."""
     best = torch.stack([f1_of("gaussian", w, 1) for w in ws]).mean(-1).argmax(0)
@@ -816,7 +816,7 @@ verdict(
 # others contribute, and in them positives are over-represented: 2.1 % on average instead of 1 %. That moves the boundary down, as the figure above shows for batches of 64. Where positives are more frequent hardly any minibatch is empty, and what
 # is left of the shift comes from the ratio itself.
 
-# %% tags=["nbval-ignore-output", "hide-input"]
+# %% tags=["hide-input"]
 i, sizes = 2, (8, 16, 32, 64, 128, 256, 512)
 x, t = (part[i, 0] for part in PROBLEMS["gaussian"][2])
 w = full["cross-entropy"]["gaussian"]
@@ -879,7 +879,7 @@ verdict(
 # might go astray. For accuracy, above, that advice made all the difference. For F1 on these problems it makes little: a logistic regression has no classes to give up. (Small networks have: in the first edition of this page most of
 # those that were trained on F1 from scratch at the largest learning rate failed, and few with a first stage.) Some runs do fail, that is, end below calling everything positive: with and without a first stage.
 
-# %% tags=["nbval-ignore-output"]
+# %%
 small = {arm: fits(arm, 64, 600) for arm in ("two-stage", "F1")}
 astray = {
     arm: (scores_of(weights, 2) < torch.tensor(everything)[:, None])
