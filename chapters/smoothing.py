@@ -759,7 +759,7 @@ verdict(
 )
 
 # %% [markdown]
-# That matters, because a model trained with cross-entropy and thresholded at one half calls almost nothing positive: its F1 is two to seven times lower. But the comparison is unfair to cross-entropy, whose
+# That matters, because a model trained with cross-entropy and thresholded at one half calls almost nothing positive: its F1 is a small part of what is possible at 1 % of positives, and about half of it at 5 %. But the comparison is unfair to cross-entropy, whose
 # threshold can be moved after training, at no cost. With the threshold chosen on validation data it recovers most of the gap at 1 % of positives and nearly all of it at 5 %. So if your model has the right form, tune
 # the threshold first. A loss that knows the metric could still help where it has not. The diabetes data (442 patients, of whom the tenth with the worst progression is to be found) hint at this, but so few patients
 # do not settle it.

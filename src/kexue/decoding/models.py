@@ -216,7 +216,7 @@ class Seq2Seq(_Decoders):
 
     Raises:
         TypeError: a size that is no int.
-        ValueError: a size below 1 (vocabularies: 4), heads that do not divide the width into even sizes,
+        ValueError: a size below 1 (vocabularies: 4), heads that do not divide `hidden_size` into even sizes,
             dropout outside [0, 1), or an unknown direction.
     """
 
