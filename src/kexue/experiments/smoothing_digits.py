@@ -1,0 +1,232 @@
+"""Accuracy and F1 as losses: small networks on digits, some of whose labels are wrong.
+
+    python -m kexue.experiments.smoothing_digits --loss f1      one run, in _build/runs
+    python -m kexue.experiments.smoothing_digits --record '*'   all missing runs of the book
+    python -m kexue.experiments.smoothing_digits --scale gpu    wider networks, more of them
+
+The chapter `smoothing` (smoothing.ideal, smoothing.claim3, smoothing.classes) reads what it records in runs/.
+A run trains networks 64–hidden–10 side by side: some on each split, for each share of wrong labels. Networks
+of different losses and learning rates begin with the same weights and see the same minibatches.
+"""
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax, one_hot
+
+from kexue import data, runs
+from kexue.nn import randomness
+
+CLASSES = 10
+
+Loss = Literal[
+    "cross_entropy",
+    "accuracy",
+    "two_stage_accuracy",
+    "generalised_cross_entropy",
+    "label_smoothing",
+    "floored_accuracy",
+    "f1",
+    "two_stage_f1",
+]
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one run."""
+
+    loss: Loss = "cross_entropy"
+    noise: tuple[float, ...] = (0.0, 0.2, 0.4)
+    """Shares of the labels, of training and validation, that are replaced by a random other class."""
+    splits: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the divisions into training (half), validation (15 %) and test part (35 %)."""
+    networks: int = 5
+    """On each split."""
+    hidden: int = 32
+    zero_output: bool = False
+    """Begin with an output layer of zeros, so that all classes have the probability 1/10."""
+    first_stage: int = 400
+    """Steps of cross-entropy, for losses that begin with it."""
+    learning_rate: float = 1e-2
+    seed: int = 0
+    steps: int = 1200
+    batch_size: int = 64
+    every: int = 200
+    keep_weights: bool = False
+
+
+SCALES = {
+    "live": Config(networks=1, steps=100, every=50, first_stage=30),
+    "run": Config(),
+    "gpu": Config(networks=50, hidden=256),
+}
+
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+SPLITS = (2000, 2001, 2002, 2003, 2004)
+
+RECORDINGS = {
+    f"smoothing_digits/{loss}-rate{rate:g}": Config(loss, splits=SPLITS, networks=10, learning_rate=rate)
+    for loss in get_args(Loss)
+    for rate in RATES
+} | {
+    f"smoothing_digits/zero_output_accuracy-rate{rate:g}": Config(
+        "accuracy", splits=SPLITS, networks=10, zero_output=True, learning_rate=rate
+    )
+    for rate in RATES
+}
+
+MEASURES = ("valid_accuracy", "valid_f1", "accuracy", "f1", "missed")
+"""Of a network on its test part; `missed` has a bit for each class of which less than 5 % are found."""
+
+
+class Networks(nn.Module):
+    """Networks 64–hidden–10 side by side, and what they could do at each examination.
+
+    The same initial weights for each share of wrong labels: weights are (noise, network, in, out).
+    """
+
+    history: Tensor
+    examined: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        count = len(config.splits) * config.networks
+        g = randomness.generator(config.seed)
+
+        def layer(inputs: int, outputs: int, scale: float) -> nn.Parameter:
+            first = scale * torch.randn(count, inputs, outputs, generator=g)
+            return nn.Parameter(first.repeat(len(config.noise), 1, 1, 1))
+
+        out = 0.0 if config.zero_output else config.hidden**-0.5
+        self.w1, self.b1 = layer(64, config.hidden, 1 / 8), layer(1, config.hidden, 0.0)
+        self.w2, self.b2 = layer(config.hidden, CLASSES, out), layer(1, CLASSES, 0.0)
+        times = math.ceil(config.steps / config.every)
+        shape = (times, len(MEASURES), len(config.noise), count)
+        self.register_buffer("history", torch.zeros(shape))
+        self.register_buffer("examined", torch.tensor(0))
+
+    def forward(self, x: Tensor, which: slice = slice(None)) -> Tensor:
+        """Scores of samples (network, n, 64) by the networks `which`: (noise, network, n, 10)."""
+        w1, b1, w2, b2 = (p[:, which] for p in (self.w1, self.b1, self.w2, self.b2))
+        return torch.relu(x @ w1 + b1) @ w2 + b2
+
+
+def build(config: Config) -> Networks:
+    return Networks(config)
+
+
+def loss_at(name: Loss, step: int, first_stage: int, log_p: Tensor, label: Tensor) -> Tensor:
+    """The loss of each network, (…), on a minibatch: log-probabilities (…, n, 10) and labels (…, n)."""
+    kind = name.removeprefix("two_stage_")
+    if kind != name and step < first_stage:
+        kind = "cross_entropy"
+    if kind == "f1":  # of each class against the others, averaged
+        p, t = log_p.exp(), one_hot(label, CLASSES)
+        return -(2 * (t * p).sum(-2) / ((t + p).sum(-2) + 1e-8)).mean(-1)
+    own = log_p.gather(-1, label[..., None]).squeeze(-1)
+    each = {
+        "cross_entropy": lambda: -own,
+        "accuracy": lambda: -own.exp(),
+        "generalised_cross_entropy": lambda: 2 * (1 - (own / 2).exp()),
+        "label_smoothing": lambda: -0.9 * own - 0.1 * log_p.mean(-1),
+        # of cross-entropy's gradient p where p is above 0.1, else 0.1
+        "floored_accuracy": lambda: torch.where(own > math.log(0.1), -own.exp(), -0.1 * own),
+    }[kind]()
+    return each.mean(-1)
+
+
+class Training:
+    """What a run learns from, and how it is measured."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        digits = data.digits()
+        self.pixels, self.truth = digits.pixels.flatten(1), digits.label
+        parts = (
+            data.stratified_split(self.truth, (0.5, 0.15, 0.35), randomness.generator(s))
+            for s in config.splits
+        )
+        self.train, self.valid, self.test = (
+            torch.stack(rows).repeat_interleave(config.networks, 0) for rows in zip(*parts, strict=True)
+        )  # rows of each network: (network, n)
+        shape = (len(config.noise), len(self.train), len(self.truth))
+        g = randomness.generator(config.seed, 2)
+        wrong = torch.rand(shape[1:], generator=g) < torch.tensor(config.noise)[:, None, None]
+        other = (self.truth + torch.randint(1, CLASSES, shape[1:], generator=g)) % CLASSES
+        self.label = torch.where(wrong, other, self.truth)  # (noise, network, image)
+
+    def loss(self, model, step):
+        config = self.config
+        shape = (len(self.train), config.batch_size)
+        rows = self.train.gather(1, torch.randint(self.train.shape[1], shape, generator=step.generator()))
+        mine = step.share(torch.arange(len(rows))).tolist()  # processes share the networks
+        which = slice(mine[0], mine[-1] + 1)
+        rows = rows[which]
+        label = self.label[:, which].gather(-1, rows.expand(len(config.noise), -1, -1))
+        log_p = log_softmax(model(self.pixels[rows].to(step.device), which), -1)
+        value = loss_at(config.loss, step.index, config.first_stage, log_p, label.to(step.device))
+        return step.processes * value.sum(), {}
+
+    def evaluate(self, model):
+        """Means over the networks; those of each are kept in the model."""
+        found = self.measured(model)
+        model.history[model.examined] = found
+        model.examined += 1
+        return dict(zip(MEASURES[:2], found[:2].mean((1, 2)).tolist(), strict=True))
+
+    def measured(self, model):
+        """MEASURES of each network: (measure, noise, network)."""
+        results = {}
+        for name, rows, label in (
+            ("valid_", self.valid, self.label),
+            ("", self.test, self.truth.expand_as(self.label)),
+        ):
+            label = label.gather(-1, rows.expand(len(label), -1, -1))
+            called = model(self.pixels[rows].to(model.w1.device)).argmax(-1).cpu()
+            t, p = one_hot(label, CLASSES), one_hot(called, CLASSES)
+            hits, members, calls = (t * p).sum(-2), t.sum(-2), p.sum(-2)
+            results[name + "accuracy"] = (called == label).float().mean(-1)
+            results[name + "f1"] = (2 * hits / (members + calls).clamp(min=1)).mean(-1)
+            results["missed"] = ((hits < 0.05 * members) * 2 ** torch.arange(CLASSES)).sum(-1)
+        return torch.stack([results[name] for name in MEASURES])
+
+    def finish(self, model, folder):
+        """Writes networks.csv, a row for each network and examination."""
+        config, history = self.config, model.history.cpu()
+        with (folder / "networks.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["step", "noise", "split", "network", *MEASURES])
+            for time, at_time in enumerate(history):
+                step = min((time + 1) * config.every, config.steps)
+                for i, noise in enumerate(config.noise):
+                    for network, values in enumerate(at_time[:, i].T.tolist()):
+                        split = config.splits[network // config.networks]
+                        writer.writerow([step, noise, split, network, *(f"{v:.4g}" for v in values)])
+        return {
+            name: float(value)
+            for name, value in zip(MEASURES[2:4], history[-1, 2:4].mean((1, 2)), strict=True)
+        }
+
+
+def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
+    runs.set_seed(config.seed)
+    training, model = Training(config), build(config)
+    return runs.train(
+        model,
+        training.loss,
+        torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True),
+        config=config,
+        folder=folder,
+        evaluate=training.evaluate,
+        finish=lambda model: training.finish(model, folder),
+        stop_after=stop_after,
+    )
+
+
+if __name__ == "__main__":
+    runs.command_line("smoothing_digits", SCALES, RECORDINGS, run)
