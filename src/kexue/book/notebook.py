@@ -24,6 +24,7 @@ from kexue.runs import processor
 __all__ = [
     "card",
     "reading_minutes",
+    "seconds",
     "setup",
     "source",
     "table",
@@ -88,6 +89,16 @@ def table(rows: Iterable[Mapping[str, object]]) -> None:
         cells = (value if isinstance(value, str) else f"{value:.2f}" for value in row.values())
         lines.append("| " + " | ".join(cells) + " |")
     display(Markdown("\n".join(lines)))
+
+
+def seconds(function: Callable[..., object], *args: object, rounds: int = 3) -> float:
+    """How long a call takes, the best of some; to be shown as a ratio to another one of the same run."""
+    taken = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        function(*args)
+        taken.append(time.perf_counter() - start)
+    return min(taken)
 
 
 def card(slug: str, sizes: Mapping[str, object], seed: int = 0) -> None:

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
+from sklearn.linear_model import RidgeClassifierCV
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, one_hot
 
@@ -211,6 +213,19 @@ class Training:
             name: float(value)
             for name, value in zip(MEASURES[2:4], history[-1, 2:4].mean((1, 2)), strict=True)
         }
+
+
+def ridge(config: Config) -> dict[float, float]:
+    """Test accuracy of linear regression on the same one-hot labels, by the share of wrong ones."""
+    task = Training(config)
+    x, found = task.pixels.numpy(), {}
+    for noise, labels in zip(config.noise, task.label, strict=True):
+        scores = []
+        for i in range(0, len(task.train), config.networks):  # the first network's labels of each split
+            model = RidgeClassifierCV(np.logspace(-2, 2, 9)).fit(x[task.train[i]], labels[i][task.train[i]])
+            scores.append(model.score(x[task.test[i]], task.truth[task.test[i]]))
+        found[noise] = float(np.mean(scores))
+    return found
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ __all__ = [
     "FLOATING",
     "axis",
     "count",
+    "finite",
     "floating",
     "function",
     "generator",
@@ -23,7 +24,9 @@ __all__ = [
     "rate",
     "strings",
     "tensor",
+    "within_unit",
     "working",
+    "zero_or_one",
 ]
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -53,6 +56,36 @@ def axis(name: str, value: Tensor, dim: int) -> None:
         raise ValueError(f"dim must be an axis of {name}, whose shape is {tuple(value.shape)}, got {dim}")
     if value.shape[dim] == 0:
         raise ValueError(f"{name} must not be empty along dim={dim}, got shape {tuple(value.shape)}")
+
+
+def finite(name: str, value: Tensor) -> None:
+    """Raises ValueError unless all entries are finite. Not looked at while torch.compile traces."""
+    if torch.compiler.is_compiling() or value.numel() == 0:
+        return
+    low, high = value.detach().aminmax()  # one pass, through which NaN comes; no mask is made
+    if not (torch.isfinite(low) and torch.isfinite(high)):
+        wrong = value.detach()[~torch.isfinite(value)][0].item()
+        raise ValueError(f"{name} must be finite, got {wrong}")
+
+
+def within_unit(name: str, value: Tensor) -> None:
+    """Raises unless `value` holds floating-point numbers in [0, 1]. Values as in `finite`."""
+    floating(name, value)
+    if torch.compiler.is_compiling() or value.numel() == 0:
+        return
+    low, high = value.detach().aminmax()
+    if not (low >= 0 and high <= 1):
+        wrong = value.detach()[~((value >= 0) & (value <= 1))][0].item()
+        raise ValueError(f"{name} must lie in [0, 1], got {wrong}")
+
+
+def zero_or_one(name: str, value: Tensor) -> None:
+    """Raises ValueError unless each entry is 0 or 1. Values as in `finite`."""
+    if torch.compiler.is_compiling():
+        return
+    wrong = (value != 0) & (value != 1)
+    if wrong.any():
+        raise ValueError(f"{name} must be 0 or 1, got {value[wrong][0].item()}")
 
 
 def number(name: str, value: object) -> None:
