@@ -213,6 +213,7 @@ COMPARED = {
     "rloo": Compared("gumbel_vae", [*SMALL, "--estimator", "rloo", "--learning-rate", "1e-2"]),
     "vqvae": Compared("vqvae_digits", QUANTISED),
     "masking": Compared("masking_reviews", CLASSIFIED, 30),
+    "smoothing": Compared("smoothing_digits", ["--networks", "2", "--loss", "f1"], 30),
     "infomap": Compared("infomap_words", WORDS),
     # In bfloat16, whose digits are three: gradients of halves are rounded before they are added.
     "onlstm": Compared("onlstm_language_model", PREDICTED, 30, 1e-3),
