@@ -68,7 +68,14 @@ SCALES = {
     "gpu": Config(networks=50, hidden=256),
 }
 
-RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+RATES = (
+    3e-4,
+    1e-3,
+    3e-3,
+    1e-2,
+    3e-2,
+    1e-1,
+)  # the smallest: the best of cross-entropy was the edge of the others
 SPLITS = (2000, 2001, 2002, 2003, 2004)
 
 RECORDINGS = {
