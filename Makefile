@@ -120,8 +120,8 @@ gpu: ## on a machine with CUDA: tests, GPU cells, benchmarks, recordings, in MIN
 	@$(PYTHON) tools/gpu.py run --minutes $(if $(filter file undefined,$(origin MINUTES)),8,$(MINUTES)) \
 	  --out "$(BUILD)/gpu" $(if $(PACK),--pack "$(PACK)")
 
-preview: venv ## take the README's picture of the book (after make html)
-	@$(PY) tools/preview.py "$(HTML)" _static/preview.png
+preview: venv ## take the pictures of the book, for the README and for links to it (after make html)
+	@$(PY) tools/preview.py "$(HTML)" _static
 
 clean: ## remove what was built (not .venv)
 	rm -rf "$(BUILD)" mutants .coverage .mypy_cache .ruff_cache .hypothesis .benchmarks
