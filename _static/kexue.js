@@ -25,6 +25,19 @@ document.addEventListener("DOMContentLoaded", () => {
   figures.forEach((div) => near.observe(div));
   window.addEventListener("beforeprint", () => figures.forEach(draw));
 
+  // Formulas are set as they come near; the others later, a few whenever nothing else happens, for those who
+  // listen to the page or look for something in it.
+  const rest = async () => {
+    const math = window.MathJax?.startup?.document, waiting = [...document.querySelectorAll("mjx-lazy")].slice(0, 4);
+    if (!math || !waiting.length) return;
+    waiting.forEach((one) => math.lazySet.add(one.getAttribute("data-mjx-lazy")));
+    math.lazyHandleSet();
+    await math.lazyPromise;
+    idle(rest);
+  };
+  const idle = window.requestIdleCallback || ((action) => setTimeout(action, 200));
+  window.addEventListener("load", () => setTimeout(() => idle(rest), 3000));
+
   // A card shows what a link leads to: while the pointer is on it or on the card, or the link has the focus;
   // until Escape. Equations of this page are taken from it, all else was collected when the book was built.
   const card = document.createElement("div");
@@ -59,12 +72,16 @@ document.addEventListener("DOMContentLoaded", () => {
     card.hidden = false;
     link.setAttribute("aria-describedby", card.id);
     if (card.textContent.includes("\\")) await window.MathJax?.typesetPromise?.([card]);
+    place(link);
+  };
+  const place = (link) => {
     const [at, size, origin] = [link, card, card.offsetParent].map((element) => element.getBoundingClientRect());
     const left = Math.max(8, Math.min(at.left, document.documentElement.clientWidth - size.width - 8));
     const above = at.bottom + size.height + 8 > innerHeight && at.top > size.height;
     card.style.left = `${left - origin.left}px`;
     card.style.top = `${(above ? at.top - size.height - 4 : at.bottom + 4) - origin.top}px`;
   };
+  new ResizeObserver(() => owner && place(owner)).observe(card.parentElement);
   const soon = (action, wait) => { clearTimeout(timer); timer = setTimeout(action, wait); };
   document.querySelectorAll("article a[href*='#']:not(.headerlink)").forEach((link) => {
     link.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && soon(() => show(link), 150));
@@ -84,13 +101,17 @@ document.addEventListener("DOMContentLoaded", () => {
     link.append(name);
   });
 
-  // A link to something folded unfolds it.
+  // A link to something folded unfolds it; while formulas above it are set, the reader stays where the link led.
+  let reading = false;
   const unfold = () => {
     const aim = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (!aim) return;
     for (let e = aim.closest("details"); e; e = e.parentElement.closest("details")) e.open = true;
-    aim.scrollIntoView();
+    aim.scrollIntoView({ behavior: "instant" });
   };
+  for (const act of ["wheel", "touchstart", "pointerdown", "keydown"])
+    window.addEventListener(act, () => { reading = true; }, { once: true, passive: true });
+  new ResizeObserver(() => reading || unfold()).observe(card.parentElement);
   window.addEventListener("hashchange", unfold);
   unfold();
 

@@ -105,8 +105,8 @@ def lost(app: "Sphinx") -> Iterator[tuple[str, dict[str, Any], str]]:
         f"document.write('<base href=' + JSON.stringify({json.dumps(path)}) + '>')"
     )
     body = (
-        "<h1>No such page</h1><p>The address may be wrong, or the page was renamed. The chapters stand in "
-        'the list beside; <a href="search.html">search</a> looks through all of them, and '
+        "<h1>No such page</h1><p>The address may be wrong, or the page was renamed. The menu lists all "
+        'chapters; <a href="search.html">search</a> looks through all of them, and '
         '<a href="pages/intro.html">the first page</a> says what they are.</p>'
     )
     yield (
