@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kexue.book import pages, site
+from kexue.book import pages, site, status
 from kexue.book.ledger import OUTCOME_VERBS, OUTCOMES, SORTS, SYMBOLS, counted
 
 __all__ = [
@@ -129,7 +129,7 @@ def _configure(app: "Sphinx", config: "Config") -> None:
     }
 
     def fill(app: "Sphinx", name: str, source: list[str]) -> None:
-        source[0] = pages.fill(source[0], joined)
+        source[0] = status.fill(pages.fill(source[0], joined), root)
 
     def mark(app: "Sphinx", name: str, template: str, context: dict[str, Any], doctree: object) -> None:
         if name.startswith("chapters/") and context.get("body"):
