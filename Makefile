@@ -27,7 +27,7 @@ endif
 
 .NOTPARALLEL: # all of them write to _build
 .DEFAULT_GOAL := help
-.PHONY: help venv book html test test-hard unit notebooks browser links check format lab run sync ledger bench mutants gpu preview replay clean writable
+.PHONY: help venv book html test test-hard unit notebooks browser links check format lab new run sync ledger bench mutants gpu preview replay clean writable
 
 help: ## show this list
 	@echo "Executable Scientific Spaces"
@@ -93,6 +93,9 @@ format: venv
 
 lab: venv ## open the chapters in Jupyter
 	@python=$(ABSOLUTE_PY); cd chapters && "$$python" -m jupyterlab
+
+new: venv ## begin a chapter: make new SLUG=entropy TITLE="Entropy, by counting" ARTICLE=5448
+	@$(PY) tools/new.py "$(SLUG)" "$(TITLE)" "$(ARTICLE)" "$(DATE)" "$(ZH)"
 
 run: venv ## execute one chapter from its .py and write its outputs back: make run SLUG=smoothing
 	@test -n "$(SLUG)" || { echo "Say which: make run SLUG=smoothing"; exit 2; }
