@@ -27,7 +27,7 @@ endif
 
 .NOTPARALLEL: # all of them write to _build
 .DEFAULT_GOAL := help
-.PHONY: help venv book html test test-hard unit notebooks browser links check format lab new run sync ledger bench mutants gpu preview replay clean writable
+.PHONY: help venv book html test test-hard unit notebooks browser links check format lock lab new run sync ledger bench mutants gpu preview replay clean writable
 
 help: ## show this list
 	@echo "Executable Scientific Spaces"
@@ -90,6 +90,10 @@ check: venv ## format, lint, types, pairs and unit tests, in under a minute: bef
 format: venv
 	@$(PY) -m ruff format --quiet .
 	@$(PY) -m ruff check --fix --quiet .
+
+lock: venv ## write constraints.txt anew from pyproject.toml, for all Pythons and systems (UPGRADE=1: newest versions)
+	@$(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-annotate --no-header \
+	  --no-emit-index-url --quiet $(if $(UPGRADE),--upgrade) --output-file constraints.txt
 
 lab: venv ## open the chapters in Jupyter
 	@python=$(ABSOLUTE_PY); cd chapters && "$$python" -m jupyterlab
