@@ -172,10 +172,9 @@ def _adjust_page(
         if "thebe" not in str(getattr(file, "filename", file))
         and "THEBE_JS_URL" not in (file.attributes.get("body") or "")
     ]
-    for file in context[
-        "script_files"
-    ]:  # in their order, but after the text; a script in the page reads the first
-        if getattr(file, "filename", None) and "documentation_options" not in str(file.filename):
+    # Scripts run in order, once the text is there; two named doc… at once, since scripts in pages need them.
+    for file in context["script_files"]:
+        if (name := str(getattr(file, "filename", None) or "")) and "doc" not in name:
             file.attributes.setdefault("defer", "defer")
     if doctree is not None:
         text = (" ".join(node.astext().split()) for node in doctree.findall(paragraph))
