@@ -98,7 +98,7 @@ plt.show()
 #
 # ## Softmax is the smooth one-hot vector
 #
-# For the scores 3, 2 and 0 the one-hot vector of the largest is $[1,0,0]$. To approximate it, subtract the maximum, which gives 0, −1 and −3, and exponentiate: 1, 0.37 and 0.05. The largest error is $e^{-\Delta}$, here 0.37, where $\Delta$ is the gap between the best two scores. Now replace the maximum by the smooth maximum with $K=1$, called logsumexp. This divides the three numbers by their sum, 1.42, and gives the softmax, $0.71, 0.26, 0.04$:
+# For the scores 3, 2 and 0 the one-hot vector of the largest is $[1,0,0]$. To approximate it, subtract the maximum, which gives 0, −1 and −3, and exponentiate: 1, 0.37 and 0.05. The largest error is $e^{-\Delta}$, here 0.37, where $\Delta$ is the gap between the best two scores. Now replace the maximum by the smooth maximum {eq}`smoothing-eq2` with $K=1$, called logsumexp. This divides the three numbers by their sum, 1.42, and gives the softmax, $0.71, 0.26, 0.04$:
 #
 # $$
 # \operatorname{onehot}(\arg\max x)\approx\Bigl[e^{x_i-\operatorname{logsumexp}(x)}\Bigr]_i
