@@ -93,7 +93,7 @@ def test_a_run_trains_on_the_loss_that_its_settings_name():
     values = {}
     for name in get_args(Loss):
         config = Config(name, noise=(0.0,), splits=(0,), networks=1)
-        values[name] = float(Training(config).loss(Networks(config), Step(0, 0))[0])
+        values[name] = float(Training(config).loss(Networks(config), Step(0, 0))[0].detach())
     staged = {name for name in values if name.startswith("two_stage")}
     assert {values[name] for name in staged} == {values["cross_entropy"]}
     assert len(set(values.values())) == len(values) - len(staged)
