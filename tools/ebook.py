@@ -84,7 +84,7 @@ def package(book: Book, files: dict[str, bytes], order: list[str]) -> str:
         title=html.escape(book.config["title"]),
         author=html.escape(book.config["author"]),
         address=book.address,
-        rights=html.escape(book.config["html"]["extra_footer"]),
+        rights=html.escape(book.licence),
         modified=time.strftime("%Y-%m-%dT%H:%M:%SZ", moment),
         manifest="\n".join(item(name, content) for name, content in files.items()),
         spine="\n".join(f'<itemref idref="{name}"/>' for name in order),

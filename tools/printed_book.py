@@ -1,7 +1,7 @@
 """The book as one PDF: `python tools/printed_book.py HTML PDF`, which is `make pdf`.
 
-HTML is the folder of the built book. All its pages become one document, in the order of _toc.yml, without what
-only a screen needs; Chromium (or what CHROMIUM names) typesets the mathematics, draws the interactive
+HTML is the folder of the built book. All its pages become one document, in the order of _toc.yml, without
+what only a screen needs; Chromium (or what CHROMIUM names) typesets the mathematics, draws the interactive
 figures, and prints it. tools/ebook.py makes an e-book of the same document.
 """
 
@@ -86,6 +86,10 @@ class Book:
         return f"https://{owner}.github.io/{name}/"
 
     @functools.cached_property
+    def licence(self) -> str:
+        return self.config["sphinx"]["config"]["html_theme_options"]["extra_footer"]
+
+    @functools.cached_property
     def version(self) -> str:
         return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 
@@ -129,7 +133,7 @@ class Book:
             f'<section class="page" id="title"><p class="name">{html.escape(self.config["title"])}</p>'
             f"<p>{html.escape(self.config['author'])}</p><p>Version {self.version}</p>"
             f'<div class="about"><p>{ABOUT.format(self.address)}</p>'
-            f"<p>{html.escape(self.config['html']['extra_footer'])}</p></div></section>"
+            f"<p>{html.escape(self.licence)}</p></div></section>"
         )
 
     def section(self, page: str) -> Node:
