@@ -1,9 +1,9 @@
 """The same book by today's Sphinx, without Jupyter Book: `python tools/next_book.py HTML NEXT`.
 
-This is `make html-next`. Sphinx, MyST-NB and the theme in their newest versions go into NEXT/venv, which takes
-what the chapters need (PyTorch and so on) from the environment that runs this. They build NEXT/html from
-_config.yml and _toc.yml as these stand, strictly. Then both books are compared page by page, HTML being that of
-`make html`: what differs is listed, and is an error.
+This is `make html-next`. Sphinx, MyST-NB and the theme in their newest versions go into NEXT/venv, which
+takes what the chapters need (PyTorch and so on) from the environment that runs this. They build NEXT/html
+from _config.yml and _toc.yml as these stand, strictly. Then both books are compared page by page, HTML being
+that of `make html`: what differs is listed, and is an error.
 """
 
 import difflib

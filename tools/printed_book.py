@@ -143,6 +143,11 @@ class Book:
         article = lxml.html.document_fromstring(text.encode(), parser=parser).find(".//article")
         assert article is not None
         trim(article)
+        for title in article.iter(
+            "h1", "h2", "h3", "h4", "h5"
+        ):  # a section may begin a sheet before its title
+            if (name := title.getparent().attrib.pop("id", None)) is not None:
+                title.set("id", name)
         for element in list(article.iter(lxml.etree.Element)):
             if (name := element.get("id")) and not name.startswith("plotly-"):
                 element.set("id", f"{self.pages[page]}--{name}")
@@ -237,11 +242,7 @@ def contents(sections: list[Node]) -> Node:
         if (part := section.find("h1[@class='part']")) is not None:
             entries.append(builder.LI(builder.SPAN(part.text, {"class": "part"}), builder.OL()))
         title = heading(section)
-        below = [
-            entry(parent.get("id", ""), each, [])
-            for each in section.iter(f"h{int(title.tag[1]) + 1}")
-            if (parent := each.getparent()) is not None
-        ]
+        below = [entry(each.get("id", ""), each, []) for each in section.iter(f"h{int(title.tag[1]) + 1}")]
         within = entries if title.tag == "h1" else entries[-1][-1]
         within.append(entry(section.get("id", ""), title, below))
     return builder.SECTION({"class": "page", "id": "contents"}, builder.H1("Contents"), entries)
