@@ -32,7 +32,7 @@ const fit = width => {
     const wide = formula.querySelector('mjx-math').getBoundingClientRect().width;
     if (wide > room) formula.style.fontSize = `${parseFloat(formula.style.fontSize || 100) * room / wide}%`;
   }
-  for (const i of all('.cell_output img'))  // all at one scale, 181 pixels an inch, unless too tall
+  for (const i of all('.cell_output :not(.kexue-interactive) > img'))  // all at one scale, 181 pixels an inch, unless too tall
     i.style.width = `${i.naturalWidth * Math.min(0.529, 790 / i.naturalHeight)}px`;
   for (const table of all('table')) {
     const room = table.parentElement.clientWidth;

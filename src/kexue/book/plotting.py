@@ -253,7 +253,9 @@ def slider_figure(
 
     go_to = {"mode": "immediate", "frame": {"duration": 0, "redraw": redraw}, "transition": {"duration": 0}}
     steps = [{"method": "animate", "label": name, "args": [[name], go_to]} for name, _ in frames]
-    below = 50 if layout.get("xaxis", {}).get("visible", True) else 10  # an axis has numbers and a title there
+    below = (
+        50 if layout.get("xaxis", {}).get("visible", True) else 10
+    )  # an axis has numbers and a title there
     slider = {"active": start, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": below}}
     return go.Figure(
         data=_compact(frames[start][1]),
