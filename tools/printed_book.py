@@ -280,7 +280,7 @@ def opened(book: Book) -> Iterator[Page]:
 
     missing: list[str] = []
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser(), args=FLAGS)
+        chromium = playwright.chromium.launch(executable_path=browser(), args=FLAGS, timeout=180_000)
         page = chromium.new_page(viewport={"width": TEXT_WIDTH, "height": 900})
         page.set_default_timeout(180_000)
         page.emulate_media(media="print")
