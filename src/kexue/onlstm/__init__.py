@@ -12,6 +12,7 @@ message names the argument and the value.
 
 from kexue.data import Tree
 from kexue.onlstm.cells import LSTMCell, MasterInput, ONLSTMCell, State
+from kexue.onlstm.counts import kneser_ney
 from kexue.onlstm.gates import cumax, reverse_cumax, segmented_update
 from kexue.onlstm.hgrn import HGRN
 from kexue.onlstm.language_model import Cell, LanguageModel, Prediction
@@ -58,6 +59,7 @@ __all__ = [
     "cumax",
     "deterministic_recurrence",
     "divided",
+    "kneser_ney",
     "leaves",
     "left_branching",
     "locked_dropout",

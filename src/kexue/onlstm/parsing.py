@@ -5,10 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear, pad
 from torch.nn.utils.rnn import pad_sequence
 
 from kexue import data
 from kexue.data import Tree
+from kexue.onlstm.hgrn import HGRN
 from kexue.onlstm.language_model import LanguageModel
 from kexue.onlstm.trees import (
     balanced,
@@ -36,23 +39,40 @@ def master_levels(
     sentences: Sequence[Sequence[str]],
     batch_size: int = 64,
 ) -> list[Float[np.ndarray, "2 layers words"]]:
-    """For each sentence 1 − mean f̃ and mean ĩ of each layer at each word, read from a zero state."""
+    """For each sentence the levels of each layer at each word, read from a zero state.
+
+    1 − mean f̃ and mean ĩ; of an LSTM, which has no master gates, 1 − mean f and mean i.
+    """
     device = next(model.parameters()).device
     order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
     found = [np.empty(0)] * len(sentences)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         rows = [vocabulary.ids([END, *sentences[i]]) for i in chosen]
-        traces = model.trace(pad_sequence(rows, batch_first=True).to(device))
-        forget = torch.stack([1 - trace.master_forget.mean(-1) for trace in traces])
-        levels = torch.stack([forget, torch.stack([trace.master_input.mean(-1) for trace in traces])]).cpu()
+        levels = _gate_means(model, pad_sequence(rows, batch_first=True).to(device)).cpu()
         for row, i in enumerate(chosen):
             found[i] = levels[:, :, row, 1 : len(sentences[i]) + 1].double().numpy()
     return found
 
 
+def _gate_means(model: LanguageModel, ids: Tensor) -> Float[Tensor, "2 layers batch time"]:
+    """1 − mean of the gate that keeps, and mean of the one that writes."""
+    assert not isinstance(model.stack, HGRN)
+    x, found = model.embed(ids), []
+    for cell, trace in zip(model.stack.layers, model.trace(ids), strict=True):
+        keep, write = trace.master_forget, trace.master_input
+        if not cell.num_levels:
+            weight = model.stack.recurrent_scale * cell.hh.weight
+            before = pad(trace.h, (0, 0, 1, -1))
+            gates = linear(x, cell.ih.weight, cell.ih.bias) + linear(before, weight, cell.hh.bias)
+            _, _, write, keep = gates.sigmoid().chunk(4, -1)
+        found.append(torch.stack([1 - keep.mean(-1), write.mean(-1)]))
+        x = trace.h
+    return torch.stack(found, 1)
+
+
 def tree_scores(model: LanguageModel, vocabulary: data.Vocabulary, short_only: bool) -> dict[str, float]:
-    """F1 in percent of the treebank's trees, from each layer's master gates."""
+    """F1 in percent of the treebank's trees, from each layer's gates (`master_levels`)."""
     gold = [tree for tree in data.treebank().tree if not short_only or len(leaves(tree)) <= SHORT]
     sentences = [leaves(tree) for tree in gold]
     levels = master_levels(model, vocabulary, [data.plain_english(words) for words in sentences])
