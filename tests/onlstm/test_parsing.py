@@ -86,3 +86,22 @@ def test_master_levels_are_those_of_each_sentence_alone():
         for layer, trace in enumerate(model.trace(vocabulary.ids([parsing.END, *sentence])[None])):
             assert levels[0, layer] == pytest.approx(1 - trace.master_forget[0, 1:].mean(-1).detach())
             assert levels[1, layer] == pytest.approx(trace.master_input[0, 1:].mean(-1).detach())
+
+
+def test_levels_of_an_lstm_are_those_of_its_own_gates():
+    sentences = ["ab", "abcabc"]
+    vocabulary = data.Vocabulary([*sentences, [parsing.END]])
+    torch.manual_seed(0)
+    model = LanguageModel(len(vocabulary), (8, 6), "lstm")
+    for sentence, levels in zip(sentences, parsing.master_levels(model, vocabulary, sentences), strict=True):
+        x = model.embed(vocabulary.ids([parsing.END, *sentence])[None])[0].detach()
+        for layer, cell in enumerate(model.stack.layers):
+            state, rows, above = None, [], []
+            for step in x:
+                before = torch.zeros(1, cell.hidden_size) if state is None else state[0]
+                _, _, write, keep = (cell.ih(step) + cell.hh(before)).sigmoid().chunk(4, -1)
+                rows.append([1 - keep.mean().item(), write.mean().item()])
+                state = cell(step[None], state)
+                above.append(state[0][0].detach())
+            x = torch.stack(above)
+            assert levels[:, layer].T.tolist() == [pytest.approx(row, abs=1e-6) for row in rows[1:]]

@@ -4,8 +4,8 @@
     python -m kexue.experiments.onlstm_grammar --record '*'  all missing runs of the book
 
 The grammar was written down before anything was trained on it: clauses with a topic, noun phrases that may
-have a second noun phrase attached, verbs with objects, adverbs at the end. Its trees branch to both sides. The
-chapter `onlstm` (onlstm.grammar, onlstm.plain, onlstm.claim4, onlstm.eq11) reads what it records in runs/.
+have a second noun phrase attached, verbs with objects, adverbs at the end. Its trees branch to both sides.
+The chapter `onlstm` (onlstm.grammar, onlstm.plain, onlstm.claim4, onlstm.eq11) reads what it records in runs/.
 """
 
 import itertools
@@ -24,7 +24,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from kexue import data, runs
 from kexue.data import Tree
-from kexue.nn import randomness
 from kexue.onlstm import (
     LanguageModel,
     MasterInput,
@@ -102,7 +101,7 @@ def sentence(draw: np.random.Generator) -> Tree:
 
 @cache
 def gold() -> tuple[Tree, ...]:
-    """The trees that are to be found, of 300 sentences that no training sees; few if any are seen by chance."""
+    """The trees that are to be found, of 300 sentences that are drawn apart from those of any training."""
     draw = np.random.default_rng(1)
     return tuple(sentence(draw) for _ in range(300))
 
@@ -203,9 +202,7 @@ class Training:
     def loss(self, model, step):
         # Sentences of like length, any run of them.
         start = int(torch.randint(len(self.ids) - self.config.batch_size, (), generator=step.generator()))
-        batch = step.share(
-            pad_sequence(self.ids[start : start + self.config.batch_size], batch_first=True)
-        )
+        batch = step.share(pad_sequence(self.ids[start : start + self.config.batch_size], batch_first=True))
         logits = model(batch[:, :-1]).logits.flatten(0, 1)
         return cross_entropy(logits, batch[:, 1:].flatten(), ignore_index=data.PAD), {}
 
@@ -215,7 +212,9 @@ class Training:
         entropy = cross_entropy(logits, batch[:, 1:].flatten(), ignore_index=data.PAD)
         found = {"perplexity": math.exp(entropy)}
         for (gate, layer), levels in self.readings(model).items():
-            found[f"greedy_{gate}_{layer}"] = f1_of(lambda words, i, at=levels: tree_from_levels(words, at[i]))  # type: ignore[misc]
+            found[f"greedy_{gate}_{layer}"] = f1_of(
+                lambda words, i, at=levels: tree_from_levels(words, at[i])
+            )  # type: ignore[misc]
         return found
 
     def finish(self, model):
@@ -238,7 +237,9 @@ class Training:
 
     def perplexity_of_counts(self) -> float:
         """Of the held-out sentences, by counts of five words."""
-        text = [self.vocabulary.ids([*words, END]) for words in texts(self.config.seed, self.config.sentences)]
+        text = [
+            self.vocabulary.ids([*words, END]) for words in texts(self.config.seed, self.config.sentences)
+        ]
         # Before the first sentence, too, stand ends.
         start = self.vocabulary.ids([END] * 4)
         held_out = torch.cat([start, *(ids[1:] for ids in self.held_out)]).numpy()

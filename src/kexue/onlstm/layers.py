@@ -260,7 +260,8 @@ class ONLSTM(_Stack):
         checks.rate("dropconnect", dropconnect)
         if self.paper_dropconnect and dropconnect != self.recurrent_dropout:
             raise ValueError(
-                f"dropconnect must be the network's recurrent_dropout, {self.recurrent_dropout}, got {dropconnect}"
+                f"dropconnect must be the network's recurrent_dropout, {self.recurrent_dropout}, "
+                f"got {dropconnect}"
             )
         if not all(cell.complement for cell in self.layers):
             raise ValueError('master_input must be "complement" for published weights, got "cumsum"')
