@@ -5,7 +5,7 @@
 
 The grammar was written down before anything was trained on it: clauses with a topic, noun phrases that may
 have a second noun phrase attached, verbs with objects, adverbs at the end. Its trees branch to both sides.
-The chapter `onlstm` (onlstm.grammar, onlstm.plain, onlstm.claim4, onlstm.eq11) reads what it records in runs/.
+The chapter `onlstm` (onlstm.grammar, onlstm.plain, onlstm.claim4, onlstm.eq11) reads its runs.
 """
 
 import itertools
