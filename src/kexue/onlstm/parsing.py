@@ -1,5 +1,6 @@
 """Trees that a language model's levels give, and trees without a model, scored on the treebank."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,6 @@ from kexue.onlstm.trees import (
     balanced,
     best_tree,
     bracket_f1,
-    brackets,
     corpus_f1,
     leaves,
     left_branching,
@@ -113,16 +113,36 @@ def baseline_scores() -> dict[str, float]:
         scores = _percent([best_tree(tree, rule) for tree in gold], gold)
         found[f"f1_best_{rule}"] = float(scores.mean())
         found[f"f1_short_best_{rule}"] = float(scores[short].mean())
-    # An earlier protocol (onlstm.claim8): punctuation stays, gold trees are made binary, the root counts.
-    marked = data.treebank(punctuation=True).tree
-    right = [right_branching(leaves(tree)) for tree in marked]
-    found["f1_right_punctuation"] = float(_percent(right, marked).mean())
-    with_root = [
-        len(brackets(tree) & brackets(_binary(true))) / max(1, len(leaves(true)) - 1)
-        for tree, true in zip(right, marked, strict=True)
-    ]
-    found["f1_right_punctuation_root"] = 100 * float(np.mean(with_root))
     return found
+
+
+def protocol_scores() -> dict[tuple[bool, bool, bool], dict[str, float]]:
+    """F1 in percent of trees without a model, by eight protocols (onlstm.claim8).
+
+    Whether punctuation stays, gold trees are made binary, and the root counts. The book's is none of these.
+    """
+    generator = np.random.default_rng(0)
+    makers = {
+        "left": left_branching,
+        "right": right_branching,
+        "balanced": balanced,
+        "random_splits": lambda words: split_tree(words, generator.random(len(words))),
+    }
+    found = {}
+    for protocol in itertools.product((False, True), repeat=3):
+        punctuation, binary, root = protocol
+        gold = data.treebank(punctuation).tree
+        gold = tuple(map(_binary, gold)) if binary else gold
+        found[protocol] = {
+            name: 100 * float(np.mean([_f1(maker(leaves(tree)), tree, root) for tree in gold]))
+            for name, maker in makers.items()
+        }
+    return found
+
+
+def _f1(predicted: Tree, gold: Tree, root: bool) -> float:
+    """`bracket_f1`; with the root it is as if both were part of a larger tree."""
+    return bracket_f1(["", predicted], ["", gold]) if root else bracket_f1(predicted, gold)
 
 
 def _percent(trees: Sequence[Tree], gold: Sequence[Tree]) -> Float[np.ndarray, " trees"]:
