@@ -24,7 +24,7 @@ by then, with all gates and layers: d_i of the second layer was the best of the 
 import contextlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -449,6 +449,43 @@ NEWS_TUNING = {
     for cell in ("onlstm", "lstm")
     for rate in NEWS_RATES
 }
+# What the tuning found best for each, then one rate for all dropouts, four epochs each, and the final runs.
+NEWS_BEST = {"onlstm": 8e-3, "lstm": 8e-3}
+NEWS_DROPOUTS = (0.1, 0.2, 0.3)
+NEWS_BEST_DROPOUT = {"onlstm": 0.2, "lstm": 0.2}
+
+
+def news(cell: Cell, rate: float, seed: int) -> Config:
+    settings = NEWS | {"learning_rate": NEWS_BEST[cell], "steps": 7200, "every": 900} | dropouts(rate)
+    return Config(cell=cell, hidden_sizes=SIZES[cell], seed=seed, **settings)
+
+
+NEWS_LONG = {
+    f"onlstm_news_tuning/{cell}-dropout{rate:g}": news(cell, rate, 0)
+    for rate in NEWS_DROPOUTS
+    for cell in NEWS_BEST
+}
+NEWS_FINALS = {
+    f"onlstm_news/{cell}-seed{seed}": news(cell, NEWS_BEST_DROPOUT[cell], seed)
+    for seed in range(1, 6)
+    for cell in NEWS_BEST
+}
+# Mikolov's treebank at a width for a CPU, with trees: the settings of the news, the paper's gate, seven epochs.
+PTB_SIZES: dict[str, tuple[int, ...]] = {"onlstm": (200, 200, 128), "lstm": (208, 208, 128)}
+PTB_FINALS = {
+    f"onlstm_ptb_small/{cell}-seed{seed}": replace(
+        news(cell, NEWS_BEST_DROPOUT[cell], seed),
+        corpus="ptb",
+        hidden_sizes=PTB_SIZES[cell],
+        master_input="complement",
+        at_least=1,
+        batch_size=20,
+        steps=9300,
+        every=1330,
+    )
+    for seed in range(1, 6)
+    for cell in PTB_SIZES
+}
 
 ENGLISH = {
     "corpus": "english",
@@ -466,10 +503,13 @@ TREES = {
     ),
 }
 
+PLANNED = {**NEWS_LONG, **NEWS_FINALS, **PTB_FINALS}
 RECORDINGS = {**TUNING, **FINALS, **NEWS_TUNING, **ATTEMPTS, **TREES}
+# The trainings of hours count as declared once they have been begun.
+RECORDINGS |= {name: config for name, config in PLANNED.items() if (runs.runs_folder() / name).is_dir()}
 # What `make gpu` records, if it is missing: the lower its priority, the sooner. Minutes of one large GPU, by
 # estimate; read without importing this script, so literal.
 GPU_RECORDINGS = {"onlstm_ptb/seed1": {"priority": 1, "minutes": 250, "settings": {"seed": 1}}}
 
 if __name__ == "__main__":
-    runs.command_line("onlstm_language_model", SCALES, RECORDINGS, run)
+    runs.command_line("onlstm_language_model", SCALES, RECORDINGS | PLANNED, run)
