@@ -470,7 +470,7 @@ NEWS_FINALS = {
     for seed in range(1, 6)
     for cell in NEWS_BEST
 }
-# Mikolov's treebank at a width for a CPU, with trees: the settings of the news, the paper's gate, seven epochs.
+# Mikolov's treebank at a width for a CPU, with trees: settings of the news, the paper's gate, seven epochs.
 PTB_SIZES: dict[str, tuple[int, ...]] = {"onlstm": (200, 200, 128), "lstm": (208, 208, 128)}
 PTB_FINALS = {
     f"onlstm_ptb_small/{cell}-seed{seed}": replace(

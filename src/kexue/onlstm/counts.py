@@ -19,7 +19,7 @@ def kneser_ney(
     Args:
         text: ids from 0 on.
         held_out: the same, at least `order` of them.
-        symbols: how many there are, at most (2⁶³)^(1/order).
+        symbols: how many there are; with 2⁶³^(1/order) or more it takes a minute for a million words.
         order: words of the longest n-gram.
 
     Returns:
@@ -27,12 +27,11 @@ def kneser_ney(
 
     Raises:
         TypeError: symbols or order is no int, text or held_out no vector of integers.
-        ValueError: one below 1, too many symbols, fewer than `order` ids in text or held_out, or ids outside
+        ValueError: one below 1, fewer than `order` ids in text or held_out, or ids outside
             0 … symbols − 1.
     """
     checks.count("order", order, 1)
-    most = int(2 ** (63 / order)) - 1
-    checks.count("symbols", symbols, 1, most, f"the {order}th root of 2⁶³, {most}")
+    checks.count("symbols", symbols, 1)
     for name, ids in (("text", text), ("held_out", held_out)):
         if not isinstance(ids, np.ndarray) or ids.dtype.kind not in "iu" or ids.ndim != 1:
             raise TypeError(f"{name} must be a vector of integers, got {ids!r:.60}")
@@ -40,7 +39,9 @@ def kneser_ney(
             raise ValueError(f"{name} must have at least {order} ids, got {len(ids)}")
         if ids.min() < 0 or ids.max() >= symbols:
             raise ValueError(f"{name} must be between 0 and {symbols - 1}, got {ids.min()} to {ids.max()}")
-    text, held_out = text.astype(np.int64), held_out.astype(np.int64)
+    # As many words as one number: if need be, of any size.
+    kind = np.int64 if symbols**order < 2**63 else object
+    text, held_out = text.astype(kind), held_out.astype(kind)
     grams, counts = {}, {}
     grams[order], counts[order] = np.unique(_grams(text, order, symbols), return_counts=True)
     for n in range(order - 1, 0, -1):  # after how many words, not how often
