@@ -503,8 +503,8 @@ TREES = {
     ),
 }
 
-PLANNED = {**NEWS_LONG, **NEWS_FINALS, **PTB_FINALS}
-RECORDINGS = {**TUNING, **FINALS, **NEWS_TUNING, **ATTEMPTS, **TREES}
+PLANNED = {**NEWS_TUNING, **NEWS_LONG, **NEWS_FINALS, **PTB_FINALS}
+RECORDINGS = {**TUNING, **FINALS, **ATTEMPTS, **TREES}
 # The trainings of hours count as declared once they have been begun.
 RECORDINGS |= {name: config for name, config in PLANNED.items() if (runs.runs_folder() / name).is_dir()}
 # What `make gpu` records, if it is missing: the lower its priority, the sooner. Minutes of one large GPU, by
