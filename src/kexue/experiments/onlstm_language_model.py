@@ -24,7 +24,7 @@ by then, with all gates and layers: d_i of the second layer was the best of the 
 import contextlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -64,11 +64,6 @@ class Config:
     dropout: float = 0.1
     output_dropout: float = 0.1
     recurrent_dropout: float = 0.1
-    paper_dropconnect: bool = False
-    """See `ONLSTM.load_paper_weights`."""
-    embedding_scale: float | None = None
-    """See `LanguageModel`; None with "sgd": 1, as published."""
-    output_scale: float = 1.0
     activation_penalty: float = 0.0
     """α of α·mean(dropped h²)."""
     temporal_penalty: float = 0.0
@@ -79,19 +74,11 @@ class Config:
     learning_rate: float = 2e-3
     average_from: int = 0
     """With "sgd": from this step on the parameters are averaged for evaluation; 0 for never."""
-    patience: int = 0
-    """With "sgd": they are averaged once the valid perplexity is above the best of all evaluations but the
-    last so many (Merity et al. 2018, NT-ASGD); 0 for never."""
     weight_decay: float = 1.2e-6
     max_norm: float = 0.25
     batch_size: int = 16
     """Windows, or sentences."""
     window: int = 35
-    carry: bool = False
-    """The text in batch_size parts, read in turn from their start to their end, the state carried from each
-    window to the next. Otherwise windows from anywhere, each after one for context. In one process only."""
-    variable_window: bool = False
-    """Where the state is carried: windows of random length, the rate in proportion (Merity et al. 2018)."""
     steps: int = 6000
     every: int = 500
     seed: int = 0
@@ -127,9 +114,7 @@ def corpus(config: Config) -> Corpus:
         for i, text in enumerate(texts):
             parts[place.get(i // 50 % 20, 0)].append(text)
     train, valid, test = ([(*text, END) for text in part] for part in parts)
-    # Mikolov's text has a sign of its own for unknown words.
-    known = ([word for word in text if word != "<unk>"] for text in train)
-    vocabulary = data.Vocabulary(known, config.at_least)
+    vocabulary = data.Vocabulary(train, config.at_least)
     return Corpus(vocabulary, *([vocabulary.ids(text) for text in part] for part in (train, valid, test)))
 
 
@@ -148,9 +133,7 @@ def build(config: Config) -> LanguageModel:
         dropout=config.dropout,
         output_dropout=config.output_dropout,
         recurrent_dropout=0.0 if config.cell == "hgrn" else config.recurrent_dropout,
-        embedding_scale=1.0 if config.optimizer == "sgd" else config.embedding_scale,  # as published
-        output_scale=config.output_scale,
-        paper_dropconnect=config.paper_dropconnect,
+        embedding_scale=1.0 if config.optimizer == "sgd" else None,  # as published
     )
 
 
@@ -160,27 +143,9 @@ def optimizer_of(config: Config, parameters) -> torch.optim.Optimizer:
             parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
     start = config.average_from if config.average_from else config.steps + 1
-    optimizer = torch.optim.ASGD(
+    return torch.optim.ASGD(
         parameters, lr=config.learning_rate, lambd=0.0, t0=start, weight_decay=config.weight_decay
     )
-
-    def this_rate(*_: Any) -> None:  # it would take a step with the rate of the step before
-        for group in optimizer.param_groups:
-            for state in map(optimizer.state.get, group["params"]):
-                if state:
-                    state["eta"].fill_(group["lr"])
-
-    optimizer.register_step_pre_hook(this_rate)
-    return optimizer
-
-
-def window_at(config: Config, index: int) -> int:
-    """The length of a step's window."""
-    if not config.variable_window:
-        return config.window
-    random = randomness.generator(config.seed, 3, index)
-    mean = config.window if torch.rand((), generator=random) < 0.95 else config.window / 2
-    return max(5, int(mean + 5 * torch.randn((), generator=random)))
 
 
 @contextlib.contextmanager
@@ -247,33 +212,8 @@ class Training:
             torch.cat(part) if part else None for part in (texts.train, texts.valid, texts.test)
         )
         self.windows = (len(self.stream) - 1) // config.window - 1  # the first one is context only
-        self.epoch, self.place, self.state = 0, 0, None
-        self.validated: list[float] = []
         self.lengths = torch.tensor([len(sentence) for sentence in texts.train])
         self.end = int(texts.vocabulary.ids([END]))
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs besides parameters and optimiser."""
-        return {name: getattr(self, name) for name in ("epoch", "place", "state", "validated")}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(self, name, value)
-
-    def next_window(self, step):
-        """Ids of the step's window in each of the parts, (B, window + 1), and the state before it."""
-        length = window_at(self.config, step.index)
-        part = len(self.stream) // self.config.batch_size
-        if self.place + length >= part:
-            self.epoch, self.place, self.state = self.epoch + 1, 0, None
-        # Each epoch cuts the text elsewhere.
-        shift = torch.randint(part, (), generator=randomness.generator(self.config.seed, 2, self.epoch))
-        start = int(shift) + part * torch.arange(self.config.batch_size) + self.place
-        self.place += length
-        rows = self.stream[(start[:, None] + torch.arange(length + 1)) % len(self.stream)].to(step.device)
-        # From a checkpoint a state comes to the CPU.
-        state = self.state and [tuple(v.to(rows.device) for v in pair) for pair in self.state]
-        return rows, state
 
     def windows_of(self, step):
         """Ids of the step's windows, each after the one before it, (B, 2·window + 1)."""
@@ -292,9 +232,7 @@ class Training:
 
     def loss(self, wrapped, step):
         config = self.config
-        if config.carry:
-            rows, state = self.next_window(step)
-        elif config.text == "stream":
+        if config.text == "stream":
             rows = self.windows_of(step)
             with torch.no_grad():
                 state = self.model.stack(self.model.embed(rows[:, : config.window]))[1]
@@ -302,8 +240,6 @@ class Training:
         else:
             rows, state = self.sentences_of(step), None
         out = wrapped(rows[:, :-1], state)
-        if config.carry:
-            self.state = [tuple(v.detach() for v in pair) for pair in out.state]
         entropy = entropy_of(out.logits, rows[:, 1:])
         penalty = 0.0
         if config.activation_penalty:
@@ -314,7 +250,7 @@ class Training:
 
     @property
     def has_trees(self) -> bool:
-        return self.config.corpus in ("english", "ptb") and self.config.cell != "hgrn"
+        return self.config.corpus == "english" and self.config.cell == "onlstm"
 
     def evaluate(self, model):
         device = next(model.parameters()).device
@@ -325,16 +261,7 @@ class Training:
                 found = {"valid_perplexity": sentence_perplexity(model, self.texts.valid, self.end, device)}
             if self.has_trees:
                 found |= tree_scores(model, self.texts.vocabulary, short_only=True)
-        self.begin_to_average(found["valid_perplexity"])
         return found
-
-    def begin_to_average(self, valid: float) -> None:
-        """By the rule of `Config.patience`."""
-        before = self.validated[: -self.config.patience]
-        self.validated.append(valid)
-        (group,) = self.optimizer.param_groups
-        if self.config.patience and before and valid > min(before) and group["t0"] > self.config.steps:
-            group["t0"] = float(self.optimizer.state[group["params"][0]]["step"])
 
     def finish(self, model):
         device, found = next(model.parameters()).device, {}
@@ -360,9 +287,8 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
         folder=folder,
         evaluate=training.evaluate,
         finish=training.finish,
-        carried=training if config.carry else None,
         schedule=(
-            (lambda index: window_at(config, index) / config.window)
+            None
             if config.optimizer == "sgd"
             else lambda index: (
                 min(1.0, (index + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * index / config.steps))
@@ -377,7 +303,8 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
 SCALES = {
     "live": Config(steps=60, every=20),
     "run": Config(),
-    # The paper's, whose perplexity is 58.29 (valid) and 56.17 (test), for 300 epochs of some 663 steps.
+    # The paper's, whose perplexity is 58.29 (valid) and 56.17 (test). Theirs starts to average when the valid
+    # part's no longer falls; this one at a fixed step.
     "gpu": Config(
         corpus="ptb",
         hidden_sizes=(1150, 1150, 400),
@@ -388,19 +315,16 @@ SCALES = {
         dropout=0.3,
         output_dropout=0.45,
         recurrent_dropout=0.45,
-        paper_dropconnect=True,
         activation_penalty=2.0,
         temporal_penalty=1.0,
         at_least=1,
         optimizer="sgd",
         learning_rate=30.0,
-        patience=5,
+        average_from=100_000,
         batch_size=20,
         window=70,
-        carry=True,
-        variable_window=True,
-        steps=200_000,
-        every=670,
+        steps=600_000,
+        every=2000,
     ),
 }
 
@@ -439,54 +363,6 @@ FINALS = {
     for seed in (1, 2, 3)
 }
 
-# The second edition's: the state is carried, and logits are not small from the start. The same grid for both.
-NEWS: dict[str, Any] = {"carry": True, "output_scale": 128**0.5, "max_norm": 1.0, **dropouts(0.1)}
-NEWS_RATES = (2e-3, 4e-3, 8e-3, 1.6e-2)
-NEWS_TUNING = {
-    f"onlstm_news_tuning/{cell}-rate{rate:g}": Config(
-        cell=cell, hidden_sizes=SIZES[cell], **NEWS | {"learning_rate": rate, "steps": 1000, "every": 500}
-    )
-    for cell in ("onlstm", "lstm")
-    for rate in NEWS_RATES
-}
-# What the tuning found best for each, then one rate for all dropouts, four epochs each, and the final runs.
-NEWS_BEST = {"onlstm": 8e-3, "lstm": 8e-3}
-NEWS_DROPOUTS = (0.1, 0.2, 0.3)
-NEWS_BEST_DROPOUT = {"onlstm": 0.2, "lstm": 0.2}
-
-
-def news(cell: Cell, rate: float, seed: int) -> Config:
-    settings = NEWS | {"learning_rate": NEWS_BEST[cell], "steps": 7200, "every": 900} | dropouts(rate)
-    return Config(cell=cell, hidden_sizes=SIZES[cell], seed=seed, **settings)
-
-
-NEWS_LONG = {
-    f"onlstm_news_tuning/{cell}-dropout{rate:g}": news(cell, rate, 0)
-    for rate in NEWS_DROPOUTS
-    for cell in NEWS_BEST
-}
-NEWS_FINALS = {
-    f"onlstm_news/{cell}-seed{seed}": news(cell, NEWS_BEST_DROPOUT[cell], seed)
-    for seed in range(1, 6)
-    for cell in NEWS_BEST
-}
-# Mikolov's treebank at a width for a CPU, with trees: settings of the news, the paper's gate, seven epochs.
-PTB_SIZES: dict[str, tuple[int, ...]] = {"onlstm": (200, 200, 128), "lstm": (208, 208, 128)}
-PTB_FINALS = {
-    f"onlstm_ptb_small/{cell}-seed{seed}": replace(
-        news(cell, NEWS_BEST_DROPOUT[cell], seed),
-        corpus="ptb",
-        hidden_sizes=PTB_SIZES[cell],
-        master_input="complement",
-        at_least=1,
-        batch_size=20,
-        steps=9300,
-        every=1330,
-    )
-    for seed in range(1, 6)
-    for cell in PTB_SIZES
-}
-
 ENGLISH = {
     "corpus": "english",
     "hidden_sizes": (200, 200, 128),
@@ -503,13 +379,7 @@ TREES = {
     ),
 }
 
-PLANNED = {**NEWS_TUNING, **NEWS_LONG, **NEWS_FINALS, **PTB_FINALS}
 RECORDINGS = {**TUNING, **FINALS, **ATTEMPTS, **TREES}
-# The trainings of hours count as declared once they have been begun.
-RECORDINGS |= {name: config for name, config in PLANNED.items() if (runs.runs_folder() / name).is_dir()}
-# What `make gpu` records, if it is missing: the lower its priority, the sooner. Minutes of one large GPU, by
-# estimate; read without importing this script, so literal.
-GPU_RECORDINGS = {"onlstm_ptb/seed1": {"priority": 1, "minutes": 250, "settings": {"seed": 1}}}
 
 if __name__ == "__main__":
-    runs.command_line("onlstm_language_model", SCALES, RECORDINGS | PLANNED, run)
+    runs.command_line("onlstm_language_model", SCALES, RECORDINGS, run)
