@@ -61,8 +61,8 @@ class Config:
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float = 2e-3
     patience: int = 0
-    """With "sgd": parameters are averaged, for evaluation, once the valid perplexity is above the best of all evaluations but the
-    last so many (Merity et al. 2018, NT-ASGD); 0 for never."""
+    """With "sgd": parameters are averaged, for evaluation, once the valid perplexity is above the best of all
+    evaluations but the last so many (Merity et al. 2018, NT-ASGD); 0 for never."""
     weight_decay: float = 1.2e-6
     max_norm: float = 0.25
     batch_size: int = 16
