@@ -356,7 +356,9 @@ NEWS_LONG = {
     for cell in NEWS_BEST
 }
 NEWS_FINALS = {
-    f"onlstm_news/{cell}-seed{seed}": news(cell, NEWS_BEST_DROPOUT[cell], seed)
+    f"onlstm_news/{cell}-seed{seed}": replace(
+        news(cell, NEWS_BEST_DROPOUT[cell], seed), keep_weights=(cell, seed) == ("onlstm", 1)
+    )
     for seed in range(1, 6)
     for cell in NEWS_BEST
 }
