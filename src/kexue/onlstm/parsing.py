@@ -129,11 +129,10 @@ def protocol_scores() -> dict[tuple[bool, bool, bool], dict[str, float]]:
         "random_splits": lambda words: split_tree(words, generator.random(len(words))),
     }
     found = {}
-    for protocol in itertools.product((False, True), repeat=3):
-        punctuation, binary, root = protocol
+    for punctuation, binary, root in itertools.product((False, True), repeat=3):
         gold = data.treebank(punctuation).tree
         gold = tuple(map(_binary, gold)) if binary else gold
-        found[protocol] = {
+        found[punctuation, binary, root] = {
             name: 100 * float(np.mean([_f1(maker(leaves(tree)), tree, root) for tree in gold]))
             for name, maker in makers.items()
         }
