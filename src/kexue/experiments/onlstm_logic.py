@@ -284,8 +284,12 @@ PLANNED = {
     for cell in FILES_HIDDEN
 }
 RECORDINGS = {**TUNING, **FINALS}
-# The trainings of hours count as declared once they have been begun.
-RECORDINGS |= {name: config for name, config in PLANNED.items() if (runs.runs_folder() / name).is_dir()}
+# The trainings of hours, which `--record` runs, count as declared once they have been begun.
+RECORDINGS |= {
+    name: config
+    for name, config in PLANNED.items()
+    if __name__ == "__main__" or (runs.runs_folder() / name).is_dir()
+}
 
 if __name__ == "__main__":
-    runs.command_line("onlstm_logic", SCALES, RECORDINGS | PLANNED, run)
+    runs.command_line("onlstm_logic", SCALES, RECORDINGS, run)

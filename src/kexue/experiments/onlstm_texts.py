@@ -380,11 +380,15 @@ PTB_FINALS = {
 }
 
 PLANNED = {**NEWS_TUNING, **NEWS_LONG, **NEWS_FINALS, **PTB_FINALS}
-# These trainings of hours count as declared once they have been begun.
-RECORDINGS = {name: config for name, config in PLANNED.items() if (runs.runs_folder() / name).is_dir()}
+# These trainings of hours, which `--record` runs, count as declared once they have been begun.
+RECORDINGS = {
+    name: config
+    for name, config in PLANNED.items()
+    if __name__ == "__main__" or (runs.runs_folder() / name).is_dir()
+}
 # What `make gpu` records, if it is missing: the lower its priority, the sooner. Minutes of one large GPU, by
 # estimate; read without importing this script, so literal.
 GPU_RECORDINGS = {"onlstm_ptb/seed1": {"priority": 1, "minutes": 250, "settings": {"seed": 1}}}
 
 if __name__ == "__main__":
-    runs.command_line("onlstm_texts", SCALES, PLANNED, run)
+    runs.command_line("onlstm_texts", SCALES, RECORDINGS, run)
