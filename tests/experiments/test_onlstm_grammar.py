@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from kexue.experiments import onlstm_grammar as grammar
+from kexue.experiments import recorded
 from kexue.onlstm import brackets, leaves
+from kexue.runs.statistics import mean_interval
 
 
 def test_sentences_are_clauses_of_one_topic_each():
@@ -48,3 +50,40 @@ def test_a_short_run_measures_trees_before_and_after(tmp_path):
     assert found["perplexity_of_counts"] < 40 < found["perplexity"]
     for reading in ("greedy_forget_2", "split_input_1"):  # nothing was learned
         assert found[reading] == pytest.approx(found[f"{reading}_untrained"], abs=2)
+
+
+def recorded_f1(arm, reading):
+    runs = recorded("onlstm_grammar")
+    return np.array([runs[f"{arm}-seed{seed}"].summary[reading] for seed in range(11, 21)])
+
+
+def over_each_control(rule):
+    """Intervals of the F1 from d_f of layer 2, less that of each control."""
+    reading = f"{rule}_forget_2"
+    own = recorded_f1("onlstm", reading)
+    known = {
+        name: own - f1 for name, f1 in grammar.controls().items() if "_" not in name or name.startswith(rule)
+    }
+    known |= {kind: own - recorded_f1("onlstm", f"{reading}_{kind}") for kind in ("untrained", "by_position")}
+    return {name: mean_interval(differences) for name, differences in known.items()}
+
+
+@pytest.mark.verifies("onlstm.grammar")
+def test_recorded_trees_by_the_greedy_rule_are_better_than_every_control():
+    assert len(over_each_control("greedy")) == 9
+    assert all(interval.beyond() for interval in over_each_control("greedy").values())
+
+
+@pytest.mark.fails("onlstm.grammar")
+def test_recorded_trees_by_splits_alone_are_not_better_than_the_mean_level_of_the_place():
+    found = over_each_control("split")
+    assert found.pop("by_position").beyond() is None
+    assert all(interval.beyond() for interval in found.values())
+
+
+@pytest.mark.verifies("onlstm.plain")
+def test_recorded_trees_of_an_lstm_are_worse_by_the_same_reading():
+    own, plain = (recorded_f1(arm, "greedy_forget_2") for arm in ("onlstm", "lstm"))
+    assert mean_interval(own - plain).beyond()
+    # Not by every reading: its input gate of layer 1 is as good.
+    assert mean_interval(own - recorded_f1("lstm", "greedy_input_1")).beyond() is None
