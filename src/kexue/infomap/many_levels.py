@@ -2,6 +2,7 @@
 
 import random
 from collections import defaultdict
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ def search_levels(
     while True:
         # The modules as nodes: what enters them is what a codebook above them has to name.
         above = network.merged(top)
-        above.visit = above.exits()
+        above = replace(above, visit=above.exits())
         groups = search_two_levels(above, rng)
         if groups.max() == 0 or groups.max() + 1 == len(groups):
             break
@@ -100,16 +101,8 @@ def _flattened(flow: Flow, levels: tuple[np.ndarray, ...]) -> tuple[np.ndarray, 
 def _divided(network: Network, levels: tuple[np.ndarray, ...], rng: random.Random) -> tuple[np.ndarray, ...]:
     """Further levels below the last one, as long as they shorten the description."""
     while True:
-        last = levels[-1]
-        exits = network.merged(last).exits()
-        finer, count = np.empty_like(last), 0
-        for module, (members, part) in enumerate(network.parts(last)):
-            within = (
-                search_two_levels(part, rng, exits[module]) if len(members) > 1 else np.zeros(1, dtype=int)
-            )
-            # One module inside, or every node alone, says nothing that the module does not say.
-            finer[members] = count + within
-            count += within.max() + 1
-        if count == last.max() + 1:
+        finer = search_two_levels(network.parts(levels[-1]), rng)
+        # One module inside, or every node alone, says nothing that the module does not say.
+        if finer.max() == levels[-1].max():
             return levels
         levels = (*levels, finer)

@@ -143,17 +143,17 @@ def annealed_infomap(graph: Any, teleport: float = 0.15, seed: int = 0, sweeps: 
     flow = random_walk_flow(graph, teleport)
     network, rng = Network.of(flow), np.random.default_rng(seed)
     labels = merge_pairs(network, np.arange(len(network.visit)))
-    best, shortest = labels.copy(), relative_codelength(network, labels, 0.0)
+    best, shortest = labels.copy(), relative_codelength(network, labels)
     undivided = np.zeros_like(labels)
-    if relative_codelength(network, undivided, 0.0) <= shortest:
-        best, shortest = undivided, relative_codelength(network, undivided, 0.0)
+    if relative_codelength(network, undivided) <= shortest:
+        best, shortest = undivided, relative_codelength(network, undivided)
     for temperature in np.geomspace(0.05, 0.0005, sweeps):
         for node in rng.permutation(len(labels)).tolist():
             modules, lengths = alternatives_for(network, labels, node)
             odds = np.exp2((lengths.min() - lengths) / temperature)
             labels[node] = rng.choice(modules, p=odds / odds.sum())
         labels = np.unique(labels, return_inverse=True)[1]
-        length = relative_codelength(network, labels, 0.0)
+        length = relative_codelength(network, labels)
         if length < shortest - 1e-12:
             best, shortest = labels.copy(), length
     return _communities(flow, (best,))
