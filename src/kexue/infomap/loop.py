@@ -17,8 +17,8 @@ try:
 except ImportError:
     njit = None
 
-# Of node i, weights[4i …]: visits, teleportation, nodes that it holds, flow out of it. Of module i, rates[7i …]:
-# the same four, its exits q, q·log q, and (q + visits)·log(q + visits).
+# Of node i, weights[4i …]: visits, teleportation, nodes that it holds, flow out of it. Of module i,
+# rates[7i …]: the same four, its exits q, q·log q, and (q + visits)·log(q + visits).
 WEIGHTS, RATES = 4, 7
 
 
@@ -52,15 +52,22 @@ def _shift(rates: Any, weights: Any, nodes: int, module: int, node: int, sign: f
 
 
 @_compiled
-def _best(rates: Any, weights: Any, nodes: int, q_sum: float, node: int, near: Any, count: int, flow: Any) -> int:
-    """Of the modules near[:count] the one that a node makes L shortest in; the first, if others gain nothing."""
+def _best(
+    rates: Any, weights: Any, nodes: int, q_sum: float, node: int, near: Any, count: int, flow: Any
+) -> int:
+    """Of the modules near[:count] the one that makes L shortest; the first, if others gain nothing."""
     of = WEIGHTS * node
     visit, teleport, size, out = weights[of], weights[of + 1], weights[of + 2], weights[of + 3]
     chosen, least = near[0], 0.0
     for i in range(count):  # p·log p is written out, since calls are slow in Python
         module = near[i]
         at = RATES * module
-        exits = (rates[at + 1] + teleport) * (1 - (rates[at + 2] + size) / nodes) + rates[at + 3] + out - flow[module]
+        exits = (
+            (rates[at + 1] + teleport) * (1 - (rates[at + 2] + size) / nodes)
+            + rates[at + 3]
+            + out
+            - flow[module]
+        )
         used, total = exits + rates[at] + visit, q_sum - rates[at + 4] + exits
         length = 2 * rates[at + 5] - rates[at + 6]
         if exits > 0:
@@ -95,7 +102,7 @@ def move(
         q_sum: for each group, the sum of its modules' exits and its own; changed.
         empty: modules without nodes, in empty[:free]; none is to be used where free is −1.
         seed: of the order, between 1 and 2³¹ − 2.
-        order, waiting, near, flow: room for numbers of all nodes, True for all, room again, and zeros.
+        order, waiting, near, flow: room for numbers of all nodes, whom to ask first, room again, zeros.
 
     Returns:
         How many times a node moved.

@@ -9,12 +9,16 @@ from kexue.infomap.network import Network, without_gaps
 
 
 def move_nodes(
-    network: Network, rng: random.Random, labels: np.ndarray | None = None, empty: bool = True
+    network: Network,
+    rng: random.Random,
+    labels: np.ndarray | None = None,
+    empty: bool = True,
+    awake: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Each node, in random order, moves to the neighbouring module that shortens L most, or to one of its own.
+    """Nodes, in random order, move to the neighbouring module that shortens L most, until nobody moves.
 
-    Until nobody moves; only those are asked again that moved, or had a neighbour that moved. Modules of its
-    own are there only where `empty` is True.
+    Or to a module of their own, if `empty`. All are asked, or those awake, and then those that moved, or had
+    a neighbour that moved.
     """
     from kexue.infomap import loop  # here, since numba takes half a second to load
 
@@ -24,7 +28,15 @@ def move_nodes(
     exits = merged.exits()
     rates = np.zeros((count, loop.RATES))
     rates[: len(exits)] = np.transpose(
-        [merged.visit, merged.teleport, merged.size, merged.out, exits, plogp(exits), plogp(exits + merged.visit)]
+        [
+            merged.visit,
+            merged.teleport,
+            merged.size,
+            merged.out,
+            exits,
+            plogp(exits),
+            plogp(exits + merged.visit),
+        ]
     )
     state = [
         network.start,
@@ -40,7 +52,7 @@ def move_nodes(
         count - len(exits) if empty else -1,
         rng.randrange(1, 2**31 - 1),
         np.empty(count, dtype=int),
-        np.ones(count, dtype=bool),
+        np.ones(count, dtype=bool) if awake is None else awake.copy(),
         np.empty(count + 2, dtype=int),
         np.zeros(count),
     ]

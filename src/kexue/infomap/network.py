@@ -41,7 +41,14 @@ class Network:
         out = between.sum(1)
         links = (between + between.T).tocsr()
         return cls(
-            flow.visit, flow.teleport, np.ones(n), out, *_arrays(links), n, np.zeros(n, dtype=int), np.zeros(1)
+            flow.visit,
+            flow.teleport,
+            np.ones(n),
+            out,
+            *_arrays(links),
+            n,
+            np.zeros(n, dtype=int),
+            np.zeros(1),
         )
 
     def merged(self, labels: np.ndarray, links: bool = True) -> "Network":
@@ -59,16 +66,19 @@ class Network:
             np.bincount(labels, of, modules) for of in (self.visit, self.teleport, self.size, self.out)
         )
         out = np.maximum(out - inside, 0.0)
-        return Network(
-            visit, teleport, nodes, out, start, target, both, self.nodes, group, self.outer
-        )
+        return Network(visit, teleport, nodes, out, start, target, both, self.nodes, group, self.outer)
 
     def parts(self, labels: np.ndarray) -> "Network":
         """The same nodes, each module a group: only flow within it is left as links."""
         same = np.repeat(labels, np.diff(self.start)) == labels[self.target]
         start, target, both = _kept(self.start, self.target, self.both, same)
         return replace(
-            self, start=start, target=target, both=both, group=labels, outer=self.merged(labels, False).exits()
+            self,
+            start=start,
+            target=target,
+            both=both,
+            group=labels,
+            outer=self.merged(labels, False).exits(),
         )
 
     def alone(self, labels: np.ndarray) -> "Network":
@@ -111,7 +121,11 @@ def _gathered(
         sums, (found,) = np.bincount(ends, both), np.bincount(ends).nonzero()
         start = np.append(0, np.bincount(found // count, minlength=count).cumsum())
         return start, found % count, sums[found]
-    one = (np.ones(len(both)), np.argsort(source, kind="stable"), np.append(0, np.bincount(source, minlength=count).cumsum()))
+    one = (
+        np.ones(len(both)),
+        np.argsort(source, kind="stable"),
+        np.append(0, np.bincount(source, minlength=count).cumsum()),
+    )
     rows = sparse.csr_array(one, (count, len(both)))
     return _arrays(rows @ sparse.csr_array((both, target, np.arange(len(both) + 1)), (len(both), count)))
 

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,11 +13,11 @@ from kexue.infomap.network import Network, without_gaps
 # Called with what a search has just done, and the labels after it.
 Watch = Callable[[str, np.ndarray], None]
 
-Step = Literal["refine", "empty", "groups", "mergers", "shakes"]
+Step = Literal["refine", "empty", "mergers", "shakes"]
 STEPS: tuple[Step, ...] = get_args(Step)
 
-# So many shakes in a row may be for nothing; each takes at most so many modules, and makes at most so many of them.
-_FAILURES, _SHAKEN, _DEALT = 5, 4, 3
+# So many shakes in a row may be for nothing; each takes so many modules, and makes so many, at most.
+_FAILURES, _SHAKEN, _DEALT = 10, 4, 3
 
 
 def _nobody(name: str, labels: np.ndarray) -> None:
@@ -31,13 +30,6 @@ def search_two_levels(
     """Modules, by moves at all scales until nothing helps; one for all if that is as short."""
     watch("every node is a module", np.arange(len(network.visit)))
     labels = _refined(network, _climb(network, rng, None, steps, watch), rng, steps, watch)
-    if "groups" in steps:
-        # Groups of modules, as a level above would join them, are another start: its parts may go apart again.
-        above = network.merged(labels)
-        groups = _climb(replace(above, visit=above.exits(), outer=0 * above.outer), rng, None, steps)
-        if len(network.outer) <= groups.max() < labels.max():
-            joined = _refined(network, groups[labels], rng, steps)
-            labels = _shorter(network, labels, joined, "groups of modules joined, then divided anew", watch)
     if "mergers" in steps and network.teleport.any():
         merged = merge_pairs(network, labels)
         if merged.max() < labels.max():
@@ -54,7 +46,7 @@ def search_two_levels(
 def _shorter(
     network: Network, labels: np.ndarray, changed: np.ndarray, name: str, watch: Watch = _nobody
 ) -> np.ndarray:
-    """For each group the labels with which L is shorter; the same array if that is nowhere the changed ones."""
+    """For each group the labels that make L shorter; the very same array if that is nowhere the changed."""
     before, after = (network.merged(one, links=False).lengths() for one in (labels, changed))
     better = after < before - 1e-10
     if not better.any():
@@ -101,10 +93,8 @@ def _shaken(
         taken = np.flatnonzero(dealt[labels] >= 0)
         draws = np.array([rng.random() for _ in taken])
         changed = labels.copy()
-        changed[taken] = (
-            count + dealt[labels[taken]] * _DEALT + (draws * ways[labels[taken]]).astype(int)
-        )
-        changed = _climb(network, rng, without_gaps(changed), steps)
+        changed[taken] = count + dealt[labels[taken]] * _DEALT + (draws * ways[labels[taken]]).astype(int)
+        changed = _climb(network, rng, without_gaps(changed), steps, awake=dealt[labels] >= 0)
         name = "some modules dealt anew at random, then all nodes moved"
         before, labels = labels, _shorter(network, labels, changed, name, watch)
         failures = failures + 1 if labels is before else 0
@@ -137,9 +127,10 @@ def _climb(
     start: np.ndarray | None,
     steps: Collection[Step],
     watch: Watch = _nobody,
+    awake: np.ndarray | None = None,
 ) -> np.ndarray:
     """Move nodes, then modules of them as nodes, then modules of those …, until nothing moves."""
-    labels = move_nodes(network, rng, start, "empty" in steps)
+    labels = move_nodes(network, rng, start, "empty" in steps, awake)
     watch("nodes moved", labels)
     while True:
         merged = network.merged(labels)
