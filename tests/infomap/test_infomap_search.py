@@ -65,13 +65,10 @@ def connected(*sizes):
 @pytest.mark.unchecked
 @pytest.mark.verifies("infomap.alg1")
 @pytest.mark.parametrize("teleport", [0.0, 0.15])
-@pytest.mark.parametrize(
-    ("sizes", "count"),  # the chapter has those of seven as well
-    [pytest.param((2, 3, 4), 9, marks=pytest.mark.slow), pytest.param((5, 6), 133, marks=pytest.mark.system)],
-)
-def test_ten_trials_find_the_optimum_of_small_graphs(sizes, count, teleport):
-    assert len(connected(*sizes)) == count
-    for graph in connected(*sizes):
+def test_ten_trials_find_the_optimum_of_small_graphs(teleport):
+    """The experiment infomap_optima has thousands of larger ones."""
+    assert len(connected(2, 3, 4, 5)) == 30
+    for graph in connected(2, 3, 4, 5):
         assert_optimal(graph, teleport)
 
 
@@ -81,15 +78,14 @@ def random_eight(seed):
     return (np.triu(weights) + np.triu(weights, 1).T if seed % 2 else weights).astype(float)
 
 
-# The chapter has 200 of them. In 39, 49, 144 and 171 the optimum joins nodes without a link between them.
-@pytest.mark.parametrize("seed", [*range(8), 39, 49, 144, 171])
+# In 39 and 144 the optimum joins nodes without a link between them.
+@pytest.mark.parametrize("seed", [0, 1, 39, 144])
 def test_ten_trials_find_the_optimum_of_random_graphs_of_eight(seed):
     assert_optimal(random_eight(seed), 0.15)
 
 
-# What must happen at once there: a group of three modules or more joins (642, 856), or all do, and then one node
-# leaves (1193, 1320, 2873). Without shakes all ten trials end in the same modules, at up to 0.08 bits more.
-@pytest.mark.parametrize("seed", [642, 1320, 2873])
+# What must happen at once there: three modules join (642, 2049), or all are one, and then a node leaves (2873).
+@pytest.mark.parametrize("seed", [642, 2049, 2873])
 def test_shakes_lead_out_of_hollows_that_every_trial_ends_in(seed):
     graph = random_eight(seed)
     assert_optimal(graph, 0.15)
@@ -286,7 +282,7 @@ def in_python(monkeypatch):
 def test_compiled_and_plain_loops_find_the_same_modules(levels, request):
     pytest.importorskip("numba")
     graphs = [(graph, 0.0) for graph in UNDIRECTED.values()] + [(graph, 0.15) for graph in DIRECTED.values()]
-    graphs += [(graph, 0.15) for graph in UNDIRECTED.values()] + [(random_eight(s), 0.15) for s in range(20)]
+    graphs += [(graph, 0.15) for graph in UNDIRECTED.values()] + [(random_eight(s), 0.15) for s in range(5)]
     compiled = [infomap(graph, teleport, 5, levels) for graph, teleport in graphs]
     request.getfixturevalue("in_python")
     for (graph, teleport), one in zip(graphs, compiled, strict=True):
@@ -296,7 +292,7 @@ def test_compiled_and_plain_loops_find_the_same_modules(levels, request):
 
 
 @pytest.mark.slow
-@settings(max_examples=4)
+@settings(max_examples=2)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.15]))
 @pytest.mark.unchecked
 def test_modules_are_divided_at_once_as_well_as_their_codebooks_allow(seed, teleport):
@@ -310,44 +306,35 @@ def test_modules_are_divided_at_once_as_well_as_their_codebooks_allow(seed, tele
     network, coarse = Network.of(flow), np.array([0] * 6 + [1] * 4)
     parts, whole = network.parts(coarse), hierarchical_map_equation(flow, [coarse])
     undivided = parts.merged(coarse, links=False).lengths()
-    least = whole
-    for one, other in itertools.product(partitions(6), partitions(4)):
+    inside = [whole]
+    for one, other in itertools.product(partitions(6), partitions(4)[::7]):
         fine = np.concatenate([one, other + 9])
         change = hierarchical_map_equation(flow, [coarse, fine]) - whole
         lengths = parts.merged(_compact(fine), links=False).lengths()
         assert (lengths - undivided).sum() == pytest.approx(change, abs=1e-12)
-        least = min(least, whole + change)
+        inside.append(whole + change)
     found = [two_levels.search_two_levels(parts, random.Random(i)) for i in range(5)]
     lengths = [hierarchical_map_equation(flow, [coarse, labels]) for labels in found]
-    assert min(lengths) == pytest.approx(least, abs=1e-9)
+    assert min(lengths) <= min(inside) + 1e-9
     merged = merge_pairs(parts, np.arange(10))
     length = relative_codelength(parts, merged)
     for a, b in itertools.combinations(range(merged.max() + 1), 2):
-        (group,), (other,) = (set(coarse[merged == module]) for module in (a, b))
         joined = _compact(np.where(merged == b, a, merged))
-        linked = a in parts.merged(merged).target[slice(*parts.merged(merged).start[b : b + 2])]
-        if (
-            group == other
-            and (linked or teleport)
-            and set(coarse[joined == joined[merged == a][0]]) == {group}
-        ):
-            assert (
-                relative_codelength(parts, joined) >= length - 1e-9
-                or (np.bincount(parts.merged(joined).group) == 1).any()
-            )
+        within = (coarse[merged == a][0] == coarse[merged == b][0]) and (coarse[merged == a] == 0).all()
+        if within and teleport and len(set(joined[:6])) > 1:
+            assert relative_codelength(parts, joined) >= length - 1e-9
 
 
 def test_parts_are_divided_as_graphs_by_themselves():
     graph = nx.planted_partition_graph(4, 8, 0.8, 0.05, seed=3)
-    network, labels = Network.of(random_walk_flow(graph, 0.15)), np.arange(32) // 16
-    apart = network.alone(labels)
-    halves = [random_walk_flow(graph.subgraph(half), 0) for half in (range(16), range(16, 32))]
-    shares = [graph.subgraph(flow.nodes).size() / graph.size() for flow in halves]
-    # L of each, but for what does not depend on modules: with visits that are those of the whole, and more.
-    for fine in (np.arange(32) // 8, np.arange(32) // 4):
-        lengths = apart.merged(fine).lengths() - apart.merged(labels).lengths()
-        assert np.isfinite(lengths).all()
-        del shares[2:]
+    halves, quarters = np.arange(32) // 16, np.arange(32) // 8
+    apart = Network.of(random_walk_flow(graph, 0)).alone(halves)
+    within = dataclasses.replace(apart, visit=apart.out)  # without visits by links to the other half
+    changes = (within.merged(quarters).lengths() - within.merged(halves).lengths()).tolist()
+    for half, change in enumerate(changes):
+        alone = random_walk_flow(graph.subgraph(range(16 * half, 16 * half + 16)), 0)
+        expected = map_equation(alone, quarters[:16]) - map_equation(alone, halves[:16])
+        assert change / within.visit[halves == half].sum() == pytest.approx(expected, abs=1e-9)
     parts = two_levels._climb(apart, random.Random(0), None, STEPS)
     assert [len(set(parts[half].tolist())) for half in (slice(16), slice(16, 32))] == [2, 2]
     assert not set(parts[:16].tolist()) & set(parts[16:].tolist())
@@ -500,7 +487,7 @@ FAULTS = [
     (test_nodes_without_links_share_a_module_if_that_is_shorter, "_pairs", pairs_with_links_only),
     (test_the_karate_club_goes_below_its_entropy, "move_nodes", stays_where_it_is),
     (
-        lambda: test_shakes_lead_out_of_hollows_that_every_trial_ends_in(1320),
+        lambda: test_shakes_lead_out_of_hollows_that_every_trial_ends_in(2873),
         "_shaken",
         lambda network, labels, *rest: labels,
     ),
