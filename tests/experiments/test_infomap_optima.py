@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kexue.experiments import infomap_optima as optima
-from kexue.infomap import random_walk_flow
+from kexue.infomap import infomap, random_walk_flow
 from kexue.runs import Run, runs_folder, table
 
 
@@ -28,6 +28,15 @@ def test_all_sorts_of_networks_are_among_them():
     }
     assert {links.max() > 1 for links, _ in made} == {True, False}
     assert len(optima.connected(0, 10)[0]) == 10
+
+
+@pytest.mark.parametrize("search", ["all", "article"])
+def test_trials_are_those_of_the_public_search(search):
+    for seed in range(3):
+        links = optima.random_eight(seed)
+        losses = optima.losses(optima.Config("eight", search, trials=1), seed)
+        found = infomap(links, 0.15, 0, steps=optima.SEARCHES[search]).codelength
+        assert losses == [pytest.approx(found - optima.optimum(random_walk_flow(links)), abs=1e-12)]
 
 
 @pytest.mark.slow
