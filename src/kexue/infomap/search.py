@@ -20,6 +20,7 @@ from kexue.infomap.codes import codebook_cost
 from kexue.infomap.many_levels import search_levels
 from kexue.infomap.mergers import alternatives_for, merge_pairs
 from kexue.infomap.network import Network, relative_codelength
+from kexue.infomap.package import authors_package
 from kexue.infomap.two_levels import STEPS, Step, search_two_levels
 from kexue.infomap.walk import Flow, random_walk_flow, weighted_links
 from kexue.nn import checks
@@ -182,8 +183,6 @@ def _communities(flow: Flow, found: tuple[np.ndarray, ...]) -> Communities:
 def _by_package(
     graph: Any, teleport: float, seed: int, levels: int | None, trials: int
 ) -> tuple[np.ndarray, ...]:
-    import infomap as package
-
     _, weights = weighted_links(graph)
     flags = f"--silent --num-trials {trials} --seed {seed + 1}" + " --two-level" * (levels == 2)
     if teleport > 0:  # recorded, to all nodes: what the formula says, and not the package's default
@@ -191,7 +190,7 @@ def _by_package(
         flags += f" --teleportation-probability {float(teleport)!r}"
     else:
         weights = sparse.triu(weights)
-    search = package.Infomap(flags)
+    search = authors_package().Infomap(flags)
     links = weights.tocoo()
     for node in range(weights.shape[0]):
         search.add_node(node)
