@@ -17,6 +17,8 @@ try:
 except ImportError:
     njit = None
 
+__all__ = ["RATES", "move", "njit"]
+
 # Of node i, weights[4i …]: visits, teleportation, nodes that it holds, flow out of it. Of module i,
 # rates[7i …]: the same four, its exits q, q·log q, and (q + visits)·log(q + visits).
 WEIGHTS, RATES = 4, 7

@@ -1,6 +1,7 @@
 """Moves of single nodes between modules."""
 
 import random
+from typing import Any
 
 import numpy as np
 
@@ -27,18 +28,10 @@ def move_nodes(
     merged = network if labels is None else network.merged(labels, links=False)
     exits = merged.exits()
     rates = np.zeros((count, loop.RATES))
-    rates[: len(exits)] = np.transpose(
-        [
-            merged.visit,
-            merged.teleport,
-            merged.size,
-            merged.out,
-            exits,
-            plogp(exits),
-            plogp(exits + merged.visit),
-        ]
-    )
-    state = [
+    used = exits + merged.visit
+    of = (merged.visit, merged.teleport, merged.size, merged.out, exits, plogp(exits), plogp(used))
+    rates[: len(exits)] = np.transpose(of)
+    state: list[Any] = [
         network.start,
         network.target,
         network.both,
@@ -58,6 +51,5 @@ def move_nodes(
     ]
     if not loop.njit:
         state = [part.tolist() if isinstance(part, np.ndarray) else part for part in state]
-        module = state[6]
     loop.move(*state)
-    return without_gaps(np.asarray(module))
+    return without_gaps(np.asarray(state[6]))

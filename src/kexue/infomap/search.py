@@ -131,26 +131,34 @@ def search_stages(graph: Any, teleport: float = 0.15, seed: int = 0) -> tuple[St
     return tuple(stages)
 
 
-def annealed_infomap(graph: Any, teleport: float = 0.15, seed: int = 0, sweeps: int = 100) -> Communities:
+def annealed_infomap(
+    graph: Any, teleport: float = 0.15, seed: int = 0, sweeps: int = 100, temperature: float = 0.05
+) -> Communities:
     """Modules by the search of 2007: merge, then anneal (infomap.alg2). For small graphs.
 
     First the two modules whose merger shortens the description most are merged, again and again. Then, in
     each sweep, every node is given to one of its neighbours' modules, its own or an empty one, with
-    probability proportional to 2^(−L/T) (heat bath), while the temperature T falls from 0.05 to 0.0005
-    bits. The shortest description met on the way is the result.
+    probability proportional to 2^(−L/T) (heat bath), while the temperature T falls from the given
+    one to a hundredth of it. The shortest description met on the way is the result.
 
     Args:
         graph: see `random_walk_flow`.
         teleport: τ, see `random_walk_flow`.
         seed: of the annealing.
         sweeps: of the annealing; 0 leaves what the mergers gave.
+        temperature: at the beginning, in bits; positive.
 
     Raises:
-        TypeError: graph is none of what `random_walk_flow` takes, or seed or sweeps are no ints.
-        ValueError: see `random_walk_flow`; a negative seed or number of sweeps.
+        TypeError: graph is none of what `random_walk_flow` takes, or seed or sweeps are no ints,
+            or temperature is no number.
+        ValueError: see `random_walk_flow`; a negative seed or number of sweeps; a temperature
+            that is not positive and finite.
     """
     checks.count("seed", seed, 0)
     checks.count("sweeps", sweeps, 0)
+    checks.number("temperature", temperature)
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be positive and finite, got {temperature}")
     flow = random_walk_flow(graph, teleport)
     network, rng = Network.of(flow), np.random.default_rng(seed)
     labels = merge_pairs(network, np.arange(len(network.visit)))
@@ -158,10 +166,10 @@ def annealed_infomap(graph: Any, teleport: float = 0.15, seed: int = 0, sweeps: 
     undivided = np.zeros_like(labels)
     if relative_codelength(network, undivided) <= shortest:
         best, shortest = undivided, relative_codelength(network, undivided)
-    for temperature in np.geomspace(0.05, 0.0005, sweeps):
+    for warmth in np.geomspace(temperature, temperature / 100, sweeps):
         for node in rng.permutation(len(labels)).tolist():
             modules, lengths = alternatives_for(network, labels, node)
-            odds = np.exp2((lengths.min() - lengths) / temperature)
+            odds = np.exp2((lengths.min() - lengths) / warmth)
             labels[node] = rng.choice(modules, p=odds / odds.sum())
         labels = np.unique(labels, return_inverse=True)[1]
         length = relative_codelength(network, labels)
