@@ -27,7 +27,7 @@ endif
 
 .NOTPARALLEL: # all of them write to _build
 .DEFAULT_GOAL := help
-.PHONY: help venv book html test test-hard unit notebooks browser links check format lab run sync ledger bench mutants gpu preview replay clean writable
+.PHONY: help venv book html test test-hard unit notebooks browser links check format lock lab new run sync ledger bench mutants gpu preview replay clean writable
 
 help: ## show this list
 	@echo "Executable Scientific Spaces"
@@ -91,8 +91,15 @@ format: venv
 	@$(PY) -m ruff format --quiet .
 	@$(PY) -m ruff check --fix --quiet .
 
+lock: venv ## write constraints.txt anew from pyproject.toml, for all Pythons and systems (UPGRADE=1: newest versions)
+	@$(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-annotate --no-header \
+	  --no-emit-index-url --quiet $(if $(UPGRADE),--upgrade) --output-file constraints.txt
+
 lab: venv ## open the chapters in Jupyter
 	@python=$(ABSOLUTE_PY); cd chapters && "$$python" -m jupyterlab
+
+new: venv ## begin a chapter: make new SLUG=entropy TITLE="Entropy, by counting" ARTICLE=5448
+	@$(PY) tools/new.py "$(SLUG)" "$(TITLE)" "$(ARTICLE)" "$(DATE)" "$(ZH)"
 
 run: venv ## execute one chapter from its .py and write its outputs back: make run SLUG=smoothing
 	@test -n "$(SLUG)" || { echo "Say which: make run SLUG=smoothing"; exit 2; }
@@ -120,8 +127,8 @@ gpu: ## on a machine with CUDA: tests, GPU cells, benchmarks, recordings, in MIN
 	@$(PYTHON) tools/gpu.py run --minutes $(if $(filter file undefined,$(origin MINUTES)),8,$(MINUTES)) \
 	  --out "$(BUILD)/gpu" $(if $(PACK),--pack "$(PACK)")
 
-preview: venv ## take the README's picture of the book (after make html)
-	@$(PY) tools/preview.py "$(HTML)" _static/preview.png
+preview: venv ## take the pictures of the book, for the README and for links to it (after make html)
+	@$(PY) tools/preview.py "$(HTML)" _static
 
 clean: ## remove what was built (not .venv)
 	rm -rf "$(BUILD)" mutants .coverage .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -31,6 +31,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
+from kexue.book.status import here
+
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = ROOT / "chapters"
 TIMEOUT = 600  # seconds for a cell
@@ -225,6 +227,7 @@ def execute(slug: str, nb: nbformat.NotebookNode, threads: int, position: int = 
             client.execute(env=environment)
         except (CellExecutionError, CellTimeoutError, DeadKernelError, CellControlSignal) as error:
             raise ChapterError(f"{slug}: {error}") from error
+    nb.metadata["kexue"] = here()  # for the page of the status; the pair's script has none of it
     return nb
 
 

@@ -321,7 +321,10 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     elif options.command == "pack":
         print(json.dumps(pack(root, options.folder, options.python), indent=1))
     elif options.command == "unpack":
-        print("\n".join(unpack(options.results, root)))
+        if options.results.suffix == ".json":  # a report, for the page of the status
+            shutil.copyfile(options.results, root / "runs" / "gpu.json")
+        else:
+            print("\n".join(unpack(options.results, root)))
     else:
         folder = options.pack.resolve() if options.pack else None
         work, out = options.work.resolve(), options.out.resolve()

@@ -12,12 +12,16 @@ larger one of PyPI. Wherever uv fails, pip does it.
 """
 
 import ast
+import glob
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 STAMP = "kexue-installed.txt"
@@ -90,6 +94,17 @@ def uv_options(pip_config: str) -> "list[str]":
     return options
 
 
+def owner(directory: str) -> "str | None":
+    """The folder whose package the environment holds, editable, if there is such a folder."""
+    place = os.path.join(directory, "[Ll]ib", "**", "kexue-*.dist-info", "direct_url.json")
+    for path in glob.glob(place, recursive=True):
+        with open(path, encoding="utf-8") as file:
+            folder = url2pathname(urlsplit(json.load(file)["url"]).path)
+        if os.path.isdir(folder):
+            return os.path.realpath(folder)
+    return None
+
+
 def install(python: str) -> bool:
     """Install the package, editable, with all extras and the locked versions: with uv, or else with pip."""
     wanted = ["--constraint", "constraints.txt", "--editable", ".[all]"]
@@ -121,6 +136,12 @@ def main(directory: str) -> "str | int":
                     installed.split()[0],
                 )
             return 0
+    other = owner(directory)
+    if other not in (None, os.path.realpath(ROOT)):
+        return (
+            "%s is the environment of %s, which would lose its package.\n"
+            "Name another one: make venv VENV=$HOME/kexue/venv" % (directory, other)
+        )
     low, high = supported()
     if not low <= sys.version_info[:2] < high:
         return (

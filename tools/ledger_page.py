@@ -15,6 +15,7 @@ from typing import Any
 
 from kexue.book import ledger, pages
 from kexue.book.pages import Evidence
+from kexue.book.status import here
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -104,10 +105,16 @@ def gaps_of(row: dict[str, Any], edition: int, slug: str) -> list[str]:
     return problems
 
 
-def as_json(evidence: Evidence, rows: list[str]) -> str:
+def noted(evidence: Evidence, rows: list[str]) -> dict[str, Any]:
     """Evidence by row, and the ids of all rows, so that none disappears in silence."""
     ordered = {name: {row: sorted(found[row]) for row in sorted(found)} for name, found in evidence.items()}
-    return json.dumps({**ordered, "rows": sorted(rows)}, indent=1) + "\n"
+    return {**ordered, "rows": sorted(rows)}
+
+
+def noted_before(path: Path) -> dict[str, Any]:
+    """The same from the file, without when and where it was made."""
+    found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return {name: value for name, value in found.items() if name != "made"}
 
 
 def main(root: Path = ROOT) -> int:
@@ -123,8 +130,9 @@ def main(root: Path = ROOT) -> int:
     rows = [row["id"] for article in joined["articles"].values() for row in article["rows"]]
     path = root / "ledger" / "evidence.json"
     if arguments.command == "write":
-        path.write_text(as_json(evidence, rows), "utf-8")
-    elif not path.is_file() or path.read_text("utf-8") != as_json(evidence, rows):
+        made = {"made": here()} if arguments.evidence else {}  # marks alone say nothing of a machine
+        path.write_text(json.dumps({**noted(evidence, rows), **made}, indent=1) + "\n", "utf-8")
+    elif noted_before(path) != noted(evidence, rows):
         problems.append("ledger/evidence.json is out of date: run `make ledger` and commit it")
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -87,7 +87,7 @@ def open_page(context, base_url, problems):
         if not request.url.startswith((base_url, "data:", "blob:")):
             problems.append(f"request to another host: {request.url}")
 
-    def go(path, viewport=DESKTOP, theme="light"):
+    def go(path, viewport=DESKTOP, theme="light", whole=True):
         page = context.new_page()
         pages.append(page)
         page.set_default_timeout(60_000)
@@ -106,11 +106,22 @@ def open_page(context, base_url, problems):
         if page.locator(".math").count():
             page.wait_for_function("() => window.MathJax && MathJax.startup && MathJax.startup.promise")
             page.evaluate("() => MathJax.startup.promise.then(() => null)")
+        if whole:  # formulas, figures and pictures wait until they come near, or the page is printed
+            page.evaluate(
+                """() => {
+                  window.dispatchEvent(new Event('beforeprint'));
+                  const images = [...document.images];
+                  images.forEach(image => { image.loading = 'eager' });
+                  return Promise.all(images.map(image => image.decode().catch(() => null))).then(() => null);
+                }"""
+            )
+            page.wait_for_function("() => !document.querySelector('mjx-lazy')")
         # Not "networkidle", which now and then never comes.
         page.evaluate("() => document.fonts.ready.then(() => null)")
-        page.wait_for_function(
-            "() => [...document.querySelectorAll('.plotly-graph-div')].every(e => e.querySelector('svg'))"
-        )
+        if whole:
+            page.wait_for_function(
+                "() => [...document.querySelectorAll('.plotly-graph-div')].every(e => e.querySelector('svg'))"
+            )
         assert shown_theme(page) == theme
         return page
 
@@ -218,14 +229,14 @@ def one_of_equal_tokens(page):
 
 
 def faults_of_access(page):
-    """What axe finds serious or worse."""
+    """What axe finds moderate or worse."""
     if not page.evaluate("() => 'axe' in window"):
         from axe_playwright_python.base import AXE_SCRIPT
 
         page.evaluate(AXE_SCRIPT)
     return page.evaluate(
         """() => axe.run({preload: false, resultTypes: ['violations']}).then(({violations}) => violations
-             .filter(v => ['serious', 'critical'].includes(v.impact))
+             .filter(v => v.impact !== 'minor')
              .map(v => `${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map(n => n.html.slice(0, 120)).join(' ')}`))"""
     )
 
@@ -293,7 +304,9 @@ def test_text_that_is_pale_in_the_dark_theme_alone_is_found(open_page):
     """Also if it is a word of code, of which one of many is looked at."""
     page = open_page("pages/changelog.html")
     page.add_style_tag(content="html[data-theme=dark] .highlight .pale { color: #333; background: #222 }")
-    code = "<div class='highlight'><pre>" + 3 * "<span class='pale'>pale</span> " + "</pre></div>"
+    code = (
+        "<h1>Code</h1><div class='highlight'><pre>" + 3 * "<span class='pale'>pale</span> " + "</pre></div>"
+    )
     page.evaluate("html => document.querySelector('article').innerHTML = html", code)
     one_of_equal_tokens(page)
     assert page.locator(".pale").count() == 1
@@ -377,6 +390,83 @@ def test_an_equation_wears_its_mark_which_leads_to_its_row(open_page):
     mark.click()
     page.wait_for_url("**/pages/ledger.html#smoothing-eq1")
     assert page.locator(".ledger-row:has(#smoothing-eq1)").is_visible()
+
+
+CARDS = {  # on the chapter on smoothing: a link, and what its card says
+    "an equation of this page": ("article p a[href='#equation-smoothing-eq3']", "logsumexp"),
+    "a row of the ledger": (".eqno a.kexue-mark[href$='#smoothing-eq1']", "smoothing.eq1"),
+    "a source": ("article p a[href*='references.html#']", "URL"),
+    "a term": ("a.kexue-term[href$='#term-cross-entropy']", "jiāochāshāng"),
+}
+
+
+@pytest.mark.parametrize("what", CARDS)
+def test_a_card_shows_what_a_link_leads_to(open_page, what):
+    """To the pointer and to the keyboard; it can be pointed at, is named to screen readers, and goes on Escape."""
+    page = open_page("chapters/smoothing.html")
+    selector, text = CARDS[what]
+    link, card = page.locator(selector).first, page.locator("#kexue-card")
+    link.hover()
+    card.wait_for(state="visible")
+    card.hover()
+    page.wait_for_timeout(400)
+    assert card.is_visible()
+    assert link.get_attribute("aria-describedby") == "kexue-card"
+    page.wait_for_function("() => !document.querySelector('#kexue-card mjx-lazy')")
+    said = card.inner_text() + " ".join(card.locator("mjx-assistive-mml").all_text_contents())
+    assert text in said.replace("\u2061", "")
+    assert "\\" not in said
+    assert faults_of_access(page) == []
+    page.keyboard.press("Escape")
+    assert card.is_hidden()
+    assert link.get_attribute("aria-describedby") is None
+    page.mouse.move(0, 0)
+    link.evaluate("e => e.parentElement.setAttribute('tabindex', -1)")
+    link.evaluate("e => e.parentElement.focus()")
+    page.keyboard.press("Tab")
+    while not link.evaluate("e => e === document.activeElement"):
+        page.keyboard.press("Tab")
+    card.wait_for(state="visible")
+    box, width = card.bounding_box(), page.viewport_size["width"]
+    assert 0 <= box["x"] < box["x"] + box["width"] <= width
+    link.evaluate("e => e.blur()")  # the next link may have a card, too
+    card.wait_for(state="hidden")
+
+
+def test_a_chapter_is_light_until_the_reader_scrolls(open_page, base_url):
+    """Neither Plotly nor what shows icons twice is loaded with the text, and no formula is set far below it."""
+    page = open_page("chapters/smoothing.html", whole=False)
+    page.wait_for_timeout(300)
+    loaded = page.evaluate("() => performance.getEntriesByType('resource').map(e => e.name)")
+    assert not [name for name in loaded if re.search(r"plotly|fontawesome.*js|woff2|cards.js", name)]
+    assert page.locator("mjx-lazy").count() > 30
+    assert sum("_images" in name for name in loaded) < page.locator("article img").count() / 2
+    figure = page.locator(".plotly-graph-div").first
+    figure.scroll_into_view_if_needed()
+    figure.locator("svg.main-svg").first.wait_for(state="attached")
+    bare = open_page("pages/changelog.html")
+    assert not bare.evaluate(
+        "() => performance.getEntriesByType('resource').some(e => /mathjax|plotly/.test(e.name))"
+    )
+
+
+def test_icons_are_drawn_from_what_is_left_of_their_font(open_page):
+    page = open_page("chapters/smoothing.html")
+    drawn = page.evaluate(
+        """() => document.fonts.ready.then(() => [...document.querySelectorAll("i[class*='fa-'], i.fab")]
+             .filter(e => e.checkVisibility()).map(e => getComputedStyle(e, '::before'))
+             .map(s => [s.content, s.fontFamily, document.fonts.check(`${s.fontWeight} 16px ${s.fontFamily}`)]))"""
+    )
+    assert len(drawn) > 5
+    assert all(
+        content not in ("none", "normal") and "Awesome" in font and ready for content, font, ready in drawn
+    )
+
+
+def test_a_wrong_address_leads_back(open_page, base_url):
+    page = open_page("404.html")
+    page.locator("article a", has_text="first page").click()
+    page.wait_for_url("**/pages/intro.html")
 
 
 def test_search_finds_a_word_of_the_chapter(open_page):

@@ -1,13 +1,14 @@
 """The Sphinx side: Plotly figures, substitutions, a small project."""
 
 import json
+import struct
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from kexue.book import ledger, plotting, sphinx
+from kexue.book import ledger, plotting, site, sphinx
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,18 +28,30 @@ class Output:
 class Renderer:
     class renderer:
         class sphinx_env:
-            docname = "chapters/a"
+            class app:
+                outdir = "."
 
 
-def test_plotly_renderer_loads_nothing_from_elsewhere():
-    (node,) = sphinx.PlotlyRenderer.handle_mime(
-        Renderer, Output(json.loads(slider().to_json())), inline=False
-    )
+def test_plotly_renderer_leaves_a_place_for_the_figure_and_a_script_with_its_data(tmp_path):
+    Renderer.renderer.sphinx_env.app.outdir = tmp_path
+    figure = json.loads(slider().to_json())
+    (node,) = sphinx.PlotlyRenderer.handle_mime(Renderer, Output(figure), inline=False)
     text = node.astext()
-    assert 'src="../_static/plotly.min.js"' in text
+    (script,) = (tmp_path / "_static" / "figures").iterdir()
+    assert (
+        f'<div class="plotly-graph-div" id="{script.stem}" style="height:{figure["layout"]["height"]}px">'
+        in text
+    )
+    place, _, data = script.read_text().rstrip(";\n").partition(".figure = ")
+    assert place == f'document.getElementById("{script.stem}")'
+    data = json.loads(data)
+    assert {name: data[name] for name in ("data", "layout", "frames")} == {
+        name: figure[name] for name in ("data", "layout", "frames")
+    }
+    assert data["config"] == {"responsive": True, "displaylogo": False}
     assert 'aria-label="a &quot;line&quot;"' in text
     assert "<figcaption>a &lt; b</figcaption>" in text
-    assert "cdn" not in text.lower()
+    assert "<script" not in text
     assert sphinx.PlotlyRenderer.handle_mime(Renderer, Output("x", "text/plain"), inline=False) is None
     assert sphinx.PlotlyRenderer.handle_mime(Renderer, Output("{}"), inline=True) is None
 
@@ -83,6 +96,40 @@ def test_labelled_equations_wear_their_mark():
     assert marked == body.replace('<span class="eqno">(1)', f'<span class="eqno">{mark}(1)')
 
 
+def test_pictures_below_the_first_wait_and_have_their_sizes(tmp_path):
+    (tmp_path / "_images").mkdir()
+    (tmp_path / "_images" / "a.png").write_bytes(b"\x89PNG" + 12 * b"." + struct.pack(">II", 640, 480))
+    (tmp_path / "_images" / "b.svg").write_text("<svg></svg>" + 30 * " ")
+    logo, first, second = (
+        '<img src="x_images/c.png">',
+        '<img alt="1" src="_images/a.png" />',
+        '<img src="_images/b.svg">',
+    )
+    page = f"{logo}<article>{first}{second}</article>"
+    size = 'src="_images/a.png" width="640" height="480"'
+    expected = page.replace('src="_images/a.png"', size).replace('b.svg"', 'b.svg" loading="lazy"')
+    assert site.lightened(page, tmp_path) == expected
+
+
+def test_cards_are_of_what_is_linked_from_another_page():
+    row = '<div class="ledger-row x"><p><span id="a-eq1"></span>holds</p>\n<p>It is <a href="x.html" id="i">so</a>.</p><p>no</p></div>'
+    pages = {
+        "pages/ledger.html": f'<article><a href="#a-eq1"></a>{row}{row.replace("eq1", "eq2")}</article>',
+        "chapters/a.html": '<article><a href="../pages/ledger.html#a-eq1">✓</a></article><a href="b.html#equation-e"></a>',
+        "chapters/b.html": '<article><div class="math" id="equation-e"><span class="eqno">(1)</span>\\[x\\]</div></article>',
+    }
+    assert site.cards(pages) == {"pages/ledger.html#a-eq1": "<p>holds</p> <p>It is <a>so</a>.</p>"}
+    pages["chapters/a.html"] = pages["chapters/a.html"].replace("</article>", "") + "</article>"
+    assert site.cards(pages)["chapters/b.html#equation-e"] == "\\[x\\]"
+
+
+def test_a_description_is_short_and_its_letters_are_harmless():
+    found = site.tags('A "title"', "chapters/a", "https://a.github.io/b/", 50 * "word ")
+    assert 'content="A &quot;title&quot;"' in found
+    assert 39 * " word" + "…" in found.replace('="word', '=" word')
+    assert "description" not in site.tags("T", "a", "https://h/", "")
+
+
 @pytest.mark.system
 def test_the_extension_in_a_small_sphinx_project(tmp_path):
     from sphinx.application import Sphinx
@@ -108,13 +155,22 @@ def test_the_extension_in_a_small_sphinx_project(tmp_path):
         nbformat.v4.new_output("display_data", data={ledger.MIME_TYPE: verdict, "text/html": "<p></p>"})
     ]
     nbformat.write(
-        new_notebook(cells=[new_markdown_cell("# A\n\n## It harms"), shown]), source / "chapters" / "a.ipynb"
+        new_notebook(
+            cells=[
+                new_markdown_cell("# A\n\n## It harms\n\nMuch harm, and harm again; `pain`, charm."),
+                shown,
+            ]
+        ),
+        source / "chapters" / "a.ipynb",
     )
     (source / "pages").mkdir()
+    (source / "pages" / "glossary.md").write_text(
+        "# G\n\n| 中 | p | e |\n|---|---|---|\n| 熵 | shāng | harm, pain (of) |\n"
+    )
     for name in ("ledger", "errata"):
         (source / "pages" / f"{name}.md").write_text(f"# A page\n\nBefore.\n\n```{{{name}}}\n```\n")
     (source / "index.md").write_text(
-        "# Title\n\n{{ ledger_claims_found }}\n\n```{toctree}\nplot\npages/ledger\npages/errata\nchapters/a\n```\n"
+        "# Title\n\n{{ ledger_claims_found }}\n\n```{toctree}\nplot\npages/glossary\npages/ledger\npages/errata\nchapters/a\n```\n"
     )
     cell = new_code_cell("figure", execution_count=1)
     cell.outputs = [
@@ -132,7 +188,17 @@ def test_the_extension_in_a_small_sphinx_project(tmp_path):
     assert 'id="a-claim1"' in filled
     assert "{ledger}" not in filled
     assert "harm = 3." in (tmp_path / "html" / "pages" / "errata.html").read_text()
+    chapter = (tmp_path / "html" / "chapters" / "a.html").read_text()
+    link = '<a class="kexue-term reference internal" href="../pages/glossary.html#term-harm-pain-of">harm</a>'
+    assert f"Much {link}, and harm again; <code" in chapter
+    assert chapter.count("kexue-term") == 1
+    assert '<meta property="og:url" content="https://a.github.io/book/chapters/a.html" />' in chapter
+    kept = (tmp_path / "html" / "_static" / "cards.js").read_text()
+    assert '"pages/glossary.html#term-harm-pain-of": "<p>熵</p> <p>shāng</p> <p>harm, pain (of)</p>"' in kept
+    assert "<loc>https://a.github.io/book/plot.html</loc>" in (tmp_path / "html" / "sitemap.xml").read_text()
+    assert "location.host ===" in (tmp_path / "html" / "404.html").read_text()
     page = (tmp_path / "html" / "plot.html").read_text()
+    assert "all.min.js" not in page
     assert "kexue-interactive" in page
     assert "THEBE_JS_URL" not in page
     assert "_sources/plot.py" in page

@@ -1,5 +1,6 @@
 """tools/install.py: an environment with uv or pip, made once, repaired, and explained when it cannot be had."""
 
+import json
 from pathlib import Path
 
 import install
@@ -47,6 +48,23 @@ def test_install_only_when_something_changed(installer, monkeypatch):
     monkeypatch.setattr(install, "fingerprint", lambda version: version + " other")
     assert install.main(str(folder)) == 0
     assert installing(calls) == ["uv"]
+
+
+def test_the_environment_of_another_folder_is_left_alone(installer, tmp_path):
+    """An editable install names one folder: two that shared it would run each other's code."""
+    folder, calls, _ = installer
+    note = folder / "lib" / "python3.11" / "site-packages" / "kexue-0.2.0.dist-info" / "direct_url.json"
+    note.parent.mkdir(parents=True)
+    other = tmp_path / "another one"
+    other.mkdir()
+    note.write_text(json.dumps({"url": other.as_uri(), "dir_info": {"editable": True}}))
+    assert install.main(str(folder)).startswith(f"{folder} is the environment of {other}, which would lose")
+    assert calls == []
+    other.rmdir()  # moved, or deleted
+    assert install.main(str(folder)) == 0
+    note.write_text(json.dumps({"url": Path(install.ROOT).as_uri()}))
+    (folder / install.STAMP).unlink()
+    assert install.main(str(folder)) == 0
 
 
 def test_uv_has_the_same_lock_and_what_pip_knows_of_indexes(installer, monkeypatch):

@@ -156,7 +156,8 @@ def _head(article: ledger.Article) -> str:
 
 _MARKS = (
     "- **Marks**: beside an equation’s number ✓ says that tests confirm it, ◐ under a condition, ✗ not; "
-    "each leads to its tests"
+    "each leads to its tests. *Restricted* means true under a condition that the article does not state, "
+    "*open* tried but undecided, *untested* not tried yet"
 )
 
 

@@ -2,7 +2,7 @@
 
 The extension puts the repository's address (from pyproject.toml) and the ledger's counts into the
 configuration, copies plotly.min.js and the chapters' scripts next to the pages, and removes what
-would ask another host.
+would ask another host. What makes the pages quick and helpful is in `kexue.book.site`.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kexue.book import pages
+from kexue.book import pages, site, status
 from kexue.book.ledger import OUTCOME_VERBS, OUTCOMES, SORTS, SYMBOLS, counted
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from docutils.nodes import Element
+    from docutils.nodes import Element, document
     from sphinx.application import Sphinx
     from sphinx.config import Config
 
@@ -43,29 +43,29 @@ class PlotlyRenderer:
 
     @staticmethod
     def handle_mime(renderer: Any, data: Any, inline: bool) -> "list[Element] | None":
-        """The nodes for an output, or None where it is not Plotly's."""
+        """The nodes for an output, or None where it is not Plotly's.
+
+        A place of its height, and a script with the data: kexue.js draws the figure when it comes near.
+        """
         if inline or data.mime_type != PLOTLY_MIME:
             return None
-        import plotly.io as pio
         from docutils import nodes
 
         figure = data.content if isinstance(data.content, dict) else json.loads(data.content)
-        digest = hashlib.sha256(json.dumps(figure, sort_keys=True).encode()).hexdigest()[:12]
-        page = renderer.renderer.sphinx_env.docname
-        code = pio.to_html(
-            {key: figure[key] for key in ("data", "layout", "frames") if key in figure},
-            config={"responsive": True, "displaylogo": False, **figure.get("config", {})},
-            include_plotlyjs=f"{'../' * page.count('/')}_static/plotly.min.js",
-            full_html=False,
-            div_id=f"plotly-{digest}",
-            validate=False,
-            auto_play=False,
-        )
+        name = "plotly-" + hashlib.sha256(json.dumps(figure, sort_keys=True).encode()).hexdigest()[:12]
+        parts = {key: figure[key] for key in ("data", "layout", "frames") if key in figure}
+        parts["config"] = {"responsive": True, "displaylogo": False, **figure.get("config", {})}
+        folder = Path(renderer.renderer.sphinx_env.app.outdir) / "_static" / "figures"
+        folder.mkdir(parents=True, exist_ok=True)
+        script = f'document.getElementById("{name}").figure = {json.dumps(parts, separators=(",", ":"))};\n'
+        (folder / f"{name}.js").write_text(script, "utf-8")
+        height = figure.get("layout", {}).get("height", 450)
         meta = figure.get("layout", {}).get("meta", {})
         alt = html.escape(meta.get("alt", "Interactive figure"))
         caption = html.escape(meta.get("caption", ""))
         wrapped = (
-            f'<figure class="kexue-interactive" role="group" aria-label="{alt}">{code}'
+            f'<figure class="kexue-interactive" role="group" aria-label="{alt}">'
+            f'<div class="plotly-graph-div" id="{name}" style="height:{height}px"></div>'
             f"<figcaption>{caption}</figcaption></figure>"
         )
         return [nodes.raw(text=wrapped, format="html", classes=["output", "text_html"])]
@@ -111,13 +111,17 @@ def setup(app: "Sphinx") -> dict[str, bool]:
     """Entry point for Sphinx."""
     app.connect("config-inited", _configure)
     app.connect("html-page-context", _adjust_page, priority=900)  # after the theme's own handlers
+    app.connect("doctree-resolved", site.link_terms)
+    app.connect("html-collect-pages", site.lost)
     app.connect("build-finished", _copy_files)
+    app.connect("build-finished", site.finish, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def _configure(app: "Sphinx", config: "Config") -> None:
     root = Path(app.confdir)
     config.html_theme_options["repository_url"] = repository(root)
+    config.html_baseurl = config.html_baseurl or site.address(repository(root))
     joined = pages.join(pages.evidence_of(root), root)
     config.myst_substitutions = {**config.myst_substitutions, **substitutions(joined)}
     outcomes = {
@@ -125,7 +129,7 @@ def _configure(app: "Sphinx", config: "Config") -> None:
     }
 
     def fill(app: "Sphinx", name: str, source: list[str]) -> None:
-        source[0] = pages.fill(source[0], joined)
+        source[0] = status.fill(pages.fill(source[0], joined), root)
 
     def mark(app: "Sphinx", name: str, template: str, context: dict[str, Any], doctree: object) -> None:
         if name.startswith("chapters/") and context.get("body"):
@@ -157,8 +161,10 @@ def marked(body: str, outcomes: Mapping[str, str], ledger: str) -> str:
 
 
 def _adjust_page(
-    app: "Sphinx", pagename: str, templatename: str, context: dict[str, Any], doctree: object
+    app: "Sphinx", pagename: str, templatename: str, context: dict[str, Any], doctree: "document | None"
 ) -> None:
+    from docutils.nodes import paragraph
+
     # sphinx-thebe adds its script twice, which is an error in the browser, and it names another host.
     context["script_files"] = [
         file
@@ -166,6 +172,14 @@ def _adjust_page(
         if "thebe" not in str(getattr(file, "filename", file))
         and "THEBE_JS_URL" not in (file.attributes.get("body") or "")
     ]
+    # Scripts run in order, once the text is there; two named doc… at once, since scripts in pages need them.
+    for file in context["script_files"]:
+        if (name := str(getattr(file, "filename", None) or "")) and "doc" not in name:
+            file.attributes.setdefault("defer", "defer")
+    if doctree is not None:
+        text = (" ".join(node.astext().split()) for node in doctree.findall(paragraph))
+        lead = next((line for line in text if len(line) > 60), "")  # not the Chinese title
+        context["metatags"] += site.tags(context["title"], pagename, app.config.html_baseurl, lead)
     # A list whose children are no list items is an accessibility violation, and so is a wide table that
     # scrolls on a phone, but not by the keyboard.
     if body := context.get("body"):
