@@ -16,9 +16,8 @@ def _pairs(network: Network) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     those of nearly the same exit rate are looked at.
     """
     count = len(network.visit)
-    source = np.repeat(np.arange(count), np.diff(network.start))
-    once = source < network.target
-    a, b, between = source[once], network.target[once], network.both[once]
+    once = network.source < network.target
+    a, b, between = network.source[once], network.target[once], network.both[once]
     if not network.teleport.any():
         return a, b, between
     if count <= _ALL_PAIRS:
@@ -99,7 +98,7 @@ def alternatives_for(network: Network, labels: np.ndarray, node: int) -> tuple[n
     visit, teleport, size, leaving = (
         np.bincount(rest, of)[:count] for of in (network.visit, network.teleport, network.size, network.out)
     )
-    source, target = np.repeat(np.arange(len(labels)), np.diff(network.start)), network.target
+    source, target = network.source, network.target
     inside = rest[source] == rest[target]
     out = leaving - np.bincount(rest[source[inside]], network.both[inside], count) / 2
     here = slice(*network.start[node : node + 2])

@@ -1,6 +1,7 @@
 """A network as the search holds it: arrays that shrink as modules become nodes."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -56,7 +57,7 @@ class Network:
         modules = int(labels.max()) + 1
         group = np.empty(modules, dtype=int)
         group[labels] = self.group
-        source, ends = np.repeat(labels, np.diff(self.start)), labels[self.target]
+        source, ends = labels[self.source], labels[self.target]
         within = source == ends
         # Each flow within a module is there from both ends, and adds up both ways: twice too much.
         inside = np.bincount(ends[within], self.both[within], modules) / 2
@@ -70,7 +71,7 @@ class Network:
 
     def parts(self, labels: np.ndarray) -> "Network":
         """The same nodes, each module a group: only flow within it is left as links."""
-        same = np.repeat(labels, np.diff(self.start)) == labels[self.target]
+        same = labels[self.source] == labels[self.target]
         start, target, both = _kept(self.start, self.target, self.both, same)
         return replace(
             self,
@@ -84,10 +85,18 @@ class Network:
     def alone(self, labels: np.ndarray) -> "Network":
         """The same, each module as if it were a graph by itself, which the walk never leaves."""
         parts = self.parts(labels)
-        rows = np.repeat(np.arange(len(labels)), np.diff(parts.start))
         nothing = np.zeros_like(self.visit)
-        out = np.bincount(rows, parts.both, len(labels)) / 2
+        out = np.bincount(parts.source, parts.both, len(labels)) / 2
         return replace(parts, teleport=nothing, out=out, outer=np.zeros_like(parts.outer))
+
+    @cached_property
+    def source(self) -> np.ndarray:
+        """The other end of each link."""
+        return np.repeat(np.arange(len(self.visit)), np.diff(self.start))
+
+    def lengths_of(self, labels: np.ndarray) -> np.ndarray:
+        """`lengths` with these modules."""
+        return self.merged(labels, links=False).lengths()
 
     def exits(self) -> np.ndarray:
         return self.teleport * (1 - self.size / self.nodes) + self.out
@@ -144,4 +153,4 @@ def without_gaps(labels: np.ndarray) -> np.ndarray:
 
 def relative_codelength(network: Network, labels: np.ndarray) -> float:
     """L(M) up to what does not depend on the modules."""
-    return float(network.merged(labels, links=False).lengths().sum())
+    return float(network.lengths_of(labels).sum())

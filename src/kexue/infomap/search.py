@@ -13,7 +13,6 @@ from kexue.infomap.codelength import (
     codelengths_of,
     exit_rates,
     hierarchical_map_equation,
-    labels_of,
     map_equation,
 )
 from kexue.infomap.codes import codebook_cost
@@ -180,7 +179,7 @@ def annealed_infomap(
 
 def _communities(flow: Flow, found: tuple[np.ndarray, ...]) -> Communities:
     if len(found) == 1:
-        index, modules = codelengths_of(flow, labels_of(flow, found[0]))
+        index, modules = codelengths_of(flow, found[0])
         codelength = index + modules
     else:
         index, codelength = codebook_cost(exit_rates(flow, found[0])), hierarchical_map_equation(flow, found)

@@ -35,7 +35,7 @@ def search_two_levels(
         if merged.max() < labels.max():
             watch("modules merged, linked or not", merged)
             labels = _refined(network, merged, rng, steps, watch)
-    whole, divided = (network.merged(of, links=False).lengths() for of in (network.group, labels))
+    whole, divided = map(network.lengths_of, (network.group, labels))
     if (whole <= divided + 1e-12).any() and labels.max() >= len(whole):
         as_short = (whole <= divided + 1e-12)[network.group]
         labels = without_gaps(np.where(as_short, network.group, labels + len(whole)))
@@ -47,7 +47,7 @@ def _shorter(
     network: Network, labels: np.ndarray, changed: np.ndarray, name: str, watch: Watch = _nobody
 ) -> np.ndarray:
     """For each group the labels that make L shorter; the very same array if that is nowhere the changed."""
-    before, after = (network.merged(one, links=False).lengths() for one in (labels, changed))
+    before, after = map(network.lengths_of, (labels, changed))
     better = after < before - 1e-10
     if not better.any():
         return labels
