@@ -785,7 +785,7 @@ verdict(
 # %% [markdown]
 # So a division needs a second opinion, and there is an easy one. *Rewire* the network: exchange the ends of two links, again and again, so that each node keeps its number of links and all else is random {cite:p}`maslov2002`. If InfoMap saves no more bits on the network than on such copies, its modules say nothing.
 
-# %% mystnb={"figure": {"caption": "Five of six real networks save more bits than all of their 99 rewired copies; the Florentine families do not. Bits saved by the modules found, over one module: copies as points with their mean and its 95 % interval, and the network itself as a star."}, "image": {"alt": "Six rows. In all but one a star lies to the right of a cloud of points near zero, far to the right for Les Misérables and for places in the newspaper. For the Florentine families the star lies within the cloud."}} tags=["nbval-ignore-output", "hide-input"]
+# %% mystnb={"figure": {"caption": "Five of six real networks save more bits than all of their 99 rewired copies; the Florentine families do not. Bits saved by the modules found, over one module: copies as points with their mean and its 95 % interval, and the network itself as a star."}, "image": {"alt": "Six rows. In all but one a star lies to the right of a cloud of points near zero, far to the right for Les Mis\u00e9rables and for places in the newspaper. For the Florentine families the star lies within the cloud."}} tags=["nbval-ignore-output", "hide-input"]
 TITLES = {
     "karate": "karate club",
     "miserables": "Les Misérables",
