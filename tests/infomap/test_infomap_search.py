@@ -101,6 +101,29 @@ def test_a_node_may_leave_for_a_module_of_its_own():
     assert len(set(infomap(graph, 0, trials=10).modules.values())) == 2
 
 
+@pytest.mark.fails("infomap.alg1")
+def test_the_article_s_steps_alone_miss_an_optimum_in_every_trial():
+    """One of two among the 853 connected graphs of seven nodes, at τ = 0."""
+    graph = nx.Graph([(0, 1), (1, 2), (1, 5), (2, 3), (2, 6), (3, 4), (5, 6)])
+    assert_optimal(graph, 0.0)
+    article = infomap(graph, 0.0, trials=10, steps=())
+    assert article.codelength > optimum(random_walk_flow(graph, 0.0)) + 0.02
+    assert set(article.modules.values()) == {0}
+
+
+@pytest.mark.slow
+@pytest.mark.fails("infomap.alg1")
+@pytest.mark.unchecked
+def test_the_article_s_steps_miss_two_optima_of_seven_nodes():
+    missed = [
+        graph
+        for graph in connected(7)
+        if infomap(graph, 0.0, trials=10, steps=()).codelength > optimum(random_walk_flow(graph, 0.0)) + 1e-9
+    ]
+    assert len(connected(7)) == 853
+    assert len(missed) == 2
+
+
 @pytest.mark.verifies("infomap.alg1")
 @pytest.mark.parametrize("teleport", [0.0, 0.15])
 def test_no_stage_of_the_search_makes_the_description_longer(teleport):

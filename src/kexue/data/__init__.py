@@ -38,7 +38,6 @@ from kexue.data.texts import (
     pronunciations_parts,
     reviews,
     reviews_parts,
-    word_classes,
 )
 from kexue.data.treebanks import Tree, Treebank, parse_brackets, treebank
 from kexue.data.vocabulary import PAD, UNKNOWN, Vocabulary
@@ -86,5 +85,4 @@ __all__ = [
     "tiles",
     "treebank",
     "views",
-    "word_classes",
 ]
