@@ -212,7 +212,6 @@ TARGETS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "data.plain_english": lambda: (["a", "b"],),
     "data.stratified_split": lambda: (ids(20, high=2), (0.5, 0.5), gen()),
     "data.Vocabulary": lambda: ([["a", "b"], ["a"]], 1),
-    "data.word_classes": lambda: (TEXT, ["a", "b"]),
     "runs.Step": lambda: (0, 0, 0, 1),
     "runs.Step.batch": lambda: (Step(0, 0), 10, 4),
     "runs.different_settings": lambda: ({"a": 1}, TEXT.source),

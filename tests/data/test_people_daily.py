@@ -14,13 +14,3 @@ def test_the_newspaper_is_a_month_of_tagged_words():
     assert pairs[0][:3] == (("迈向", "v"), ("充满", "v"), ("希望", "n"))
     assert all(word and tag for sentence in pairs for word, tag in sentence)
     assert {"，", "。", "、"} <= {word for sentence in pairs for word, tag in sentence if tag == "w"}
-    assert data.word_classes(text, ["北京", "增加", "江"]).tolist() == ["ns", "v", "nr"]
-
-
-def test_a_word_has_the_tag_that_it_has_most_often():
-    text = data.TaggedText(
-        (("a", "b", "a"), ("a", "b")), (("n", "v", "v"), ("v", "n")), data.SOURCES["people_daily"]
-    )
-    assert data.word_classes(text, ["b", "a"]).tolist() == ["n", "v"]  # b: as often n as v
-    with pytest.raises(ValueError, match="words must be in the text, but 'c' is not"):
-        data.word_classes(text, ["c"])

@@ -11,6 +11,7 @@ import seeded  # noqa: F401  # Hypothesis's profile
 from graphs import DIRECTED, UNDIRECTED, karate, random_graph, triangles
 from hypothesis import given
 from hypothesis import strategies as st
+from printed import printed
 from refusing import refuses
 
 from kexue.infomap import (
@@ -21,6 +22,7 @@ from kexue.infomap import (
     map_equation,
     random_walk_flow,
 )
+from kexue.infomap.codelength import codelengths_of
 
 
 def literal(flow, labels):
@@ -52,6 +54,18 @@ def test_the_map_equation_is_its_terms(directed, seed, teleport):
     assert map_equation(flow, labels) == pytest.approx(literal(flow, labels), abs=1e-12)
     assert hierarchical_map_equation(flow, [labels]) == pytest.approx(literal(flow, labels), abs=1e-12)
     assert map_equation(flow, [0] * len(labels)) == pytest.approx(entropy(flow.visit), abs=1e-12)
+
+
+@given(st.integers(0, 10**6))
+def test_the_printed_implementation_equals_the_package_s(seed):
+    weights, labels = random_graph(seed, False)
+    weights[0, -1] = weights[-1, 0] = 1.0  # at least one link
+    minimal, module = printed("infomap", np=np), np.unique(labels, return_inverse=True)[1]
+    assert set(minimal) == {"codebook", "bits_of_step"}
+    flow = random_walk_flow(weights, 0.0)
+    parts = codelengths_of(flow, module)
+    assert minimal["bits_of_step"](weights, module) == pytest.approx(parts, abs=1e-12)
+    assert sum(parts) == pytest.approx(literal(flow, labels), abs=1e-12)
 
 
 @pytest.mark.verifies("infomap.eq7", "infomap.eq8")

@@ -1,9 +1,12 @@
 """The search of kexue.infomap: enumeration of partitions, invariants, the C++ package, bad input."""
 
+import dataclasses
 import functools
+import importlib.util
 import itertools
 import math
 import random
+import sys
 import time
 from collections import Counter
 
@@ -23,6 +26,7 @@ from kexue.infomap import (
     entropy,
     hierarchical_map_equation,
     infomap,
+    loop,
     many_levels,
     map_equation,
     random_walk_flow,
@@ -34,6 +38,7 @@ from kexue.infomap.codes import codebook_cost, plogp
 from kexue.infomap.mergers import alternatives_for, merge_pairs
 from kexue.infomap.moves import move_nodes
 from kexue.infomap.network import Network, relative_codelength
+from kexue.infomap.two_levels import STEPS
 
 
 def test_enumeration_counts_bell_numbers_and_agrees_with_the_map_equation():
@@ -60,13 +65,10 @@ def connected(*sizes):
 @pytest.mark.unchecked
 @pytest.mark.verifies("infomap.alg1")
 @pytest.mark.parametrize("teleport", [0.0, 0.15])
-@pytest.mark.parametrize(
-    ("sizes", "count"),  # the chapter has those of seven as well
-    [pytest.param((2, 3, 4), 9, marks=pytest.mark.slow), pytest.param((5, 6), 133, marks=pytest.mark.system)],
-)
-def test_ten_trials_find_the_optimum_of_small_graphs(sizes, count, teleport):
-    assert len(connected(*sizes)) == count
-    for graph in connected(*sizes):
+def test_ten_trials_find_the_optimum_of_small_graphs(teleport):
+    """The experiment infomap_optima has thousands of larger ones."""
+    assert len(connected(2, 3, 4, 5)) == 30
+    for graph in connected(2, 3, 4, 5):
         assert_optimal(graph, teleport)
 
 
@@ -76,18 +78,19 @@ def random_eight(seed):
     return (np.triu(weights) + np.triu(weights, 1).T if seed % 2 else weights).astype(float)
 
 
-# The chapter has 200 of them. In 39, 49, 144 and 171 the optimum joins nodes without a link between them.
-@pytest.mark.parametrize("seed", [*range(8), 39, 49, 144, 171])
+# In 39 and 144 the optimum joins nodes without a link between them.
+@pytest.mark.parametrize("seed", [0, 1, 39, 144])
 def test_ten_trials_find_the_optimum_of_random_graphs_of_eight(seed):
     assert_optimal(random_eight(seed), 0.15)
 
 
-@pytest.mark.parametrize("seed", [963, 1320, 2049])
-def test_on_some_small_graphs_ten_trials_miss_the_optimum(seed):
-    # Known limits of the search, which the chapter states. If it becomes better, the chapter and this change.
+# What must happen at once there: three modules join (642, 2049), or all are one, and then a node leaves (2873).
+@pytest.mark.parametrize("seed", [642, 2049, 2873])
+def test_shakes_lead_out_of_hollows_that_every_trial_ends_in(seed):
     graph = random_eight(seed)
-    missed = infomap(graph, 0.15, trials=10).codelength - optimum(random_walk_flow(graph, 0.15))
-    assert 0.02 < missed < 0.06
+    assert_optimal(graph, 0.15)
+    without = infomap(graph, 0.15, trials=10, steps=[step for step in STEPS if step != "shakes"])
+    assert without.codelength > optimum(random_walk_flow(graph, 0.15)) + 0.01
 
 
 def test_a_node_may_leave_for_a_module_of_its_own():
@@ -96,6 +99,29 @@ def test_a_node_may_leave_for_a_module_of_its_own():
     graph.add_weighted_edges_from([(0, 4, 5), (1, 1, 5), (1, 2, 5), (1, 4, 5), (3, 3, 3), (3, 4, 2)])
     assert_optimal(graph, 0)
     assert len(set(infomap(graph, 0, trials=10).modules.values())) == 2
+
+
+@pytest.mark.fails("infomap.alg1")
+def test_the_article_s_steps_alone_miss_an_optimum_in_every_trial():
+    """One of two among the 853 connected graphs of seven nodes, at τ = 0."""
+    graph = nx.Graph([(0, 1), (1, 2), (1, 5), (2, 3), (2, 6), (3, 4), (5, 6)])
+    assert_optimal(graph, 0.0)
+    article = infomap(graph, 0.0, trials=10, steps=())
+    assert article.codelength > optimum(random_walk_flow(graph, 0.0)) + 0.02
+    assert set(article.modules.values()) == {0}
+
+
+@pytest.mark.slow
+@pytest.mark.fails("infomap.alg1")
+@pytest.mark.unchecked
+def test_the_article_s_steps_miss_two_optima_of_seven_nodes():
+    missed = [
+        graph
+        for graph in connected(7)
+        if infomap(graph, 0.0, trials=10, steps=()).codelength > optimum(random_walk_flow(graph, 0.0)) + 1e-9
+    ]
+    assert len(connected(7)) == 853
+    assert len(missed) == 2
 
 
 @pytest.mark.verifies("infomap.alg1")
@@ -192,13 +218,13 @@ def test_alternatives_for_a_node_are_priced_as_the_map_equation_does(seed, telep
     labels = _compact(rng.integers(0, 4, 8))
     modules, lengths = alternatives_for(network, labels, 3)
     assert {labels[3], labels.max() + 1} <= set(modules.tolist())
-    here = relative_codelength(network, labels, 0.0)
+    here = relative_codelength(network, labels)
     for choice, length in zip(modules, lengths, strict=True):
         changed = labels.copy()
         changed[3] = choice
         change = map_equation(flow, changed) - map_equation(flow, labels)
         assert length - here == pytest.approx(change, abs=1e-12)
-        assert relative_codelength(network, _compact(changed), 0.0) == pytest.approx(length, abs=1e-12)
+        assert relative_codelength(network, _compact(changed)) == pytest.approx(length, abs=1e-12)
 
 
 @pytest.mark.verifies("infomap.alg2")
@@ -235,31 +261,65 @@ def test_after_the_moves_no_single_move_helps(seed, teleport, outer, started):
     weights = np.triu(rng.random((9, 9)) * (rng.random((9, 9)) < 0.4), 1)
     weights[0, 1] = 1.0
     network = Network.of(random_walk_flow(weights + weights.T, teleport))
+    network = dataclasses.replace(network, outer=np.array([outer]))
     start = _compact(rng.integers(0, 4, 9)) if started else None
-    before = relative_codelength(network, np.arange(9) if start is None else start, outer)
+    before = divided_length(network, np.arange(9) if start is None else start)
     # In one call, nodes that nothing happened to are not asked again; so call until nothing happens.
     labels, length = start, before
     while True:
-        moved = move_nodes(network, random.Random(seed), outer, labels)
-        if relative_codelength(network, moved, outer) == length:
+        moved = move_nodes(network, random.Random(seed), labels)
+        if divided_length(network, moved) == length:
             break
-        labels, length = moved, relative_codelength(network, moved, outer)
+        labels, length = moved, divided_length(network, moved)
         assert length <= before + 1e-12
     labels = moved
     for node in range(9):
-        linked = labels[network.target[network.source == node]]
+        linked = labels[network.target[slice(*network.start[node : node + 2])]]
         for choice in {*linked.tolist(), labels.max() + 1}:
             changed = labels.copy()
             changed[node] = choice
-            assert relative_codelength(network, _compact(changed), outer) >= length - 1e-9
+            assert divided_length(network, _compact(changed)) >= length - 1e-9
+
+
+def divided_length(network, labels):
+    """L as if one module alone had a codebook, too: what moves of nodes go by."""
+    merged = network.merged(labels)
+    exits = merged.exits()
+    used = plogp(merged.exits_of_groups()).sum()
+    return used - 2 * plogp(exits).sum() + plogp(exits + merged.visit).sum()
+
+
+@pytest.fixture
+def in_python(monkeypatch):
+    """The search as it is where numba is not installed."""
+    monkeypatch.setitem(sys.modules, "numba", None)
+    specification = importlib.util.spec_from_file_location("loop_in_python", loop.__file__)
+    plain = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(plain)
+    assert plain.njit is None
+    monkeypatch.setattr("kexue.infomap.loop", plain)
+    return plain
+
+
+@pytest.mark.parametrize("levels", [2, None])
+def test_compiled_and_plain_loops_find_the_same_modules(levels, request):
+    pytest.importorskip("numba")
+    graphs = [(graph, 0.0) for graph in UNDIRECTED.values()] + [(graph, 0.15) for graph in DIRECTED.values()]
+    graphs += [(graph, 0.15) for graph in UNDIRECTED.values()] + [(random_eight(s), 0.15) for s in range(5)]
+    compiled = [infomap(graph, teleport, 5, levels) for graph, teleport in graphs]
+    request.getfixturevalue("in_python")
+    for (graph, teleport), one in zip(graphs, compiled, strict=True):
+        plain = infomap(graph, teleport, 5, levels)
+        assert plain.levels == one.levels
+        assert plain.codelength == one.codelength
 
 
 @pytest.mark.slow
-@settings(max_examples=4)
+@settings(max_examples=2)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.15]))
 @pytest.mark.unchecked
-def test_a_part_is_divided_as_well_as_its_codebooks_allow(seed, teleport):
-    """Levels below a module: `outer` is the rate of its own exit mark."""
+def test_modules_are_divided_at_once_as_well_as_their_codebooks_allow(seed, teleport):
+    """Levels below: each module is a group, whose own exit mark is in the codebook of its parts."""
     rng = np.random.default_rng(seed)
     # Two triangles, loosely joined, make the module 0; four other nodes the module 1.
     weights = np.triu(rng.random((10, 10)) * (rng.random((10, 10)) < 0.3) * 0.5, 1)
@@ -267,41 +327,40 @@ def test_a_part_is_divided_as_well_as_its_codebooks_allow(seed, teleport):
         weights[a, b] += 2 * rng.random()
     flow = random_walk_flow(weights + weights.T, teleport)
     network, coarse = Network.of(flow), np.array([0] * 6 + [1] * 4)
-    exits = network.merged(coarse).exits()
-    (members, part), _ = network.parts(coarse)
-    assert members.tolist() == list(range(6))
-    undivided = plogp(part.visit.sum() + exits[0])
-    whole = hierarchical_map_equation(flow, [coarse])
-    inside = {}
-    for row in partitions(6):
-        if row.any():  # one module inside says nothing that the module does not say
-            fine = np.concatenate([row, np.full(4, 9)])
-            change = hierarchical_map_equation(flow, [coarse, fine]) - whole
-            inside[tuple(row.tolist())] = relative_codelength(part, row, exits[0])
-            assert inside[tuple(row.tolist())] - undivided == pytest.approx(change, abs=1e-12)
-    found = [two_levels.search_two_levels(part, random.Random(i), exits[0]) for i in range(10)]
-    lengths = [relative_codelength(part, of, exits[0]) if of.any() else undivided for of in found]
-    assert min(lengths) == pytest.approx(min(undivided, *inside.values()), abs=1e-9)
-    for i in range(3):
-        deeper = many_levels._divided(network, (coarse,), random.Random(i))
-        assert hierarchical_map_equation(flow, deeper) <= whole + 1e-9
-    merged = merge_pairs(part, np.arange(6), exits[0])
-    length = relative_codelength(part, merged, exits[0])
+    parts, whole = network.parts(coarse), hierarchical_map_equation(flow, [coarse])
+    undivided = parts.merged(coarse, links=False).lengths()
+    inside = [whole]
+    for one, other in itertools.product(partitions(6), partitions(4)[::7]):
+        fine = np.concatenate([one, other + 9])
+        change = hierarchical_map_equation(flow, [coarse, fine]) - whole
+        lengths = parts.merged(_compact(fine), links=False).lengths()
+        assert (lengths - undivided).sum() == pytest.approx(change, abs=1e-12)
+        inside.append(whole + change)
+    found = [two_levels.search_two_levels(parts, random.Random(i)) for i in range(5)]
+    lengths = [hierarchical_map_equation(flow, [coarse, labels]) for labels in found]
+    assert min(lengths) <= min(inside) + 1e-9
+    merged = merge_pairs(parts, np.arange(10))
+    length = relative_codelength(parts, merged)
     for a, b in itertools.combinations(range(merged.max() + 1), 2):
         joined = _compact(np.where(merged == b, a, merged))
-        linked = part.merged(merged).both[part.merged(merged).source == a].sum() > 0
-        if linked or teleport:
-            assert relative_codelength(part, joined, exits[0]) >= length - 1e-9
+        within = (coarse[merged == a][0] == coarse[merged == b][0]) and (coarse[merged == a] == 0).all()
+        if within and teleport and len(set(joined[:6])) > 1:
+            assert relative_codelength(parts, joined) >= length - 1e-9
 
 
 def test_parts_are_divided_as_graphs_by_themselves():
     graph = nx.planted_partition_graph(4, 8, 0.8, 0.05, seed=3)
-    network, labels = Network.of(random_walk_flow(graph, 0.15)), np.arange(32) // 16
-    parts = two_levels._parts(network, labels, random.Random(0))
-    alone = Network.of(random_walk_flow(graph.subgraph(range(16)), 0))
-    expected = two_levels._climb(alone, random.Random(0))
-    assert _compact(parts[:16]).tolist() == expected.tolist()
-    assert [len(set(parts[half])) for half in (slice(16), slice(16, 32))] == [2, 2]
+    halves, quarters = np.arange(32) // 16, np.arange(32) // 8
+    apart = Network.of(random_walk_flow(graph, 0)).alone(halves)
+    within = dataclasses.replace(apart, visit=apart.out)  # without visits by links to the other half
+    changes = (within.merged(quarters).lengths() - within.merged(halves).lengths()).tolist()
+    for half, change in enumerate(changes):
+        alone = random_walk_flow(graph.subgraph(range(16 * half, 16 * half + 16)), 0)
+        expected = map_equation(alone, quarters[:16]) - map_equation(alone, halves[:16])
+        assert change / within.visit[halves == half].sum() == pytest.approx(expected, abs=1e-9)
+    parts = two_levels._climb(apart, random.Random(0), None, STEPS)
+    assert [len(set(parts[half].tolist())) for half in (slice(16), slice(16, 32))] == [2, 2]
+    assert not set(parts[:16].tolist()) & set(parts[16:].tolist())
 
 
 # --- Many levels -------------------------------------------------------------------------------
@@ -431,25 +490,28 @@ test_bad_input_is_named = refuses([
     (lambda: infomap(nx.path_graph(3), levels=3), ValueError, "levels must be 2 or None, got 3"),
     (lambda: annealed_infomap(nx.path_graph(3), sweeps=-1), ValueError, "sweeps must be at least 0, got -1"),
     (lambda: infomap(nx.path_graph(3), trials=0), ValueError, "trials must be at least 1, got 0"),
+    (lambda: infomap(nx.path_graph(3), steps=["x"]), ValueError, r"steps must be among \('refine', .*\), got 'x'"),
     (lambda: infomap(nx.path_graph(3), seed=-1), ValueError, "seed must be between 0 and 2³¹ − 2, got -1"),
     (lambda: infomap(nx.path_graph(3), engine="c"), ValueError, r"engine must be one of \('numpy', 'infomap'\), got 'c'"),
 ])  # fmt: skip
 
 
-def stays_where_it_is(network, rng, outer, start=None):
-    return np.arange(len(network.visit)) if start is None else _compact(start)
+def stays_where_it_is(network, rng, labels=None, empty=True):
+    return np.arange(len(network.visit)) if labels is None else _compact(labels)
 
 
 def pairs_with_links_only(network):
-    once = network.source < network.target
-    return network.source[once], network.target[once], network.both[once]
+    source = np.repeat(np.arange(len(network.visit)), np.diff(network.start))
+    once = source < network.target
+    return source[once], network.target[once], network.both[once]
 
 
 FAULTS = [
-    (
-        lambda: test_ten_trials_find_the_optimum_of_random_graphs_of_eight(171),
-        "_pairs",
-        pairs_with_links_only,
-    ),
+    (test_nodes_without_links_share_a_module_if_that_is_shorter, "_pairs", pairs_with_links_only),
     (test_the_karate_club_goes_below_its_entropy, "move_nodes", stays_where_it_is),
+    (
+        lambda: test_shakes_lead_out_of_hollows_that_every_trial_ends_in(2873),
+        "_shaken",
+        lambda network, labels, *rest: labels,
+    ),
 ]

@@ -40,7 +40,6 @@ from kexue.data.texts import (
     propositional_logic,
     reviews,
     reviews_parts,
-    word_classes,
 )
 from kexue.data.treebanks import Tree, Treebank, parse_brackets, treebank
 from kexue.data.vocabulary import PAD, UNKNOWN, Vocabulary
@@ -90,5 +89,4 @@ __all__ = [
     "tiles",
     "treebank",
     "views",
-    "word_classes",
 ]

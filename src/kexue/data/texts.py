@@ -6,13 +6,11 @@ import itertools
 import json
 import re
 import zipfile
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, TypeAlias
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -111,24 +109,6 @@ def people_daily_parts() -> tuple[TaggedText, TaggedText, TaggedText]:
     cuts = (slice(0, 16000), slice(16050, 17000), slice(17050, None))
     train, valid, test = (TaggedText(whole.word[cut], whole.tag[cut], whole.source) for cut in cuts)
     return train, valid, test
-
-
-def word_classes(text: TaggedText, words: Iterable[str]) -> np.ndarray:
-    """The tag that each word has most often; of equally frequent ones the first in the alphabet.
-
-    Raises ValueError for a word that is not in the text.
-    """
-    checks.instance("text", text, TaggedText, "a TaggedText")
-    words = checks.strings("words", words)
-    counts: dict[str, Counter[str]] = {word: Counter() for word in words}
-    for pair in zip(text.word, text.tag, strict=True):
-        for word, tag in zip(*pair, strict=True):
-            if word in counts:
-                counts[word][tag] += 1
-    if missing := [word for word, tags in counts.items() if not tags]:
-        raise ValueError(f"words must be in the text, but {missing[0]!r} is not")
-    found = [min(counts[word].items(), key=lambda item: (-item[1], item[0]))[0] for word in words]
-    return np.array(found, dtype=str)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 import random
 from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,28 +11,32 @@ import numpy as np
 from kexue.infomap.codelength import exit_rates, hierarchical_map_equation
 from kexue.infomap.codes import plogp
 from kexue.infomap.network import Network
-from kexue.infomap.two_levels import search_two_levels
+from kexue.infomap.two_levels import STEPS, Step, search_two_levels
 from kexue.infomap.walk import Flow
 
 
 def search_levels(
-    flow: Flow, network: Network, labels: np.ndarray, rng: random.Random
+    flow: Flow,
+    network: Network,
+    labels: np.ndarray,
+    rng: random.Random,
+    steps: Collection[Step] = STEPS,
 ) -> tuple[np.ndarray, ...]:
     """Levels above and below the given modules, as long as they shorten the description."""
-    below = _divided(network, (labels,), rng)
+    below = _divided(network, (labels,), rng, steps)
     candidates, top = [below], labels
     above_them: tuple[np.ndarray, ...] = ()
     while True:
         # The modules as nodes: what enters them is what a codebook above them has to name.
         above = network.merged(top)
-        above.visit = above.exits()
-        groups = search_two_levels(above, rng)
+        above = replace(above, visit=above.exits())
+        groups = search_two_levels(above, rng, steps=steps)
         if groups.max() == 0 or groups.max() + 1 == len(groups):
             break
         top = groups[top]
         above_them = (top, *above_them)
         # The division of the new top modules may be found anew, from their nodes.
-        candidates += [(*above_them, *below), _divided(network, (top,), rng)]
+        candidates += [(*above_them, *below), _divided(network, (top,), rng, steps)]
     return min(
         (_flattened(flow, found) for found in candidates),
         key=lambda found: hierarchical_map_equation(flow, found),
@@ -97,19 +103,13 @@ def _flattened(flow: Flow, levels: tuple[np.ndarray, ...]) -> tuple[np.ndarray, 
     )
 
 
-def _divided(network: Network, levels: tuple[np.ndarray, ...], rng: random.Random) -> tuple[np.ndarray, ...]:
+def _divided(
+    network: Network, levels: tuple[np.ndarray, ...], rng: random.Random, steps: Collection[Step] = STEPS
+) -> tuple[np.ndarray, ...]:
     """Further levels below the last one, as long as they shorten the description."""
     while True:
-        last = levels[-1]
-        exits = network.merged(last).exits()
-        finer, count = np.empty_like(last), 0
-        for module, (members, part) in enumerate(network.parts(last)):
-            within = (
-                search_two_levels(part, rng, exits[module]) if len(members) > 1 else np.zeros(1, dtype=int)
-            )
-            # One module inside, or every node alone, says nothing that the module does not say.
-            finer[members] = count + within
-            count += within.max() + 1
-        if count == last.max() + 1:
+        finer = search_two_levels(network.parts(levels[-1]), rng, steps=steps)
+        # One module inside, or every node alone, says nothing that the module does not say.
+        if finer.max() == levels[-1].max():
             return levels
         levels = (*levels, finer)

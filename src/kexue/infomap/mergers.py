@@ -24,10 +24,12 @@ def _pairs(network: Network) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         flow = np.zeros((count, count))
         flow[a, b] = between
         a, b = np.triu_indices(count, 1)
+        same = network.group[a] == network.group[b]
+        a, b = a[same], b[same]
         return a, b, flow[a, b]
-    order = np.argsort(network.exits(), kind="stable")
+    order = np.lexsort((network.exits(), network.group))
     one, other = np.sort([order[:-1], order[1:]], axis=0)
-    apart = ~np.isin(one * count + other, a * count + b)
+    apart = ~np.isin(one * count + other, a * count + b) & (network.group[one] == network.group[other])
     zeros = np.zeros(int(apart.sum()))
     return (
         np.concatenate([a, one[apart]]),
@@ -36,17 +38,17 @@ def _pairs(network: Network) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     )
 
 
-def merge_pairs(network: Network, labels: np.ndarray, outer: float = 0.0) -> np.ndarray:
+def merge_pairs(network: Network, labels: np.ndarray) -> np.ndarray:
     """Merge the two modules that it shortens L most to merge, until it shortens L no more.
 
     Where pairs are many because the walk teleports, as many at once as help together.
     """
-    codelength = relative_codelength(network, labels, outer)
+    codelength = relative_codelength(network, labels)
     while True:
         merged = network.merged(labels)
         a, b, between = _pairs(merged)
         exits = merged.exits()
-        total = exits.sum() + outer
+        total = merged.exits_of_groups()[merged.group[a]]
         size = merged.size[a] + merged.size[b]
         leaving = (merged.teleport[a] + merged.teleport[b]) * (1 - size / merged.nodes)
         joint = np.maximum(leaving + merged.out[a] + merged.out[b] - between, 0.0)
@@ -73,11 +75,11 @@ def merge_pairs(network: Network, labels: np.ndarray, outer: float = 0.0) -> np.
                     taken |= ends
                     several.append(pair)
             together = _joined(labels, a[several], b[several])
-            if relative_codelength(network, together, outer) < codelength - 1e-10:
-                labels, codelength = together, relative_codelength(network, together, outer)
+            if relative_codelength(network, together) < codelength - 1e-10:
+                labels, codelength = together, relative_codelength(network, together)
                 continue
         labels = _joined(labels, a[best], b[best])
-        codelength = relative_codelength(network, labels, outer)
+        codelength = relative_codelength(network, labels)
 
 
 def _joined(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -99,7 +101,7 @@ def alternatives_for(network: Network, labels: np.ndarray, node: int) -> tuple[n
     source, target = network.source, network.target
     inside = rest[source] == rest[target]
     out = leaving - np.bincount(rest[source[inside]], network.both[inside], count) / 2
-    here = slice(*np.searchsorted(source, (node, node + 1)))
+    here = slice(*network.start[node : node + 2])
     near = labels[target[here]]
     towards = np.bincount(near, network.both[here], count)
     without = np.maximum(teleport * (1 - size / network.nodes) + out, 0.0)

@@ -1,105 +1,148 @@
 """A network as the search holds it: arrays that shrink as modules become nodes."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+from scipy import sparse
 
 from kexue.infomap.codes import plogp
 from kexue.infomap.walk import Flow
 
 
-@dataclass
+@dataclass(frozen=True)
 class Network:
-    """Nodes or modules, as the search sees them: what they weigh, and how much flows between them."""
+    """Nodes or modules, as the search sees them: what they weigh, and how much flows between them.
+
+    They may be of several groups, whose codebooks of modules are apart: a module holds nodes of one group.
+    """
 
     visit: np.ndarray
     teleport: np.ndarray
     size: np.ndarray
     """How many nodes each one holds."""
     out: np.ndarray
-    """Flow along links from each one to others, also to such that are not part of this network."""
-    source: np.ndarray
-    """Each pair of different ones with flow between them is there twice, sorted by source."""
+    """Flow along links from each one to others, also to such that are of another group."""
+    start: np.ndarray
+    """target[start[i]:start[i + 1]] are others of its group that share flow with i."""
     target: np.ndarray
     both: np.ndarray
-    """What flows between source and target, both ways together."""
+    """What flows between them, both ways together."""
     nodes: int
     """Of the whole graph, which is where teleportation goes."""
+    group: np.ndarray
+    outer: np.ndarray
+    """For each group, the rate of its own exit mark, which is in the codebook of its modules."""
 
     @classmethod
     def of(cls, flow: Flow) -> "Network":
-        table, n = flow.link.tocoo(), len(flow.visit)
-        off = table.row != table.col
-        source, target, link = table.row[off], table.col[off], table.data[off]
-        out = np.bincount(source, link, n)
-        ends = (np.concatenate([source, target]), np.concatenate([target, source]))
+        n = len(flow.visit)
+        between = (flow.link - sparse.diags_array(flow.link.diagonal())).tocsr()
+        between.eliminate_zeros()
+        out = between.sum(1)
+        links = (between + between.T).tocsr()
         return cls(
-            flow.visit, flow.teleport, np.ones(n), out, *_gathered(*ends, np.concatenate([link, link]), n), n
+            flow.visit,
+            flow.teleport,
+            np.ones(n),
+            out,
+            *_arrays(links),
+            n,
+            np.zeros(n, dtype=int),
+            np.zeros(1),
         )
 
     def merged(self, labels: np.ndarray, links: bool = True) -> "Network":
         """Modules as nodes; without the links between them where only rates are asked for."""
         modules = int(labels.max()) + 1
-        source, target = labels[self.source], labels[self.target]
-        within = source == target
+        group = np.empty(modules, dtype=int)
+        group[labels] = self.group
+        source, ends = labels[self.source], labels[self.target]
+        within = source == ends
         # Each flow within a module is there from both ends, and adds up both ways: twice too much.
-        inside = np.bincount(source[within], self.both[within], modules) / 2
-        visit, teleport, size, out = (
+        inside = np.bincount(ends[within], self.both[within], modules) / 2
+        apart = ~within & links
+        start, target, both = _gathered(source[apart], ends[apart], self.both[apart], modules)
+        visit, teleport, nodes, out = (
             np.bincount(labels, of, modules) for of in (self.visit, self.teleport, self.size, self.out)
         )
-        apart = ~within & links
-        return Network(
-            visit,
-            teleport,
-            size,
-            np.maximum(out - inside, 0.0),
-            *_gathered(source[apart], target[apart], self.both[apart], modules),
-            self.nodes,
+        out = np.maximum(out - inside, 0.0)
+        return Network(visit, teleport, nodes, out, start, target, both, self.nodes, group, self.outer)
+
+    def parts(self, labels: np.ndarray) -> "Network":
+        """The same nodes, each module a group: only flow within it is left as links."""
+        same = labels[self.source] == labels[self.target]
+        start, target, both = _kept(self.start, self.target, self.both, same)
+        return replace(
+            self,
+            start=start,
+            target=target,
+            both=both,
+            group=labels,
+            outer=self.merged(labels, False).exits(),
         )
 
-    def parts(self, labels: np.ndarray) -> Iterator[tuple[np.ndarray, "Network"]]:
-        """Each module's members, and them as a network, whose flow to others remains in `out`."""
-        order = np.argsort(labels, kind="stable")
-        sizes = np.bincount(labels)
-        first = np.cumsum(sizes) - sizes
-        place = np.empty_like(order)  # within the module
-        place[order] = np.arange(len(order)) - np.repeat(first, sizes)
-        within = labels[self.source] == labels[self.target]
-        link = np.flatnonzero(within)[np.argsort(labels[self.source[within]], kind="stable")]
-        links = np.bincount(labels[self.source[within]], minlength=len(sizes))
-        source, target, both = place[self.source[link]], place[self.target[link]], self.both[link]
-        members = np.split(order, first[1:])
-        for own, end, count in zip(members, np.cumsum(links), links, strict=True):
-            own_links = slice(end - count, end)
-            yield (
-                own,
-                Network(
-                    self.visit[own],
-                    self.teleport[own],
-                    self.size[own],
-                    self.out[own],
-                    source[own_links],
-                    target[own_links],
-                    both[own_links],
-                    self.nodes,
-                ),
-            )
+    def alone(self, labels: np.ndarray) -> "Network":
+        """The same, each module as if it were a graph by itself, which the walk never leaves."""
+        parts = self.parts(labels)
+        nothing = np.zeros_like(self.visit)
+        out = np.bincount(parts.source, parts.both, len(labels)) / 2
+        return replace(parts, teleport=nothing, out=out, outer=np.zeros_like(parts.outer))
+
+    @cached_property
+    def source(self) -> np.ndarray:
+        """The other end of each link."""
+        return np.repeat(np.arange(len(self.visit)), np.diff(self.start))
+
+    def lengths_of(self, labels: np.ndarray) -> np.ndarray:
+        """`lengths` with these modules."""
+        return self.merged(labels, links=False).lengths()
 
     def exits(self) -> np.ndarray:
         return self.teleport * (1 - self.size / self.nodes) + self.out
+
+    def exits_of_groups(self) -> np.ndarray:
+        """At what rate the codebook of each group's nodes as modules is used."""
+        return self.outer + np.bincount(self.group, self.exits(), len(self.outer))
+
+    def lengths(self) -> np.ndarray:
+        """For each group L with these nodes as modules, up to what does not depend on modules.
+
+        One module in a group says nothing that the group does not say, and has no codebook.
+        """
+        exits, count = self.exits(), len(self.outer)
+        terms = plogp(exits + self.visit) - 2 * plogp(exits)
+        divided = plogp(self.exits_of_groups()) + np.bincount(self.group, terms, count)
+        alone = np.bincount(self.group, minlength=count) == 1
+        return np.where(alone, plogp(np.bincount(self.group, self.visit, count) + self.outer), divided)
+
+
+def _arrays(links: sparse.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return links.indptr.astype(int), links.indices.astype(int), links.data
 
 
 def _gathered(
     source: np.ndarray, target: np.ndarray, both: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Links with the same ends added up, sorted by source and target."""
-    ends = source.astype(np.int64) * count + target
-    if count * count <= max(4 * len(ends), 256):  # a table of all pairs is faster than sorting
+    """Links with the same ends added up, in rows."""
+    if count * count <= max(4 * len(both), 256):  # a table of all pairs is faster
+        ends = source * count + target
         sums, (found,) = np.bincount(ends, both), np.bincount(ends).nonzero()
-        return found // count, found % count, sums[found]
-    found, which = np.unique(ends, return_inverse=True)
-    return found // count, found % count, np.bincount(which, both, len(found))
+        start = np.append(0, np.bincount(found // count, minlength=count).cumsum())
+        return start, found % count, sums[found]
+    one = (
+        np.ones(len(both)),
+        np.argsort(source, kind="stable"),
+        np.append(0, np.bincount(source, minlength=count).cumsum()),
+    )
+    rows = sparse.csr_array(one, (count, len(both)))
+    return _arrays(rows @ sparse.csr_array((both, target, np.arange(len(both) + 1)), (len(both), count)))
+
+
+def _kept(
+    start: np.ndarray, target: np.ndarray, both: np.ndarray, keep: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.append(0, keep.cumsum())[start], target[keep], both[keep]
 
 
 def without_gaps(labels: np.ndarray) -> np.ndarray:
@@ -108,9 +151,6 @@ def without_gaps(labels: np.ndarray) -> np.ndarray:
     return (used.cumsum() - 1)[labels]
 
 
-def relative_codelength(network: Network, labels: np.ndarray, outer: float) -> float:
-    """L(M) up to what does not depend on the modules; `outer` is the exit rate of what holds them."""
-    merged = network.merged(labels, links=False)
-    exits = merged.exits()
-    total = exits.sum() + outer
-    return float(plogp(total) - 2 * plogp(exits).sum() + plogp(exits + merged.visit).sum())
+def relative_codelength(network: Network, labels: np.ndarray) -> float:
+    """L(M) up to what does not depend on the modules."""
+    return float(network.lengths_of(labels).sum())

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -13,14 +13,14 @@ from kexue.infomap.codelength import (
     codelengths_of,
     exit_rates,
     hierarchical_map_equation,
-    labels_of,
     map_equation,
 )
 from kexue.infomap.codes import codebook_cost
 from kexue.infomap.many_levels import search_levels
 from kexue.infomap.mergers import alternatives_for, merge_pairs
 from kexue.infomap.network import Network, relative_codelength
-from kexue.infomap.two_levels import search_two_levels
+from kexue.infomap.package import authors_package
+from kexue.infomap.two_levels import STEPS, Step, search_two_levels
 from kexue.infomap.walk import Flow, random_walk_flow, weighted_links
 from kexue.nn import checks
 
@@ -51,14 +51,14 @@ def infomap(
     levels: int | None = 2,
     trials: int = 1,
     engine: Engine = "numpy",
+    steps: Collection[Step] = STEPS,
 ) -> Communities:
     """Modules that make the description of a random walk short: a search for the least L(M) (infomap.alg1).
 
     Every node begins as a module. In random order, nodes move to the neighbouring module that shortens
-    the description most; then modules move as nodes do; then single nodes and parts of modules move
-    again, until nothing helps. With teleportation, which leads everywhere, modules without links between
-    them are merged as well where that helps. The best of several trials is kept. Nodes that the walk never
-    visits, isolated ones for τ = 0, cost nothing wherever they are.
+    the description most; then modules move as nodes do. That is the search of the article, and what is left
+    of this one without `steps`. The best of several trials is kept. Nodes that the walk never visits,
+    isolated ones for τ = 0, cost nothing wherever they are.
 
     Args:
         graph: see `random_walk_flow`.
@@ -67,12 +67,19 @@ def infomap(
         levels: 2, modules of nodes; or None, as many levels of modules in modules as shorten the description.
         trials: with different orders.
         engine: this search, or the C++ package of the authors of the map equation (pip install infomap),
-            with the flags that make it minimise the same L(M); the one for large graphs.
+            with the flags that make it minimise the same L(M).
+        steps: what this search does besides.
+            "refine": single nodes and parts of modules move again, until nothing helps (the paper of 2009).
+            "empty": a node may leave for a module of its own.
+            "mergers": with teleportation, which leads everywhere, modules without links between them are
+            merged where that helps.
+            "shakes": the nodes of up to four modules are dealt at random into up to three, and all nodes
+            move; that is kept if it helps, and ends when ten in a row did not.
 
     Raises:
         TypeError: graph is none of what `random_walk_flow` takes, or seed or trials are no ints.
         ValueError: see `random_walk_flow`; levels other than 2 and None; fewer than one trial, a negative
-            seed, or an unknown engine.
+            seed, an unknown engine, or an unknown step.
         ImportError: engine is "infomap", and the package is not installed.
     """
     checks.count("seed", seed, 0, 2**31 - 2, "2³¹ − 2")  # what the package takes
@@ -81,11 +88,14 @@ def infomap(
         raise ValueError(f"levels must be 2 or None, got {levels!r}")
     if engine not in get_args(Engine):
         raise ValueError(f"engine must be one of {get_args(Engine)}, got {engine!r}")
+    checks.instance("steps", steps, Collection, "a collection of names")
+    if unknown := [step for step in steps if step not in STEPS]:
+        raise ValueError(f"steps must be among {STEPS}, got {unknown[0]!r}")
     flow = random_walk_flow(graph, teleport)
     if engine == "infomap":
         found = _by_package(graph, teleport, seed, levels, trials)
     else:
-        found = _best_of(flow, random.Random(seed), levels, trials)
+        found = _best_of(flow, random.Random(seed), levels, trials, steps)
     return _communities(flow, found)
 
 
@@ -120,40 +130,48 @@ def search_stages(graph: Any, teleport: float = 0.15, seed: int = 0) -> tuple[St
     return tuple(stages)
 
 
-def annealed_infomap(graph: Any, teleport: float = 0.15, seed: int = 0, sweeps: int = 100) -> Communities:
+def annealed_infomap(
+    graph: Any, teleport: float = 0.15, seed: int = 0, sweeps: int = 100, temperature: float = 0.05
+) -> Communities:
     """Modules by the search of 2007: merge, then anneal (infomap.alg2). For small graphs.
 
     First the two modules whose merger shortens the description most are merged, again and again. Then, in
     each sweep, every node is given to one of its neighbours' modules, its own or an empty one, with
-    probability proportional to 2^(−L/T) (heat bath), while the temperature T falls from 0.05 to 0.0005
-    bits. The shortest description met on the way is the result.
+    probability proportional to 2^(−L/T) (heat bath), while the temperature T falls from the given
+    one to a hundredth of it. The shortest description met on the way is the result.
 
     Args:
         graph: see `random_walk_flow`.
         teleport: τ, see `random_walk_flow`.
         seed: of the annealing.
         sweeps: of the annealing; 0 leaves what the mergers gave.
+        temperature: at the beginning, in bits; positive.
 
     Raises:
-        TypeError: graph is none of what `random_walk_flow` takes, or seed or sweeps are no ints.
-        ValueError: see `random_walk_flow`; a negative seed or number of sweeps.
+        TypeError: graph is none of what `random_walk_flow` takes, or seed or sweeps are no ints,
+            or temperature is no number.
+        ValueError: see `random_walk_flow`; a negative seed or number of sweeps; a temperature
+            that is not positive and finite.
     """
     checks.count("seed", seed, 0)
     checks.count("sweeps", sweeps, 0)
+    checks.number("temperature", temperature)
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be positive and finite, got {temperature}")
     flow = random_walk_flow(graph, teleport)
     network, rng = Network.of(flow), np.random.default_rng(seed)
     labels = merge_pairs(network, np.arange(len(network.visit)))
-    best, shortest = labels.copy(), relative_codelength(network, labels, 0.0)
+    best, shortest = labels.copy(), relative_codelength(network, labels)
     undivided = np.zeros_like(labels)
-    if relative_codelength(network, undivided, 0.0) <= shortest:
-        best, shortest = undivided, relative_codelength(network, undivided, 0.0)
-    for temperature in np.geomspace(0.05, 0.0005, sweeps):
+    if relative_codelength(network, undivided) <= shortest:
+        best, shortest = undivided, relative_codelength(network, undivided)
+    for warmth in np.geomspace(temperature, temperature / 100, sweeps):
         for node in rng.permutation(len(labels)).tolist():
             modules, lengths = alternatives_for(network, labels, node)
-            odds = np.exp2((lengths.min() - lengths) / temperature)
+            odds = np.exp2((lengths.min() - lengths) / warmth)
             labels[node] = rng.choice(modules, p=odds / odds.sum())
         labels = np.unique(labels, return_inverse=True)[1]
-        length = relative_codelength(network, labels, 0.0)
+        length = relative_codelength(network, labels)
         if length < shortest - 1e-12:
             best, shortest = labels.copy(), length
     return _communities(flow, (best,))
@@ -161,7 +179,7 @@ def annealed_infomap(graph: Any, teleport: float = 0.15, seed: int = 0, sweeps: 
 
 def _communities(flow: Flow, found: tuple[np.ndarray, ...]) -> Communities:
     if len(found) == 1:
-        index, modules = codelengths_of(flow, labels_of(flow, found[0]))
+        index, modules = codelengths_of(flow, found[0])
         codelength = index + modules
     else:
         index, codelength = codebook_cost(exit_rates(flow, found[0])), hierarchical_map_equation(flow, found)
@@ -172,8 +190,6 @@ def _communities(flow: Flow, found: tuple[np.ndarray, ...]) -> Communities:
 def _by_package(
     graph: Any, teleport: float, seed: int, levels: int | None, trials: int
 ) -> tuple[np.ndarray, ...]:
-    import infomap as package
-
     _, weights = weighted_links(graph)
     flags = f"--silent --num-trials {trials} --seed {seed + 1}" + " --two-level" * (levels == 2)
     if teleport > 0:  # recorded, to all nodes: what the formula says, and not the package's default
@@ -181,7 +197,7 @@ def _by_package(
         flags += f" --teleportation-probability {float(teleport)!r}"
     else:
         weights = sparse.triu(weights)
-    search = package.Infomap(flags)
+    search = authors_package().Infomap(flags)
     links = weights.tocoo()
     for node in range(weights.shape[0]):
         search.add_node(node)
@@ -198,15 +214,15 @@ def _by_package(
     )
 
 
-def _best_of(flow: Flow, rng: random.Random, levels: int | None, trials: int) -> tuple[np.ndarray, ...]:
+def _best_of(
+    flow: Flow, rng: random.Random, levels: int | None, trials: int, steps: Collection[Step]
+) -> tuple[np.ndarray, ...]:
     network = Network.of(flow)
     best: tuple[float, tuple[np.ndarray, ...]] = (math.inf, ())
     for _ in range(trials):
-        labels = search_two_levels(network, rng)
-        found = (labels,) if levels == 2 else search_levels(flow, network, labels, rng)
-        if trials == 1:
-            return found
-        codelength = hierarchical_map_equation(flow, found)
+        labels = search_two_levels(network, rng, steps=steps)
+        found = (labels,) if levels == 2 else search_levels(flow, network, labels, rng, steps)
+        codelength = hierarchical_map_equation(flow, found) if trials > 1 else 0.0
         if codelength < best[0] - 1e-12:
             best = codelength, found
     return best[1]

@@ -1,18 +1,23 @@
-"""Modules of nodes: moves of single nodes, of modules, and of parts of them."""
+"""Modules of nodes: moves of single nodes, of modules, of parts of them, and what leads out of hollows."""
 
 import random
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from typing import Literal, get_args
 
 import numpy as np
 
-from kexue.infomap.codes import plogp
 from kexue.infomap.mergers import merge_pairs
 from kexue.infomap.moves import move_nodes
-from kexue.infomap.network import Network, relative_codelength
+from kexue.infomap.network import Network, without_gaps
 
 # Called with what a search has just done, and the labels after it.
 Watch = Callable[[str, np.ndarray], None]
+
+Step = Literal["refine", "empty", "mergers", "shakes"]
+STEPS: tuple[Step, ...] = get_args(Step)
+
+# So many shakes in a row may be for nothing; each takes so many modules, and makes so many, at most.
+_FAILURES, _SHAKEN, _DEALT = 10, 4, 3
 
 
 def _nobody(name: str, labels: np.ndarray) -> None:
@@ -20,91 +25,117 @@ def _nobody(name: str, labels: np.ndarray) -> None:
 
 
 def search_two_levels(
-    network: Network, rng: random.Random, outer: float = 0.0, watch: Watch = _nobody
+    network: Network, rng: random.Random, watch: Watch = _nobody, steps: Collection[Step] = STEPS
 ) -> np.ndarray:
     """Modules, by moves at all scales until nothing helps; one for all if that is as short."""
     watch("every node is a module", np.arange(len(network.visit)))
-    labels, codelength = _refined(network, _climb(network, rng, outer, watch=watch), rng, outer, watch)
-    # Groups of modules, as a level above would join them, are another start: its parts may go apart again.
-    above = network.merged(labels)
-    above.visit = above.exits()
-    groups = _climb(above, rng)
-    if 0 < groups.max() < labels.max():
-        joined, shorter = _refined(network, groups[labels], rng, outer)
-        if shorter < codelength - 1e-10:
-            labels, codelength = joined, shorter
-            watch("groups of modules were joined, then divided anew", labels)
-    if network.teleport.any():
-        merged = merge_pairs(network, labels, outer)
+    labels = _refined(network, _climb(network, rng, None, steps, watch), rng, steps, watch)
+    if "mergers" in steps and network.teleport.any():
+        merged = merge_pairs(network, labels)
         if merged.max() < labels.max():
             watch("modules merged, linked or not", merged)
-            labels, codelength = _refined(network, merged, rng, outer, watch)
-    undivided = float(plogp(network.visit.sum() + outer))
-    if labels.any() and undivided <= codelength + 1e-12:
-        labels = np.zeros_like(labels)
+            labels = _refined(network, merged, rng, steps, watch)
+    whole, divided = map(network.lengths_of, (network.group, labels))
+    if (whole <= divided + 1e-12).any() and labels.max() >= len(whole):
+        as_short = (whole <= divided + 1e-12)[network.group]
+        labels = without_gaps(np.where(as_short, network.group, labels + len(whole)))
         watch("one module for all is as short", labels)
-    return labels
+    return _shaken(network, labels, rng, steps, watch) if "shakes" in steps else labels
+
+
+def _shorter(
+    network: Network, labels: np.ndarray, changed: np.ndarray, name: str, watch: Watch = _nobody
+) -> np.ndarray:
+    """For each group the labels that make L shorter; the very same array if that is nowhere the changed."""
+    before, after = map(network.lengths_of, (labels, changed))
+    better = after < before - 1e-10
+    if not better.any():
+        return labels
+    if not better.all():
+        changed = without_gaps(np.where(better[network.group], changed + labels.max() + 1, labels))
+    watch(name, changed)
+    return changed
 
 
 def _refined(
-    network: Network, labels: np.ndarray, rng: random.Random, outer: float, watch: Watch = _nobody
-) -> tuple[np.ndarray, float]:
+    network: Network, labels: np.ndarray, rng: random.Random, steps: Collection[Step], watch: Watch = _nobody
+) -> np.ndarray:
     """Single nodes leave their modules, then parts of modules do, until neither shortens L."""
-    codelength = relative_codelength(network, labels, outer)
     failures, single = 0, True
-    while failures < 2:
+    while failures < 2 and "refine" in steps:
         if single:
-            changed = _climb(network, rng, outer, labels)
+            changed = _climb(network, rng, labels, steps)
         else:
-            parts = _parts(network, labels, rng)
+            parts = _climb(network.alone(labels), rng, None, steps)
             start = np.empty(parts.max() + 1, dtype=int)
             start[parts] = labels
-            changed = _climb(network.merged(parts), rng, outer, start)[parts]
-        shorter = relative_codelength(network, changed, outer)
-        if shorter < codelength - 1e-10:
-            labels, codelength, failures = changed, shorter, 0
-            watch("single nodes moved again" if single else "parts of modules moved", labels)
-        else:
-            failures += 1
+            changed = _climb(network.merged(parts), rng, start, steps)[parts]
+        name = "single nodes moved again" if single else "parts of modules moved"
+        before, labels = labels, _shorter(network, labels, changed, name, watch)
+        failures = failures + 1 if labels is before else 0
         single = not single
-    return labels, codelength
+    return labels
+
+
+def _shaken(
+    network: Network, labels: np.ndarray, rng: random.Random, steps: Collection[Step], watch: Watch
+) -> np.ndarray:
+    """Some modules' nodes are dealt at random into others, and all nodes move again; kept where L is shorter.
+
+    A way out where every single change makes L longer, and several together would not.
+    """
+    failures, merged = 0, network.merged(labels)
+    while failures < _FAILURES:
+        count = int(labels.max()) + 1
+        dealt, ways = np.full(count, -1), np.empty(count, dtype=int)
+        for pool in _pools(network, merged, labels, rng):
+            dealt[pool], ways[pool] = pool[0], rng.randint(1, _DEALT)
+        taken = np.flatnonzero(dealt[labels] >= 0)
+        draws = np.array([rng.random() for _ in taken])
+        changed = labels.copy()
+        changed[taken] = count + dealt[labels[taken]] * _DEALT + (draws * ways[labels[taken]]).astype(int)
+        changed = _climb(network, rng, without_gaps(changed), steps, awake=dealt[labels] >= 0)
+        name = "some modules dealt anew at random, then all nodes moved"
+        before, labels = labels, _shorter(network, labels, changed, name, watch)
+        failures = failures + 1 if labels is before else 0
+        merged = merged if labels is before else network.merged(labels)
+    return labels
+
+
+def _pools(network: Network, merged: Network, labels: np.ndarray, rng: random.Random) -> list[list[int]]:
+    """In each group a module that is drawn by its nodes, and some that are linked, or teleported, to it."""
+    order, sizes = np.argsort(network.group, kind="stable"), np.bincount(network.group)
+    modules, held = np.argsort(merged.group, kind="stable"), np.bincount(merged.group)
+    pools = []
+    for first, size, last, count in zip(
+        (sizes.cumsum() - sizes).tolist(), sizes.tolist(), held.cumsum().tolist(), held.tolist(), strict=True
+    ):
+        pool = [int(labels[order[first + rng.randrange(size)]])]
+        for _ in range(rng.randint(1, min(_SHAKEN, count)) - 1):
+            near = [i for m in pool for i in merged.target[merged.start[m] : merged.start[m + 1]].tolist()]
+            near = [i for i in near if i not in pool]
+            if not near or (network.teleport.any() and rng.random() < 0.3):
+                near = [i for i in modules[last - count : last].tolist() if i not in pool]
+            pool.append(rng.choice(near))
+        pools.append(pool)
+    return pools
 
 
 def _climb(
     network: Network,
     rng: random.Random,
-    outer: float = 0.0,
-    start: np.ndarray | None = None,
+    start: np.ndarray | None,
+    steps: Collection[Step],
     watch: Watch = _nobody,
+    awake: np.ndarray | None = None,
 ) -> np.ndarray:
     """Move nodes, then modules of them as nodes, then modules of those …, until nothing moves."""
-    labels = move_nodes(network, rng, outer, start)
+    labels = move_nodes(network, rng, start, "empty" in steps, awake)
     watch("nodes moved", labels)
-    while labels.any():
+    while True:
         merged = network.merged(labels)
-        above = move_nodes(merged, rng, outer)
+        above = move_nodes(merged, rng, None, "empty" in steps)
         if above.max() + 1 == len(merged.visit):
             return labels
         labels = above[labels]
         watch("modules moved", labels)
-    return labels
-
-
-def _parts(network: Network, labels: np.ndarray, rng: random.Random) -> np.ndarray:
-    """The modules that each module would have if it were a graph by itself."""
-    parts, count = np.empty(len(labels), dtype=int), 0
-    for members, alone in network.parts(labels):
-        within = np.arange(len(members))
-        if len(members) > 2 and len(alone.both):
-            total, inner = alone.visit.sum(), np.bincount(alone.source, alone.both, len(members)) / 2
-            own = replace(
-                alone,
-                visit=alone.visit / total,
-                teleport=np.zeros(len(members)),
-                out=inner / total,
-                both=alone.both / total,
-            )
-            within = _climb(own, rng)
-        parts[members] = count + within
-        count += within.max() + 1
-    return parts
