@@ -17,7 +17,7 @@ try:
 except ImportError:
     njit = None
 
-__all__ = ["RATES", "move", "njit"]
+__all__ = ["RATES", "move", "njit", "within"]
 
 # Of node i, weights[4i …]: visits, teleportation, nodes that it holds, flow out of it. Of module i,
 # rates[7i …]: the same four, its exits q, q·log q, and (q + visits)·log(q + visits).
@@ -27,6 +27,16 @@ WEIGHTS, RATES = 4, 7
 def _compiled(function: Function) -> Function:
     bare: Function = inspect.unwrap(function)  # of what checks shapes in tests
     return njit(cache=True)(bare) if njit else bare
+
+
+@_compiled
+def within(start: Any, target: Any, both: Any, labels: Any, flow: Any) -> Any:
+    """Adds up what flows between nodes of the same label; with NumPy it takes ten times as long."""
+    for node in range(len(labels)):
+        for link in range(start[node], start[node + 1]):
+            if labels[target[link]] == labels[node]:
+                flow[labels[node]] += both[link]
+    return flow
 
 
 @_compiled

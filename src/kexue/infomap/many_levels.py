@@ -23,6 +23,8 @@ def search_levels(
     steps: Collection[Step] = STEPS,
 ) -> tuple[np.ndarray, ...]:
     """Levels above and below the given modules, as long as they shorten the description."""
+    if not labels.any():  # nothing is above or below one module but what was just looked at
+        return (labels,)
     below = _divided(network, (labels,), rng, steps)
     candidates, top = [below], labels
     above_them: tuple[np.ndarray, ...] = ()

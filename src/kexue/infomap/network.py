@@ -57,17 +57,26 @@ class Network:
         modules = int(labels.max()) + 1
         group = np.empty(modules, dtype=int)
         group[labels] = self.group
-        source, ends = labels[self.source], labels[self.target]
-        within = source == ends
         # Each flow within a module is there from both ends, and adds up both ways: twice too much.
-        inside = np.bincount(ends[within], self.both[within], modules) / 2
-        apart = ~within & links
-        start, target, both = _gathered(source[apart], ends[apart], self.both[apart], modules)
+        inside = self._within(labels, modules) / 2
+        source, ends = (labels[end] if links else end[:0] for end in (self.source, self.target))
+        apart = source != ends
+        start, target, both = _gathered(source[apart], ends[apart], self.both[: len(ends)][apart], modules)
         visit, teleport, nodes, out = (
             np.bincount(labels, of, modules) for of in (self.visit, self.teleport, self.size, self.out)
         )
         out = np.maximum(out - inside, 0.0)
         return Network(visit, teleport, nodes, out, start, target, both, self.nodes, group, self.outer)
+
+    def _within(self, labels: np.ndarray, modules: int) -> np.ndarray:
+        """For each module the flow between nodes in it, both ways, from both ends."""
+        from kexue.infomap import loop
+
+        if loop.njit:
+            return loop.within(self.start, self.target, self.both, labels, np.zeros(modules))
+        ends = labels[self.target]
+        same = labels[self.source] == ends
+        return np.bincount(ends[same], self.both[same], modules)
 
     def parts(self, labels: np.ndarray) -> "Network":
         """The same nodes, each module a group: only flow within it is left as links."""

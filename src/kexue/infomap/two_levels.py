@@ -13,6 +13,9 @@ from kexue.infomap.network import Network, without_gaps
 # Called with what a search has just done, and the labels after it.
 Watch = Callable[[str, np.ndarray], None]
 
+# Labels, and L for each group.
+_Found = tuple[np.ndarray, np.ndarray]
+
 Step = Literal["refine", "empty", "mergers", "shakes"]
 STEPS: tuple[Step, ...] = get_args(Step)
 
@@ -44,25 +47,27 @@ def search_two_levels(
 
 
 def _shorter(
-    network: Network, labels: np.ndarray, changed: np.ndarray, name: str, watch: Watch = _nobody
-) -> np.ndarray:
-    """For each group the labels that make L shorter; the very same array if that is nowhere the changed."""
-    before, after = map(network.lengths_of, (labels, changed))
-    better = after < before - 1e-10
+    network: Network, found: _Found, changed: np.ndarray, name: str, watch: Watch = _nobody
+) -> _Found:
+    """For each group the labels that make L shorter; the very same object if that is nowhere the changed."""
+    labels, lengths = found
+    after = network.lengths_of(changed)
+    better = after < lengths - 1e-10
     if not better.any():
-        return labels
+        return found
     if not better.all():
         changed = without_gaps(np.where(better[network.group], changed + labels.max() + 1, labels))
     watch(name, changed)
-    return changed
+    return changed, np.where(better, after, lengths)
 
 
 def _refined(
     network: Network, labels: np.ndarray, rng: random.Random, steps: Collection[Step], watch: Watch = _nobody
 ) -> np.ndarray:
     """Single nodes leave their modules, then parts of modules do, until neither shortens L."""
-    failures, single = 0, True
+    failures, single, found = 0, True, (labels, network.lengths_of(labels))
     while failures < 2 and "refine" in steps:
+        labels = found[0]
         if single:
             changed = _climb(network, rng, labels, steps)
         else:
@@ -71,10 +76,10 @@ def _refined(
             start[parts] = labels
             changed = _climb(network.merged(parts), rng, start, steps)[parts]
         name = "single nodes moved again" if single else "parts of modules moved"
-        before, labels = labels, _shorter(network, labels, changed, name, watch)
-        failures = failures + 1 if labels is before else 0
+        before, found = found, _shorter(network, found, changed, name, watch)
+        failures = failures + 1 if found is before else 0
         single = not single
-    return labels
+    return found[0]
 
 
 def _shaken(
@@ -84,7 +89,7 @@ def _shaken(
 
     A way out where every single change makes L longer, and several together would not.
     """
-    failures, merged = 0, network.merged(labels)
+    failures, merged, found = 0, network.merged(labels), (labels, network.lengths_of(labels))
     while failures < _FAILURES:
         count = int(labels.max()) + 1
         dealt, ways = np.full(count, -1), np.empty(count, dtype=int)
@@ -96,9 +101,11 @@ def _shaken(
         changed[taken] = count + dealt[labels[taken]] * _DEALT + (draws * ways[labels[taken]]).astype(int)
         changed = _climb(network, rng, without_gaps(changed), steps, awake=dealt[labels] >= 0)
         name = "some modules dealt anew at random, then all nodes moved"
-        before, labels = labels, _shorter(network, labels, changed, name, watch)
-        failures = failures + 1 if labels is before else 0
-        merged = merged if labels is before else network.merged(labels)
+        before, found = found, _shorter(network, found, changed, name, watch)
+        failures = failures + 1 if found is before else 0
+        if found is not before:
+            labels = found[0]
+            merged = network.merged(labels)
     return labels
 
 
