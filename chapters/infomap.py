@@ -523,7 +523,7 @@ table(
 )
 
 # %% [markdown]
-# Each entry is the share of networks whose optimum all ten trials miss (last column: the first trial), with its 95 % interval. The networks of the first column have teleportation, and some are in several parts: there mergers matter most, and shakes find what is left. An older search, by mergers and simulated annealing, is `annealed_infomap`; it is much slower.
+# Each entry is the share of networks whose optimum all ten trials miss (last column: the first trial), with its 95 % interval. The networks of the first column have teleportation, and some are in several parts: there mergers and shakes repair the most. An older search, by mergers and simulated annealing, is `annealed_infomap`; it is much slower.
 #
 # Is it fast? The article reports 10,000 nodes and 100,000 links within five seconds. We take LFR networks {cite:p}`lancichinetti2008`, whose groups and degrees vary; µ is the share of links that leave their group.
 
