@@ -139,8 +139,11 @@ def wrong_files(folder: Path, config: Any) -> list[str]:
         found.append(f"{run.name}: {type(config).__module__} declares it, run.json names {run.module}")
     if different_settings(run.config, config):
         return [*found, f"{run.name}: its configuration is not what the experiment declares"]
-    if "diverged after step" not in run.summary and not np.isclose(
-        run.metrics["loss"][-1], run.summary["loss"], rtol=1e-6
+    # A run that trains nothing has no loss.
+    if (
+        "loss" in run.metrics
+        and "diverged after step" not in run.summary
+        and not np.isclose(run.metrics["loss"][-1], run.summary["loss"], rtol=1e-6)
     ):
         found.append(f"{run.name}: its summary is not the end of metrics.csv")
     return found

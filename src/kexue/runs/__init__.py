@@ -7,11 +7,12 @@ first steps of a recorded run can be run again and compared (`replay`).
 
 A run is a folder, `runs/<name>/<trial>/` (the trial is the seed, if nothing else varies): run.json with the
 module that made it, its configuration, environment and summary and the hashes of all; metrics.csv; and, where
-a chapter needs them, weights.safetensors in half precision.
+a chapter needs them, weights.safetensors in half precision. `measure` records what trains nothing.
 """
 
 from kexue.runs.arguments import command_line
 from kexue.runs.loop import FIRST, Loss, train
+from kexue.runs.measured import measure
 from kexue.runs.recipe import train_transformer
 from kexue.runs.recorder import Config, different_settings, digest, processor, sha256
 from kexue.runs.run import Run, recorded, runs_folder, table
@@ -27,6 +28,7 @@ __all__ = [
     "command_line",
     "different_settings",
     "digest",
+    "measure",
     "processor",
     "recorded",
     "runs_folder",
