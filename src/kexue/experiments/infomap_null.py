@@ -58,7 +58,7 @@ SCALES = {"live": Config(steps=20), "run": Config(), "gpu": Config(steps=1000)}
 SEEDS = 5
 SIGNALS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
 """√c·λ, see `planted`; each is tried with all seeds."""
-DEGREES = (3, 4, 5, 6, 8, 10, 12, 16, 20)
+DEGREES = (3, 4, 5, 6, 8, 10, 12, 20)
 
 
 # --- Networks, as symmetric matrices of weights -------------------------------------------------

@@ -271,8 +271,8 @@ TUNING = {
     f"infomap_words_tuning/width{width}-threshold{threshold:g}": Config(
         width=width, threshold=threshold, tuning=True
     )
-    for width in (25, 50, 100, 200)
-    for threshold in (0.4, 0.45, 0.5, 0.55, 0.6)
+    for width in (25, 50, 100)
+    for threshold in (0.4, 0.5, 0.6, 0.7)
 }
 
 BEST: dict[str, Any] = {"width": 100, "threshold": 0.5}
