@@ -117,20 +117,6 @@ CLASSIFIED = [
 ]
 
 
-WORDS = [
-    "--words",
-    "200",
-    "--width",
-    "16",
-    "--batch-size",
-    "1024",
-    "--noise",
-    "128",
-    "--learning-rate",
-    "5e-2",
-]
-
-
 # Few words, no dropout. Evaluation takes a second, so that it comes every 30 steps; the first 20 are recorded.
 PREDICTED = [
     "--hidden-sizes",
@@ -214,7 +200,6 @@ COMPARED = {
     "vqvae": Compared("vqvae_digits", QUANTISED),
     "masking": Compared("masking_reviews", CLASSIFIED, 30),
     "smoothing": Compared("smoothing_digits", ["--networks", "2", "--loss", "f1"], 30),
-    "infomap": Compared("infomap_words", WORDS),
     # In bfloat16, whose digits are three: gradients of halves are rounded before they are added.
     "onlstm": Compared("onlstm_language_model", PREDICTED, 30, 1e-3),
     "logic": Compared("onlstm_logic", INFERRED, 30, 1e-2),

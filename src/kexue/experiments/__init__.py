@@ -1,7 +1,8 @@
 """The long trainings behind the chapters, one module each: `python -m kexue.experiments.<name>`.
 
 A module declares its settings (`Config`, `SCALES`, `RECORDINGS`), makes a model of them (`build`) and trains
-it (`run`, with the data, the loss and the measures of `Training`). `recorded` reads what runs left.
+it (`run`, with the data, the loss and the measures of `Training`). `recorded` reads what runs left. Where
+nothing is trained, `run` only measures.
 """
 
 import dataclasses

@@ -133,7 +133,7 @@ def clusters(vectors: np.ndarray, config: Config) -> Clusters:
     graph, some = graph[linked][:, linked], some[linked]
     found = infomap(graph, seed=config.seed).modules
     modules = np.array(list(found.values()))
-    count = modules.max() + 1
+    count = len(set(found.values()))
     unit = vectors[some] / np.linalg.norm(vectors[some], axis=1, keepdims=True)
     rng = np.random.default_rng(config.seed)
     if config.tuning:
@@ -200,26 +200,28 @@ def score(labels: np.ndarray, made_of: sparse.csr_array, held_out: sparse.csr_ar
     member = sparse.csr_array(
         (np.ones(len(inside)), (inside, labels[inside])), shape=(len(labels), labels.max() + 1)
     )
-
-    def counts(text: sparse.csr_array) -> tuple[np.ndarray, ...]:
-        """For each cluster: first words, second ones of it, and how many there would be by frequency."""
-        length = text.sum(1)
-        text, length = text[length > 1], length[length > 1]
-        of_cluster = text @ member
-        second = (of_cluster.power(2) - of_cluster).T @ (1 / (length - 1))
-        frequency = text.sum(0)
-        share = frequency / frequency.sum()
-        own, all_of = member @ (member.T @ share), frequency / (1 - share)
-        return frequency @ member, second, (all_of * (own - share)) @ member, frequency.sum()
-
-    first, second, expected, _ = counts(made_of)
+    first, second, expected = pair_counts(made_of, member)
     ratio = np.divide(expected, first, out=np.zeros_like(first), where=first > 0)
     known = (second + ratio) / (first + 1)
     some = (ratio > 0) & (ratio < 1)
     gain, loss = (np.log2(a[some] / b[some]) for a, b in ((known, ratio), (1 - known, 1 - ratio)))
-    first, second, expected, total = counts(held_out)
+    first, second, expected = pair_counts(held_out, member)
+    total = held_out.sum() - (held_out.sum(1) == 1).sum()
     bits = (second[some] @ gain + (first - second)[some] @ loss) / total
     return Score(float(bits), float(second.sum() / expected.sum()), float(second.sum() / total))
+
+
+def pair_counts(
+    text: sparse.csr_array, member: sparse.csr_array
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each cluster: first words, second words of it, and how many there would be by frequency."""
+    text = text[text.sum(1) > 1]
+    of_cluster = text @ member
+    second = (of_cluster.power(2) - of_cluster).T @ (1 / (text.sum(1) - 1))
+    frequency = text.sum(0)
+    share = frequency / frequency.sum()
+    others = member @ (member.T @ share) - share
+    return frequency @ member, second, (frequency / (1 - share) * others) @ member
 
 
 def occurrences(text: Paragraphs, words: Sequence[str]) -> sparse.csr_array:
