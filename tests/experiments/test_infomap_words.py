@@ -17,11 +17,8 @@ def text_with_topics(seed, paragraphs=400, topics=4, words=10, length=12):
     for topic in rng.integers(topics, size=paragraphs):
         own = np.where(rng.random(length) < 0.8, topic, rng.integers(topics, size=length))
         text.append([f"w{t}{w}" for t, w in zip(own, rng.integers(words, size=length), strict=True)])
-    return (
-        text,
-        [f"w{t}{w}" for t in range(topics) for w in range(words)],
-        np.repeat(np.arange(topics), words),
-    )
+    known = [f"w{topic}{word}" for word in range(words) for topic in range(topics)]
+    return text, known, np.tile(np.arange(topics), words)
 
 
 def test_the_halves_share_no_paragraph_and_leave_the_tuning_blocks_out(monkeypatch):
