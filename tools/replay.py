@@ -53,6 +53,7 @@ RELATIVE = np.repeat([5e-4, 5e-2], [10, FIRST - 10])
 IN_BFLOAT16 = {
     "decoding_seq2seq",
     "onlstm_language_model",
+    "onlstm_texts",
     "onlstm_logic",
     "reading_comprehension",
     "reading_pretraining",

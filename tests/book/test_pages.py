@@ -393,8 +393,8 @@ def test_an_equation_wears_its_mark_which_leads_to_its_row(open_page):
 
 
 CARDS = {  # on the chapter on smoothing: a link, and what its card says
-    "an equation of this page": ("article p a[href='#equation-smoothing-eq3']", "logsumexp"),
-    "a row of the ledger": (".eqno a.kexue-mark[href$='#smoothing-eq1']", "smoothing.eq1"),
+    "an equation of this page": ("article p a[href='#equation-smoothing-eq2']", "log"),
+    "a row of the ledger": (".eqno a.kexue-mark[href$='#smoothing-eq2']", "smoothing.eq2"),
     "a source": ("article p a[href*='references.html#']", "URL"),
     "a term": ("a.kexue-term[href$='#term-cross-entropy']", "jiāochāshāng"),
 }

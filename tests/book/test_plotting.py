@@ -111,6 +111,13 @@ def test_slider_figure_has_a_sensible_first_frame():
     assert figure.layout.xaxis.visible is False
 
 
+def test_the_axes_of_interactive_figures_have_room_for_their_numbers():
+    assert slider().layout.template.layout.yaxis.automargin
+    frames = [("1", [{"type": "scatter", "x": [0, 1], "y": [0, 1]}])]
+    axis = plotting.slider_figure(frames, start=0, prefix="", caption="c", alt="a", xaxis={"title": "x"})
+    assert axis.layout.sliders[0].pad.t - slider().layout.sliders[0].pad.t >= 40
+
+
 def test_the_frames_of_a_slider_hold_what_changes_in_half_the_space():
     fixed = {"type": "heatmap", "colorscale": "Greys", "text": ["a", "b"]}
     frames = [(str(k), [fixed | {"z": np.full((2, 2), k / 3)}]) for k in range(3)]

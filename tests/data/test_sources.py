@@ -52,7 +52,7 @@ def test_a_file_is_downloaded_once_and_checked(small_mnist, tmp_path, monkeypatc
 
 def test_every_downloaded_source_has_its_files():
     sets = {name.partition("/")[0] for name in data.FILES}
-    assert sets == {"mnist", "brown", "treebank", "ptb", "multi30k", "cmrc2018"}
+    assert sets == {"mnist", "brown", "treebank", "ptb", "multi30k", "cmrc2018", "propositional_logic"}
     for name, file in data.FILES.items():
         assert re.fullmatch("[0-9a-f]{64}", file.hash)
         assert not re.search(r"/(master|main|HEAD)/", file.url)  # a branch moves

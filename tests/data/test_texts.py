@@ -34,6 +34,16 @@ def test_mikolov_s_treebank_is_three_texts(registered):
     assert data.mikolov_ptb() == ((" a b <unk> ", " c N"), (" d",), (" e", " f"))
 
 
+def test_formulas_are_pairs_by_part_and_operators(registered):
+    for name in ("train", "test"):
+        for k in range(13):
+            text = "#\t( not a )\t( b ( and c ) )\n" if (name, k) == ("test", 2) else f"=\ta\t{name}\n" * k
+            registered(f"propositional_logic/{name}{k}", text.encode())
+    found = data.propositional_logic()
+    assert found["train"] == {k: ((("a",), ("train",), "="),) * k for k in range(13)}
+    assert found["test"][2] == ((("(", "not", "a", ")"), ("(", "b", "(", "and", "c", ")", ")"), "#"),)
+
+
 def test_captions_are_pairs_by_part(registered):
     names = {"train": "train", "valid": "val", "test": "test_2016_flickr"}
     for part, name in names.items():

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from kexue import data
 from kexue.experiments.smoothing_digits import MEASURES, Config, Loss, Networks, Training, loss_at, ridge
+from kexue.runs import Step
 
 LABEL = torch.arange(20) % 10
 
@@ -86,3 +87,13 @@ def test_all_losses_differ():
     gradients = [gradient(name, scores, 5) for name in get_args(Loss) if not name.startswith("two_stage")]
     for i, one in enumerate(gradients):
         assert not any(torch.allclose(one, other) for other in gradients[:i])
+
+
+def test_a_run_trains_on_the_loss_that_its_settings_name():
+    values = {}
+    for name in get_args(Loss):
+        config = Config(name, noise=(0.0,), splits=(0,), networks=1)
+        values[name] = float(Training(config).loss(Networks(config), Step(0, 0))[0].detach())
+    staged = {name for name in values if name.startswith("two_stage")}
+    assert {values[name] for name in staged} == {values["cross_entropy"]}
+    assert len(set(values.values())) == len(values) - len(staged)

@@ -47,6 +47,9 @@ def test_the_softmax_shares_the_embedding_s_weights(cell):
     torch.testing.assert_close(
         net.embed(ids), 2 * net.embedding.weight[ids]
     )  # √4, as long as vectors of 4 entries
+    longer = model(cell, output_scale=3.0)
+    longer.bias.data = net.bias.data
+    torch.testing.assert_close(longer(ids).logits - net.bias, 3 * (found.logits - net.bias))
     names = [name for name, p in net.named_parameters() if 7 in p.shape]
     assert names == ["bias", "embedding.weight"]
     output = net.stack(net.embed(ids))
@@ -124,6 +127,7 @@ test_bad_arguments_of_language_models_are_named = refused(
     (lambda: LanguageModel(9, (4,), "lstm", input_dropout=-1), ValueError, r"input_dropout must lie in \[0, 1\), got -1"),
     (lambda: LanguageModel(9, (4,), "lstm", output_dropout=2), ValueError, r"output_dropout must lie in \[0, 1\), got 2"),
     (lambda: LanguageModel(9, (4,), "lstm", embedding_scale=0), ValueError, "embedding_scale must be positive and finite, .*, got 0"),
+    (lambda: LanguageModel(9, (4,), "lstm", output_scale=-1), ValueError, "output_scale must be positive and finite, .*, got -1"),
     (lambda: model("lstm")(torch.zeros(2, 3)), TypeError, r"ids must be integers, got torch\.float32"),
     (lambda: model("lstm")([[1]]), TypeError, r"ids must be a torch\.Tensor, got list"),
     (lambda: model("lstm")(torch.zeros(2, 0).long()), ValueError, r"with T ≥ 1, got \(2, 0\)"),

@@ -190,6 +190,38 @@ def test_the_paper_s_dropconnect_in_training(monkeypatch):
         np.testing.assert_allclose(value.detach(), right, atol=1e-12)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_with_the_paper_s_dropconnect_has_its_u_and_its_gradient(monkeypatch, training):
+    """A step down the gradient of U is the published one, which it is not where U is stored scaled."""
+    rate, sizes = 0.45, (6, 4)
+    options = {"recurrent_dropout": rate, "paper_dropconnect": True}
+    stack, weights = with_paper_weights(sizes, "", rate, **options)
+    left = [torch.rand(cell.hh.weight.shape, generator=gen(1)) >= rate for cell in stack.layers]
+    plain, _ = with_paper_weights(sizes, "", 0.0)
+    with torch.no_grad():
+        for cell, mask in zip(plain.layers, left, strict=True):
+            cell.hh.weight *= mask if training else 1 - rate
+    masks = iter(left)
+    monkeypatch.setattr(
+        recurrence, "drop", lambda w, p, training: w * next(masks) / (1 - p) if training and p else w
+    )
+    x, losses = randn(3, 5, 4), []
+    for i, one in enumerate((stack.train(training), plain)):
+        torch.testing.assert_close(one.cells[0].hh.bias, weights["cells.0.hh.bias"])
+        if not i:
+            torch.testing.assert_close(one.cells[0].hh.weight, weights["cells.0.hh.weight"])
+        losses.append(one(x)[0].square().sum())
+    torch.testing.assert_close(losses[0], losses[1])
+    for cell, other, mask in zip(stack.layers, plain.layers, left, strict=True):
+        (found,) = torch.autograd.grad(losses[0], cell.hh.weight, retain_graph=True)
+        (right,) = torch.autograd.grad(losses[1], other.hh.weight, retain_graph=True)
+        torch.testing.assert_close(found, right * (mask if training else 1 - rate))
+    with pytest.raises(
+        ValueError, match=r"^dropconnect must be the network's recurrent_dropout, 0\.45, got 0\.3$"
+    ):
+        stack.load_paper_weights(weights, 0.3)
+
+
 def test_weights_of_another_layout_are_named():
     stack = ONLSTM(4, hidden_sizes=(6, 4), chunk_size=2, master_input="complement")
     before = {name: value.clone() for name, value in stack.state_dict().items()}

@@ -65,14 +65,20 @@ def test_baselines_on_a_small_treebank_with_and_without_punctuation(tmp_path, mo
 
     # With marks a right-branching tree of n tokens has the spans k-n. Where a stop ends the sentence, only
     # the root's ends with it: F1 is 0. "Price : $ five" has the span 2-4, of 1-4 and 2-4: F1 is 2/3.
-    assert found["f1_right_punctuation"] == pytest.approx(100 * (0 + 0 + 2 / 3 + 0) / 4)
+    protocols = parsing.protocol_scores()
+    assert protocols[False, False, False]["right"] == found["f1_right"]
+    assert protocols[True, False, False]["right"] == pytest.approx(100 * (0 + 0 + 2 / 3 + 0) / 4)
 
     # The same, binary (wide brackets branch to the right) and with the root, as a share of n - 1 spans:
     #   cat    11 tokens  [subject [predicate .]]      0-11 2-11           2 of 10
     #   May     9 tokens  [PP [, [we [predicate .]]]]  0-9 2-9 3-9 4-9     4 of 8
     #   Price   4 tokens  [Price [: [$ five]]]         0-4 1-4 2-4         3 of 3
     #   Ann    18 tokens  [Ann [predicate .]]          0-18 1-18           2 of 17
-    assert found["f1_right_punctuation_root"] == pytest.approx(100 * (2 / 10 + 4 / 8 + 3 / 3 + 2 / 17) / 4)
+    right = pytest.approx(100 * (2 / 10 + 4 / 8 + 3 / 3 + 2 / 17) / 4)
+    assert protocols[True, True, True]["right"] == right
+    # Without marks, binary and with the root: of "cat", [[The cat] [saw [[a [small dog]] [in [the old …]]]]],
+    # 10 words, all of 0-10 2-10 3-10 6-10 7-10 8-10; of "May" 0-7 2-7 3-7 4-7 5-7 of 6; 1 of 1; all 10.
+    assert protocols[False, True, True]["right"] == pytest.approx(100 * (6 / 9 + 5 / 6 + 1 + 1) / 4)
 
 
 def test_master_levels_are_those_of_each_sentence_alone():
@@ -86,3 +92,22 @@ def test_master_levels_are_those_of_each_sentence_alone():
         for layer, trace in enumerate(model.trace(vocabulary.ids([parsing.END, *sentence])[None])):
             assert levels[0, layer] == pytest.approx(1 - trace.master_forget[0, 1:].mean(-1).detach())
             assert levels[1, layer] == pytest.approx(trace.master_input[0, 1:].mean(-1).detach())
+
+
+def test_levels_of_an_lstm_are_those_of_its_own_gates():
+    sentences = ["ab", "abcabc"]
+    vocabulary = data.Vocabulary([*sentences, [parsing.END]])
+    torch.manual_seed(0)
+    model = LanguageModel(len(vocabulary), (8, 6), "lstm")
+    for sentence, levels in zip(sentences, parsing.master_levels(model, vocabulary, sentences), strict=True):
+        x = model.embed(vocabulary.ids([parsing.END, *sentence])[None])[0].detach()
+        for layer, cell in enumerate(model.stack.layers):
+            state, rows, above = None, [], []
+            for step in x:
+                before = torch.zeros(1, cell.hidden_size) if state is None else state[0]
+                _, _, write, keep = (cell.ih(step) + cell.hh(before)).sigmoid().chunk(4, -1)
+                rows.append([1 - keep.mean().item(), write.mean().item()])
+                state = cell(step[None], state)
+                above.append(state[0][0].detach())
+            x = torch.stack(above)
+            assert levels[:, layer].T.tolist() == [pytest.approx(row, abs=1e-6) for row in rows[1:]]

@@ -56,7 +56,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, INK = COLOURS = (
 
 _Mean = np.ndarray | np.floating[Any]
 
-_AXIS = {"gridcolor": "#80808040", "zerolinecolor": "#80808040", "linecolor": INK}  # Plotly's
+_AXIS = {"gridcolor": "#80808040", "zerolinecolor": "#80808040", "linecolor": INK, "automargin": True}
 
 _VISIBLE = 0.2  # mean error of a pixel, of 255; drawings have below 0.1, photographs over 1
 
@@ -253,7 +253,10 @@ def slider_figure(
 
     go_to = {"mode": "immediate", "frame": {"duration": 0, "redraw": redraw}, "transition": {"duration": 0}}
     steps = [{"method": "animate", "label": name, "args": [[name], go_to]} for name, _ in frames]
-    slider = {"active": start, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": 10}}
+    below = (
+        50 if layout.get("xaxis", {}).get("visible", True) else 10
+    )  # an axis has numbers and a title there
+    slider = {"active": start, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": below}}
     return go.Figure(
         data=_compact(frames[start][1]),
         frames=[

@@ -22,6 +22,7 @@ from kexue.data.sources import FILES, SOURCES, Source, fetch
 from kexue.data.splits import stratified_split
 from kexue.data.tables import Table, diabetes
 from kexue.data.texts import (
+    FormulaPair,
     Part,
     PassageQuestion,
     Pronunciations,
@@ -36,6 +37,7 @@ from kexue.data.texts import (
     plain_english,
     pronunciations,
     pronunciations_parts,
+    propositional_logic,
     reviews,
     reviews_parts,
 )
@@ -47,6 +49,7 @@ __all__ = [
     "PAD",
     "SOURCES",
     "UNKNOWN",
+    "FormulaPair",
     "Images",
     "Part",
     "PassageQuestion",
@@ -77,6 +80,7 @@ __all__ = [
     "plain_english",
     "pronunciations",
     "pronunciations_parts",
+    "propositional_logic",
     "read_photograph",
     "reviews",
     "reviews_parts",

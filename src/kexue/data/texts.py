@@ -2,13 +2,14 @@
 
 import gzip
 import importlib.resources
+import itertools
 import json
 import re
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Int
@@ -213,6 +214,27 @@ def mikolov_ptb() -> tuple[tuple[str, ...], ...]:
     """
     names = ("train", "valid", "test")
     return tuple(tuple(fetch(f"ptb/ptb.{name}.txt").read_text("utf-8").splitlines()) for name in names)
+
+
+FormulaPair: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], str]
+"""Two formulas as tokens, brackets among them, and their relation: = < > ^ | v or #."""
+
+
+@cache
+def propositional_logic() -> dict[Literal["train", "test"], dict[int, tuple[FormulaPair, ...]]]:
+    """Pairs of propositional formulas by part and number of operators, 0 to 12, downloaded once.
+
+    The relations: equivalent, entails, is entailed, negation, exclude each other, cover all, independent.
+
+    Raises FileNotFoundError where that is not possible; see `fetch`.
+    """
+    parts: tuple[Literal["train", "test"], ...] = ("train", "test")
+    found: dict[Literal["train", "test"], dict[int, tuple[FormulaPair, ...]]] = {part: {} for part in parts}
+    for part, operators in itertools.product(parts, range(13)):
+        lines = fetch(f"propositional_logic/{part}{operators}").read_text("utf-8").splitlines()
+        rows = (line.split("\t") for line in lines if line)
+        found[part][operators] = tuple((tuple(a.split()), tuple(b.split()), name) for name, a, b in rows)
+    return found
 
 
 @cache

@@ -380,9 +380,6 @@ TREES = {
 }
 
 RECORDINGS = {**TUNING, **FINALS, **ATTEMPTS, **TREES}
-# What `make gpu` records, if it is missing: the lower its priority, the sooner. Minutes of one large GPU, by
-# estimate; read without importing this script, so literal.
-GPU_RECORDINGS = {"onlstm_ptb/seed1": {"priority": 1, "minutes": 1500, "settings": {"seed": 1}}}
 
 if __name__ == "__main__":
     runs.command_line("onlstm_language_model", SCALES, RECORDINGS, run)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
-from kexue import runs
+from kexue import data, runs
 from kexue.onlstm import LSTM, ONLSTM, deterministic_recurrence
 
 VARIABLES = "abcdef"
@@ -50,6 +50,8 @@ class Config:
     learning_rate: float = 3e-3
     pairs: int = 60_000
     """Of formulas, for training."""
+    files: bool = False
+    """Bowman et al.'s own pairs, all of them, instead."""
     seed: int = 0
     steps: int = 4000
     batch_size: int = 128
@@ -130,6 +132,15 @@ def pairs(config_pairs: int, per_length: int = 1000):
     return train, valid, test
 
 
+@cache
+def pairs_of_files():
+    """The same of Bowman et al.'s files; every tenth pair for training is kept for choosing settings."""
+    files = data.propositional_logic()
+    known = [one for operators in range(1, TRAIN + 1) for one in files["train"][operators]]
+    train = [one for i, one in enumerate(known) if i % 10]
+    return train, known[::10], {k: files["test"][k] for k in range(1, LONGEST + 1)}
+
+
 def tensors(examples) -> tuple[list[Tensor], list[Tensor], Tensor]:
     index = {token: i for i, token in enumerate(TOKENS)}
     sides = [[torch.tensor([index[t] for t in one[side]]) for one in examples] for side in (0, 1)]
@@ -173,7 +184,7 @@ class Training:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        train, self.valid, self.test = pairs(config.pairs)
+        train, self.valid, self.test = pairs_of_files() if config.files else pairs(config.pairs)
         self.first, self.second, self.label = tensors(train)
 
     def loss(self, model, step):
@@ -253,7 +264,32 @@ FINALS = {
     for seed in (1, 2, 3)
 }
 
+# On the original files: the same rates for both, and the same number of parameters.
+FILES_HIDDEN = {"onlstm": 200, "lstm": 204}
+
+
+def on_files(cell: Literal["onlstm", "lstm"], rate: float, steps: int, seed: int) -> Config:
+    return Config(
+        cell, hidden=FILES_HIDDEN[cell], chunk_size=10, learning_rate=rate, files=True, steps=steps, seed=seed
+    )
+
+
+PLANNED = {
+    f"onlstm_logic_files_tuning/{cell}-rate{rate:g}": on_files(cell, rate, 2000, 0)
+    for rate in RATES
+    for cell in FILES_HIDDEN
+} | {
+    f"onlstm_logic_files/{cell}-seed{seed}": on_files(cell, 3e-3, 8000, seed)
+    for seed in range(1, 6)
+    for cell in FILES_HIDDEN
+}
 RECORDINGS = {**TUNING, **FINALS}
+# The trainings of hours, which `--record` runs, count as declared once they have been begun.
+RECORDINGS |= {
+    name: config
+    for name, config in PLANNED.items()
+    if __name__ == "__main__" or (runs.runs_folder() / name).is_dir()
+}
 
 if __name__ == "__main__":
     runs.command_line("onlstm_logic", SCALES, RECORDINGS, run)

@@ -12,11 +12,12 @@ message names the argument and the value.
 
 from kexue.data import Tree
 from kexue.onlstm.cells import LSTMCell, MasterInput, ONLSTMCell, State
+from kexue.onlstm.counts import kneser_ney
 from kexue.onlstm.gates import cumax, reverse_cumax, segmented_update
 from kexue.onlstm.hgrn import HGRN
 from kexue.onlstm.language_model import Cell, LanguageModel, Prediction
 from kexue.onlstm.layers import LSTM, ONLSTM, locked_dropout
-from kexue.onlstm.parsing import baseline_scores, master_levels, tree_scores
+from kexue.onlstm.parsing import baseline_scores, master_levels, protocol_scores, tree_scores
 from kexue.onlstm.recurrence import Trace, deterministic_recurrence
 from kexue.onlstm.trees import (
     Rule,
@@ -58,10 +59,12 @@ __all__ = [
     "cumax",
     "deterministic_recurrence",
     "divided",
+    "kneser_ney",
     "leaves",
     "left_branching",
     "locked_dropout",
     "master_levels",
+    "protocol_scores",
     "reverse_cumax",
     "right_branching",
     "segmented_update",

@@ -47,9 +47,11 @@ class LanguageModel(nn.Module):
         recurrent_dropout: DropConnect on the recurrent weights; not for "hgrn", which has none.
         embedding_scale: factor of the embeddings where they are the input; √H if None, as in Transformers,
             since vectors that are shared with the softmax are short.
+        output_scale: factor of the last layer's output before the softmax, for the same reason.
+        paper_dropconnect: as in the published implementation; see `ONLSTM.load_paper_weights`.
 
     Raises:
-        TypeError: a size that is no int, an embedding_scale or dropout that is no number.
+        TypeError: a size that is no int, a scale or dropout that is no number.
         ValueError: a size or scale that is not positive, or a size that chunk_size does not divide; a
             dropout outside [0, 1); an unknown cell or master_input; different sizes or a recurrent_dropout
             for "hgrn".
@@ -68,6 +70,8 @@ class LanguageModel(nn.Module):
         output_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         embedding_scale: float | None = None,
+        output_scale: float = 1.0,
+        paper_dropconnect: bool = False,
     ) -> None:
         super().__init__()
         checks.count("vocab_size", vocab_size, 1)
@@ -80,6 +84,8 @@ class LanguageModel(nn.Module):
         self.output_dropout = output_dropout
         self.embedding_scale = embedding_size**0.5 if embedding_scale is None else embedding_scale
         checks.positive("embedding_scale", self.embedding_scale, torch.empty(0))
+        self.output_scale = output_scale
+        checks.positive("output_scale", output_scale, torch.empty(0))
         self.embedding = nn.Embedding(vocab_size, embedding_size)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
@@ -92,9 +98,12 @@ class LanguageModel(nn.Module):
                 dropout=dropout,
                 master_input=master_input,
                 recurrent_dropout=recurrent_dropout,
+                paper_dropconnect=paper_dropconnect,
             )
         elif cell == "lstm":
-            self.stack = LSTM(embedding_size, sizes, dropout, recurrent_dropout)
+            self.stack = LSTM(
+                embedding_size, sizes, dropout, recurrent_dropout, paper_dropconnect=paper_dropconnect
+            )
         elif cell == "hgrn":
             if len(set(sizes)) > 1:
                 raise ValueError(f"hidden_sizes must be equal for hgrn, got {sizes}")
@@ -118,7 +127,8 @@ class LanguageModel(nn.Module):
         hidden, last = self.stack(self.embed(ids), state)[:2]
         dropped = locked_dropout(hidden, self.output_dropout, self.training)
         # Time comes first in memory, as the recurrence leaves it: nothing is copied.
-        logits = linear(dropped.transpose(0, 1), self.embedding.weight, self.bias).transpose(0, 1)
+        scaled = dropped if self.output_scale == 1 else self.output_scale * dropped
+        logits = linear(scaled.transpose(0, 1), self.embedding.weight, self.bias).transpose(0, 1)
         return Prediction(logits, last, hidden, dropped)
 
     def embed(self, ids: Integer[Tensor, "batch time"]) -> Float[Tensor, "batch time hidden"]:

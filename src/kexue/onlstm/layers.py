@@ -19,7 +19,12 @@ class _Stack(nn.Module):
     cells: nn.ModuleList
 
     def __init__(
-        self, cells: Sequence[LSTMCell], dropout: float, recurrent_dropout: float, batch_first: bool
+        self,
+        cells: Sequence[LSTMCell],
+        dropout: float,
+        recurrent_dropout: float,
+        batch_first: bool,
+        paper_dropconnect: bool,
     ) -> None:
         super().__init__()
         if batch_first is not True:
@@ -31,6 +36,12 @@ class _Stack(nn.Module):
         checks.rate("recurrent_dropout", recurrent_dropout)
         self.cells = nn.ModuleList(cells)
         self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
+        self.paper_dropconnect = paper_dropconnect
+
+    @property
+    def recurrent_scale(self) -> float:
+        """What U is multiplied by: in evaluation, and, after DropConnect has made it larger, in training."""
+        return 1 - self.recurrent_dropout if self.paper_dropconnect else 1.0
 
     @property
     def layers(self) -> list[LSTMCell]:
@@ -58,7 +69,7 @@ class _Stack(nn.Module):
             start = checked_state(
                 f"state[{layer}]", None if state is None else state[layer], x, cell.hidden_size
             )
-            found.append(run_cell(cell, x, start, self.recurrent_dropout))
+            found.append(run_cell(cell, x, start, self.recurrent_dropout, self.recurrent_scale))
         return found
 
     def _last(self, traces: Sequence[Trace], lengths: Tensor | None) -> tuple[Tensor, list[State]]:
@@ -102,6 +113,7 @@ class LSTM(_Stack):
         hidden_sizes: H of each layer.
         dropout: between the layers, one mask for all times.
         recurrent_dropout: DropConnect on the recurrent weights, one mask for all times.
+        paper_dropconnect: as in the published implementation; see `ONLSTM.load_paper_weights`.
         batch_first: True, as in every network of the book; False is refused.
 
     Raises TypeError and ValueError as `ONLSTM` does.
@@ -114,10 +126,11 @@ class LSTM(_Stack):
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         batch_first: bool = True,
+        paper_dropconnect: bool = False,
     ) -> None:
         sizes = checked_sizes(hidden_sizes)
         cells = [LSTMCell(d, h) for d, h in zip((input_size, *sizes), sizes, strict=False)]
-        super().__init__(cells, dropout, recurrent_dropout, batch_first)
+        super().__init__(cells, dropout, recurrent_dropout, batch_first, paper_dropconnect)
 
     def forward(
         self,
@@ -142,6 +155,7 @@ class ONLSTM(_Stack):
         chunk_size: neurons a level, q, of every layer, instead of num_levels.
         master_input: the article's ("cumsum") or the paper's ("complement"); see `ONLSTMCell`.
         recurrent_dropout: DropConnect on the recurrent weights, one mask for all times.
+        paper_dropconnect: as in the published implementation; see `ONLSTM.load_paper_weights`.
         batch_first: True, as in every network of the book; False is refused.
 
     Raises:
@@ -163,6 +177,7 @@ class ONLSTM(_Stack):
         master_input: MasterInput = "cumsum",
         recurrent_dropout: float = 0.0,
         batch_first: bool = True,
+        paper_dropconnect: bool = False,
     ) -> None:
         checks.count("num_layers", num_layers, 1)
         if (hidden_size is None) == (hidden_sizes is None):
@@ -188,7 +203,7 @@ class ONLSTM(_Stack):
             ONLSTMCell(d, h, h // chunk_size if chunk_size else num_levels, master_input)  # type: ignore[arg-type]
             for d, h in zip((input_size, *sizes), sizes, strict=False)
         ]
-        super().__init__(cells, dropout, recurrent_dropout, batch_first)
+        super().__init__(cells, dropout, recurrent_dropout, batch_first, paper_dropconnect)
 
     def forward(
         self,
@@ -229,7 +244,8 @@ class ONLSTM(_Stack):
         Their DropConnect drops entries of U (`hh.weight`) in training, without making the others larger, and
         multiplies U by 1 − dropconnect in evaluation. Ours makes the others larger in training and leaves
         evaluation alone. So U·(1 − dropconnect) is what is stored here: it gives their outputs in evaluation,
-        and in training with recurrent_dropout = dropconnect, given the same mask.
+        and in training with recurrent_dropout = dropconnect, given the same mask. A gradient step is another
+        one, though. A network with paper_dropconnect=True does as theirs, and stores U as it is.
 
         Args:
             state_dict: the published weights.
@@ -239,9 +255,14 @@ class ONLSTM(_Stack):
             TypeError: entries that are not floating-point.
             ValueError: missing entries, other shapes, entries that are not finite, more layers than there are
                 here, a network with another master_input than theirs, "complement", or dropconnect outside
-                [0, 1).
+                [0, 1), or other than the recurrent_dropout of a network with paper_dropconnect=True.
         """
         checks.rate("dropconnect", dropconnect)
+        if self.paper_dropconnect and dropconnect != self.recurrent_dropout:
+            raise ValueError(
+                f"dropconnect must be the network's recurrent_dropout, {self.recurrent_dropout}, "
+                f"got {dropconnect}"
+            )
         if not all(cell.complement for cell in self.layers):
             raise ValueError('master_input must be "complement" for published weights, got "cumsum"')
         prefixes = {key[: key.index("cells.")] for key in state_dict if "cells." in key}
@@ -264,7 +285,8 @@ class ONLSTM(_Stack):
                 raise ValueError(f"{key} must have shape {tuple(value.shape)}, got {shape}")
             if not torch.isfinite(state_dict[key]).all():
                 raise ValueError(f"{key} must be finite, got NaN or ∞")
-            scale = 1 - dropconnect if name.endswith(".hh.weight") else 1.0
+            scaled = name.endswith(".hh.weight") and not self.paper_dropconnect
+            scale = 1 - dropconnect if scaled else 1.0
             own[name] = scale * state_dict[key]
         self.load_state_dict(own)
 

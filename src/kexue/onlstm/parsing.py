@@ -1,20 +1,23 @@
 """Trees that a language model's levels give, and trees without a model, scored on the treebank."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear, pad
 from torch.nn.utils.rnn import pad_sequence
 
 from kexue import data
 from kexue.data import Tree
+from kexue.onlstm.hgrn import HGRN
 from kexue.onlstm.language_model import LanguageModel
 from kexue.onlstm.trees import (
     balanced,
     best_tree,
     bracket_f1,
-    brackets,
     corpus_f1,
     leaves,
     left_branching,
@@ -36,23 +39,40 @@ def master_levels(
     sentences: Sequence[Sequence[str]],
     batch_size: int = 64,
 ) -> list[Float[np.ndarray, "2 layers words"]]:
-    """For each sentence 1 − mean f̃ and mean ĩ of each layer at each word, read from a zero state."""
+    """For each sentence the levels of each layer at each word, read from a zero state.
+
+    1 − mean f̃ and mean ĩ; of an LSTM, which has no master gates, 1 − mean f and mean i.
+    """
     device = next(model.parameters()).device
     order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
     found = [np.empty(0)] * len(sentences)
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         rows = [vocabulary.ids([END, *sentences[i]]) for i in chosen]
-        traces = model.trace(pad_sequence(rows, batch_first=True).to(device))
-        forget = torch.stack([1 - trace.master_forget.mean(-1) for trace in traces])
-        levels = torch.stack([forget, torch.stack([trace.master_input.mean(-1) for trace in traces])]).cpu()
+        levels = _gate_means(model, pad_sequence(rows, batch_first=True).to(device)).cpu()
         for row, i in enumerate(chosen):
             found[i] = levels[:, :, row, 1 : len(sentences[i]) + 1].double().numpy()
     return found
 
 
+def _gate_means(model: LanguageModel, ids: Tensor) -> Float[Tensor, "2 layers batch time"]:
+    """1 − mean of the gate that keeps, and mean of the one that writes."""
+    assert not isinstance(model.stack, HGRN)
+    x, found = model.embed(ids), []
+    for cell, trace in zip(model.stack.layers, model.trace(ids), strict=True):
+        keep, write = trace.master_forget, trace.master_input
+        if not cell.num_levels:
+            weight = model.stack.recurrent_scale * cell.hh.weight
+            before = pad(trace.h, (0, 0, 1, -1))
+            gates = linear(x, cell.ih.weight, cell.ih.bias) + linear(before, weight, cell.hh.bias)
+            _, _, write, keep = gates.sigmoid().chunk(4, -1)
+        found.append(torch.stack([1 - keep.mean(-1), write.mean(-1)]))
+        x = trace.h
+    return torch.stack(found, 1)
+
+
 def tree_scores(model: LanguageModel, vocabulary: data.Vocabulary, short_only: bool) -> dict[str, float]:
-    """F1 in percent of the treebank's trees, from each layer's master gates."""
+    """F1 in percent of the treebank's trees, from each layer's gates (`master_levels`)."""
     gold = [tree for tree in data.treebank().tree if not short_only or len(leaves(tree)) <= SHORT]
     sentences = [leaves(tree) for tree in gold]
     levels = master_levels(model, vocabulary, [data.plain_english(words) for words in sentences])
@@ -93,16 +113,35 @@ def baseline_scores() -> dict[str, float]:
         scores = _percent([best_tree(tree, rule) for tree in gold], gold)
         found[f"f1_best_{rule}"] = float(scores.mean())
         found[f"f1_short_best_{rule}"] = float(scores[short].mean())
-    # An earlier protocol (onlstm.claim8): punctuation stays, gold trees are made binary, the root counts.
-    marked = data.treebank(punctuation=True).tree
-    right = [right_branching(leaves(tree)) for tree in marked]
-    found["f1_right_punctuation"] = float(_percent(right, marked).mean())
-    with_root = [
-        len(brackets(tree) & brackets(_binary(true))) / max(1, len(leaves(true)) - 1)
-        for tree, true in zip(right, marked, strict=True)
-    ]
-    found["f1_right_punctuation_root"] = 100 * float(np.mean(with_root))
     return found
+
+
+def protocol_scores() -> dict[tuple[bool, bool, bool], dict[str, float]]:
+    """F1 in percent of trees without a model, by eight protocols (onlstm.claim8).
+
+    Whether punctuation stays, gold trees are made binary, and the root counts. The book's is none of these.
+    """
+    generator = np.random.default_rng(0)
+    makers = {
+        "left": left_branching,
+        "right": right_branching,
+        "balanced": balanced,
+        "random_splits": lambda words: split_tree(words, generator.random(len(words))),
+    }
+    found = {}
+    for punctuation, binary, root in itertools.product((False, True), repeat=3):
+        gold = data.treebank(punctuation).tree
+        gold = tuple(map(_binary, gold)) if binary else gold
+        found[punctuation, binary, root] = {
+            name: 100 * float(np.mean([_f1(maker(leaves(tree)), tree, root) for tree in gold]))
+            for name, maker in makers.items()
+        }
+    return found
+
+
+def _f1(predicted: Tree, gold: Tree, root: bool) -> float:
+    """`bracket_f1`; with the root it is as if both were part of a larger tree."""
+    return bracket_f1(["", predicted], ["", gold]) if root else bracket_f1(predicted, gold)
 
 
 def _percent(trees: Sequence[Tree], gold: Sequence[Tree]) -> Float[np.ndarray, " trees"]:

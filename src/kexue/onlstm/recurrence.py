@@ -203,10 +203,14 @@ class Trace(NamedTuple):
     """ĩ, one value a level."""
 
 
-def run_cell(cell: LSTMCell, x: Tensor, state: State, recurrent_dropout: float = 0.0) -> Trace:
+def run_cell(
+    cell: LSTMCell, x: Tensor, state: State, recurrent_dropout: float = 0.0, recurrent_scale: float = 1.0
+) -> Trace:
     """A cell over all times of x, (B, T, D). Both biases and the inputs are projected at once."""
     # The loop goes over contiguous steps. From a layer below time comes first in memory: nothing is copied.
     projected = linear(x.transpose(0, 1).contiguous(), cell.ih.weight, cell.ih.bias + cell.hh.bias)
     weight = drop(cell.hh.weight, recurrent_dropout, cell.training)  # DropConnect: the same at all times
+    if recurrent_scale != 1:
+        weight = recurrent_scale * weight
     h, *rest = _Recurrence.apply(projected, weight, *state, cell.num_levels, cell.complement)
     return Trace(*(part.transpose(0, 1) for part in (h.to(x.dtype), *rest)))

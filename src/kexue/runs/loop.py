@@ -41,6 +41,7 @@ def train(
     max_norm: float | None = None,
     bf16: bool = False,
     stop_after: int | None = None,
+    carried: Any = None,
 ) -> dict[str, Any]:
     """Train, record, and return the summary; go on where an earlier call with this folder stopped.
 
@@ -60,6 +61,8 @@ def train(
         stop_after: leave after this step, unfinished, with the metrics so far and the last checkpoint:
             for `replay` and tests. At the time `stop_at` of this module it leaves, too, with a checkpoint of
             the last step.
+        carried: what the loss keeps from step to step, with `state_dict` and `load_state_dict`, as part of
+            the checkpoints; in one process only.
 
     Returns:
         The summary, which is steps, the last metrics and those of `finish`. If the loss
@@ -68,7 +71,8 @@ def train(
     Raises:
         TypeError: config is not as described, or loss or evaluate give something else than described.
         ValueError: the folder holds another configuration; steps, every, max_norm or stop_after not
-            positive; a metric that is not finite, or has a reserved name.
+            positive; a metric that is not finite, or has a reserved name; something carried in several
+            processes.
     """
     # Here, since chapters import this module: accelerate imports what warns in a notebook.
     from accelerate import Accelerator
@@ -83,6 +87,10 @@ def train(
     if max_norm is not None and not max_norm > 0:
         raise ValueError(f"max_norm must be positive, got {max_norm}")
     accelerator = Accelerator()
+    if carried is not None:
+        if accelerator.num_processes > 1:
+            raise ValueError(f"carried must be None in {accelerator.num_processes} processes")
+        accelerator.register_for_checkpointing(carried)
     record = Recorder(Path(folder), config, accelerator)
     if record.summary is not None:
         return record.summary

@@ -1,0 +1,284 @@
+"""Trees from the levels of ON-LSTM and LSTM on a grammar whose trees are known, with controls.
+
+    python -m kexue.experiments.onlstm_grammar --cell lstm   one run, in _build/runs
+    python -m kexue.experiments.onlstm_grammar --record '*'  all missing runs of the book
+
+The grammar was written down before anything was trained on it: clauses with a topic, noun phrases that may
+have a second noun phrase attached, verbs with objects, adverbs at the end. Its trees branch to both sides.
+The chapter `onlstm` (onlstm.grammar, onlstm.plain, onlstm.claim4, onlstm.eq11) reads its runs.
+"""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+
+from kexue import data, runs
+from kexue.data import Tree
+from kexue.onlstm import (
+    LanguageModel,
+    MasterInput,
+    balanced,
+    bracket_f1,
+    deterministic_recurrence,
+    kneser_ney,
+    leaves,
+    left_branching,
+    right_branching,
+    split_tree,
+    tree_from_levels,
+)
+from kexue.onlstm.parsing import END, master_levels
+
+RULES: dict[str, Callable[[Sequence[str], Any], Tree]] = {"greedy": tree_from_levels, "split": split_tree}
+"""[left, [token, right]], which leans to the right, and [left, right], which does not."""
+Levels = list[np.ndarray]
+"""Of each sentence, one number a word."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one run."""
+
+    cell: Literal["onlstm", "lstm"] = "onlstm"
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    chunk_size: int = 4
+    master_input: MasterInput = "cumsum"
+    sentences: int = 4000
+    learning_rate: float = 0.01
+    batch_size: int = 32
+    seed: int = 0
+    steps: int = 600
+    """Chosen by the perplexity of held-out sentences, seed 1: later it falls by 1 % or less."""
+    every: int = 100
+    keep_weights: bool = False
+
+
+# --- The grammar -------------------------------------------------------------------------------
+
+
+def one_of(draw: np.random.Generator, words: str) -> str:
+    return words.split()[draw.integers(len(words.split()))]
+
+
+def clause(draw: np.random.Generator) -> Tree:
+    """A noun phrase and a verb phrase, whose words are about one of five topics."""
+    topic = draw.integers(5)
+
+    def word(kind: str, count: int) -> str:
+        return f"{kind}{topic}.{draw.integers(count)}"
+
+    def core() -> Tree:
+        noun: Tree = word("noun", 8)
+        if draw.random() < 0.4:
+            noun = [word("adj", 4), noun]
+        return [one_of(draw, "the a this"), noun]
+
+    def noun_phrase() -> Tree:
+        first = core()
+        return [first, [one_of(draw, "of in with"), core()]] if draw.random() < 0.35 else first
+
+    verb = [word("verb", 6), noun_phrase()]
+    if draw.random() < 0.6:
+        verb = [verb, one_of(draw, "now here again often")]
+    return [noun_phrase(), verb]
+
+
+def sentence(draw: np.random.Generator) -> Tree:
+    """One clause, or two with a conjunction."""
+    first = clause(draw)
+    return [first, [one_of(draw, "and but while"), clause(draw)]] if draw.random() < 0.6 else first
+
+
+@cache
+def gold() -> tuple[Tree, ...]:
+    """The trees that are to be found, of 300 sentences that are drawn apart from those of any training."""
+    draw = np.random.default_rng(1)
+    return tuple(sentence(draw) for _ in range(300))
+
+
+@cache
+def texts(seed: int, count: int) -> tuple[tuple[str, ...], ...]:
+    """The sentences that a run learns from."""
+    draw = np.random.default_rng([2, seed])
+    return tuple(tuple(leaves(sentence(draw))) for _ in range(count))
+
+
+def kind_of(word: str) -> str:
+    """noun, adj, verb, or the word itself."""
+    return word.partition(".")[0].rstrip("01234")
+
+
+# --- Trees and controls ------------------------------------------------------------------------
+
+
+def f1_of(predict: Callable[[list[str], int], Tree]) -> float:
+    """Mean F1 in percent of the trees that a function of a sentence and its number gives."""
+    return 100 * float(np.mean([bracket_f1(predict(leaves(tree), i), tree) for i, tree in enumerate(gold())]))
+
+
+def f1_by_rule(levels: Levels) -> dict[str, float]:
+    """Of the trees of levels, by each rule."""
+    return {name: f1_of(lambda words, i, rule=rule: rule(words, levels[i])) for name, rule in RULES.items()}  # type: ignore[misc]
+
+
+def averaged(levels: Levels, key: Callable[[int, str], Any]) -> Levels:
+    """Each level replaced by the mean over all words with the same key of position and word."""
+    keys = [[key(i, word) for i, word in enumerate(leaves(tree))] for tree in gold()]
+    found: dict[Any, list[float]] = {}
+    for names, row in zip(keys, levels, strict=True):
+        for name, level in zip(names, row, strict=True):
+            found.setdefault(name, []).append(float(level))
+    means = {name: np.mean(values) for name, values in found.items()}
+    return [np.array([means[name] for name in names]) for names in keys]
+
+
+@cache
+def controls() -> dict[str, float]:
+    """F1 in percent of trees that need no network: "<rule>_<name>", or the name where there is no rule."""
+    makers = {"left": left_branching, "right": right_branching, "balanced": balanced}
+    found = {name: f1_of(lambda words, _, maker=maker: maker(words)) for name, maker in makers.items()}  # type: ignore[misc]
+    counts = Counter(word for text in texts(0, 4000) for word in text)
+    draw, lean = np.random.default_rng(0), np.random.default_rng(1)
+    drawn: dict[str, Callable[[int, str], float]] = {
+        "random": lambda i, word: draw.random(),
+        "frequency": lambda i, word: math.log(counts[word]),
+        "rarity": lambda i, word: -math.log(counts[word]),
+        "first_high": lambda i, word: lean.random() - 0.1 * i,
+    }
+    for name, level in drawn.items():
+        scores = [
+            f1_by_rule([np.array([level(i, w) for i, w in enumerate(leaves(tree))]) for tree in gold()])
+            for _ in range(5)
+        ]
+        found |= {f"{rule}_{name}": float(np.mean([one[rule] for one in scores])) for rule in RULES}
+    return found
+
+
+# --- Training ----------------------------------------------------------------------------------
+
+
+def vocabulary(config: Config) -> data.Vocabulary:
+    return data.Vocabulary([*texts(config.seed, config.sentences), [END]])
+
+
+def build(config: Config) -> LanguageModel:
+    # The embeddings are not made longer: chosen by the trees of other seeds.
+    return LanguageModel(
+        len(vocabulary(config)),
+        config.hidden_sizes,
+        config.cell,
+        config.chunk_size,
+        config.master_input,
+        embedding_scale=1.0,
+    )
+
+
+class Training:
+    """What a run learns from, and how it is measured."""
+
+    def __init__(self, config: Config, model: LanguageModel) -> None:
+        self.config, self.vocabulary = config, vocabulary(config)
+        read = texts(config.seed, config.sentences)
+        self.ids = [self.vocabulary.ids([END, *text, END]) for text in sorted(read, key=len)]
+        self.held_out = [self.vocabulary.ids([END, *leaves(tree), END]) for tree in gold()]
+        self.untrained = self.readings(model.eval())
+
+    def readings(self, model: LanguageModel) -> dict[tuple[str, int], Levels]:
+        """Levels of all words, by gate and layer: 1 − mean of the forget gate, and mean of the input gate."""
+        levels = master_levels(model, self.vocabulary, [leaves(tree) for tree in gold()])
+        gates = itertools.product(enumerate(("forget", "input")), range(levels[0].shape[1]))
+        return {(name, layer + 1): [row[g, layer] for row in levels] for (g, name), layer in gates}
+
+    def loss(self, model, step):
+        # Sentences of like length, any run of them.
+        start = int(torch.randint(len(self.ids) - self.config.batch_size, (), generator=step.generator()))
+        batch = step.share(pad_sequence(self.ids[start : start + self.config.batch_size], batch_first=True))
+        logits = model(batch[:, :-1]).logits.flatten(0, 1)
+        return cross_entropy(logits, batch[:, 1:].flatten(), ignore_index=data.PAD), {}
+
+    def evaluate(self, model):
+        batch = pad_sequence(self.held_out, batch_first=True)
+        logits = model(batch[:, :-1]).logits.flatten(0, 1)
+        entropy = cross_entropy(logits, batch[:, 1:].flatten(), ignore_index=data.PAD)
+        found = {"perplexity": math.exp(entropy)}
+        for (gate, layer), levels in self.readings(model).items():
+            found[f"greedy_{gate}_{layer}"] = f1_of(
+                lambda words, i, at=levels: tree_from_levels(words, at[i])
+            )  # type: ignore[misc]
+        return found
+
+    def finish(self, model):
+        found = {"perplexity_of_counts": self.perplexity_of_counts()}
+        for (gate, layer), levels in self.readings(model).items():
+            variants = {
+                "": levels,
+                "_untrained": self.untrained[gate, layer],
+                "_by_position": averaged(levels, lambda i, word: i),
+                "_by_kind": averaged(levels, lambda i, word: kind_of(word)),
+            }
+            for name, each in variants.items():
+                scores = f1_by_rule(each)
+                found |= {f"{rule}_{gate}_{layer}{name}": score for rule, score in scores.items()}
+            kinds = [kind_of(word) for tree in gold() for word in leaves(tree)]
+            for kind in sorted(set(kinds)):
+                chosen = np.concatenate(levels)[np.array(kinds) == kind]
+                found[f"level_{gate}_{layer}_of_{kind}"] = float(chosen.mean())
+        return found | {"parameters": sum(p.numel() for p in model.parameters())}
+
+    def perplexity_of_counts(self) -> float:
+        """Of the held-out sentences, by counts of five words."""
+        text = [
+            self.vocabulary.ids([*words, END]) for words in texts(self.config.seed, self.config.sentences)
+        ]
+        # Before the first sentence, too, stand ends.
+        start = self.vocabulary.ids([END] * 4)
+        held_out = torch.cat([start, *(ids[1:] for ids in self.held_out)]).numpy()
+        chance = kneser_ney(torch.cat([start, *text]).numpy(), held_out, len(self.vocabulary))
+        return math.exp(-np.log(chance).mean())
+
+
+def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
+    runs.set_seed(config.seed)
+    deterministic_recurrence()
+    model = build(config)
+    training = Training(config, model)
+    return runs.train(
+        model,
+        training.loss,
+        torch.optim.Adam(model.parameters(), lr=config.learning_rate),
+        config=config,
+        folder=folder,
+        evaluate=training.evaluate,
+        finish=training.finish,
+        schedule=lambda index: 1 - index / config.steps,
+        max_norm=1.0,
+        stop_after=stop_after,
+    )
+
+
+SCALES = {"live": Config(sentences=400, steps=40, every=20), "run": Config(), "gpu": Config(steps=4000)}
+
+# The same number of parameters, as nearly as whole neurons can.
+ARMS: dict[str, dict[str, Any]] = {
+    "onlstm": {},
+    "paper": {"master_input": "complement"},
+    "lstm": {"cell": "lstm", "hidden_sizes": (72, 64)},
+}
+RECORDINGS = {
+    f"onlstm_grammar/{name}-seed{seed}": Config(seed=seed, **arm)
+    for name, arm in ARMS.items()
+    for seed in range(11, 21)
+}
+
+if __name__ == "__main__":
+    runs.command_line("onlstm_grammar", SCALES, RECORDINGS, run)
