@@ -397,7 +397,7 @@ below.set(ylabel="bits", ylim=(0, 14), xlabel="step", title="three modules")
 plt.show()
 
 # %% [markdown]
-# How can this undercut the entropy, 4.70 bits, when the article says that no code does, static or dynamic? Because that bound is for symbols drawn independently, and the nodes of a walk are not. Shuffle the steps, and the same modules cost *more* than 4.70 bits. The bound for every code is the *entropy rate*, what is uncertain
+# How can this undercut the entropy, 4.70 bits, when the article says that no code does? Because that bound is for symbols drawn independently, and the nodes of a walk are not. Shuffle the steps, and the same modules cost *more* than 4.70 bits. The bound for every code is the *entropy rate*, what is uncertain
 # about the next node when the present one is known: 2.58 bits here. A codebook for each node would come close to it, and say nothing of communities. The map equation looks for the best code that remembers a module and nothing else.
 #
 # The article has all codewords' rates sum to 1 instead of the nodes',
@@ -475,12 +475,12 @@ for name, options in {"article's steps": {"steps": ()}, "all": {}}.items():
     print(f"{name}: {found.codelength:.4f} bits, {modules}")
 
 # %% [markdown]
-# One module for all is a dead end. The way out takes nodes 3 and 4 out *together*: either of them alone makes the description longer, and as modules they were merged long ago. Our search has four more steps, each for something that had gone wrong.
+# One module for all is a dead end. The way out takes nodes 3 and 4 out *together*: either of them alone makes the description longer, and as modules they were merged long ago. Four more steps repair what goes wrong:
 #
 # - *Refine*, from the paper: at the end single nodes are released, then parts of modules. What was merged too early comes apart.
 # - *Empty*: a node may leave for a module of its own.
 # - *Mergers*: where the walk teleports, modules without a link between them may merge.
-# - *Shakes*: the nodes of a few modules are dealt at random into up to three new ones, and all nodes move again. The result is kept if it is shorter.
+# - *Shakes*: the nodes of a few modules are dealt at random into up to three new ones, and all nodes move again; the result is kept if it is shorter.
 #
 # What is each good for? In networks of up to ten nodes one can look at every division. We took thousands that had not been used to develop the search.
 
@@ -509,7 +509,7 @@ def missed(search, trials):
     return [
         f"{s[f'rate_{trials}']:.2%} ({s[f'low_{trials}']:.2%}–{s[f'high_{trials}']:.2%})"
         if s
-        else "not run"
+        else "–"
         for s in found
     ]
 
@@ -523,7 +523,7 @@ table(
 )
 
 # %% [markdown]
-# Each entry is the share of networks whose optimum all ten trials miss (in the last column, the first trial), with its 95 % interval. An older search, by mergers and simulated annealing, is `annealed_infomap`; it is much slower.
+# Each entry is the share of networks whose optimum all ten trials miss (last column: the first trial), with its 95 % interval. The networks of the first column have teleportation, and some are in several parts: there mergers and shakes repair the most. An older search, by mergers and simulated annealing, is `annealed_infomap`; it is much slower.
 #
 # Is it fast? The article reports 10,000 nodes and 100,000 links within five seconds. We take LFR networks {cite:p}`lancichinetti2008`, whose groups and degrees vary; µ is the share of links that leave their group.
 
@@ -575,7 +575,7 @@ verdict(
 #
 # ## Dense groups are found, and nobody says how many
 #
-# What the article values most is that the number of groups comes out. Plant groups, to test that: 1,000 nodes, 20 groups of 50, 20 links a node. The *mixing* is the share of links that leave their group. Beside InfoMap we run Leiden {cite:p}`traag2019`, today's usual choice. It maximises *modularity*: how many more links lie inside groups than if links were random. Agreement is the adjusted mutual information {cite:p}`vinh2010`, 1 for the planted groups, 0 for chance.
+# The article values most that the number of groups comes out. To test that, plant groups: 1,000 nodes, 20 groups of 50, 20 links a node. The *mixing* is the share of links that leave their group. Beside InfoMap we run Leiden {cite:p}`traag2019`, today's usual choice. It maximises *modularity*: how many more links lie inside groups than if links were random. Agreement is the adjusted mutual information {cite:p}`vinh2010`, 1 for the planted groups, 0 for chance.
 
 
 # %%
@@ -654,7 +654,7 @@ bits = infomap_null.saved_bits(random_links, found)
 print(f"{len(set(found.tolist()))} modules save {bits:.2f} bits a step")
 
 # %% [markdown]
-# A hundred modules, and a description that is shorter by nearly two bits. A walk does linger in the odd corners of a sparse random network, but the next network has other corners. With ten links a node the corners are gone, and InfoMap rightly finds one module.
+# A hundred modules, and nearly two bits saved. A walk does linger in the odd corners of a sparse random network, but the next network has other corners. With ten links a node the corners are gone, and InfoMap rightly finds one module.
 #
 # One remedy is a *prior*: the Bayesian map equation adds a weak link between all pairs of nodes, since a link that was not seen may still exist {cite:p}`smiljanic2021`. The package has it as `--regularized`.
 
@@ -838,8 +838,8 @@ for count, expected in ((100, "3.556 3.767"), (1000, "4.030 4.004")):
 # %% [markdown]
 # ## Modules in modules, and members of two
 #
-# Two levels are a choice. A module may hold modules, with a codebook for *their* names and an exit mark of its own; how many levels there are comes out as well {cite:p}`rosvall2011`. Take three triangles that form a triangle, three times over. Levels save 0.10 bits, and they surprise: neither the
-# nine small triangles nor the three large ones are the best division. It is shorter to divide some of the large ones and to leave another whole.
+# A module may hold modules, with a codebook for *their* names and an exit mark of its own; how many levels there are comes out as well {cite:p}`rosvall2011`. Take three triangles that form a triangle, three times over. Levels save 0.10 bits, and they surprise: neither the
+# nine small triangles nor the three large ones are the best division. It is shorter to divide only some of the large ones.
 #
 # A node may also belong to two modules {cite:p}`viamontes2011`. Two dance groups of five share one dancer. If she must be in one of them, a single module is shorter; if she may be in both, two modules are the shortest.
 
@@ -935,7 +935,7 @@ table(rows)
 
 # %% [markdown]
 # This looks good, as the article says of its six clusters. But one can always pick clusters that look good, so we fixed a score beforehand. Cut the newspaper in halves, and make vectors and clusters from one. In the other, draw a word of a paragraph: how many bits does its cluster save on a second word of the same paragraph? The baselines are random clusters of the same sizes, connected parts
-# of the network, and slices by frequency. For comparison, there are Leiden on the same links and k-means on the same vectors.
+# of the network, and slices by frequency. Beside them stand Leiden on the same links and k-means.
 
 # %% mystnb={"figure": {"caption": "InfoMap's clusters of words tell something about text that they were not made from, but no more than Leiden's on the same links. Bits saved on a second word of a paragraph, for five random halves of the newspaper, with means and 95 % intervals; dashed: no clusters."}, "image": {"alt": "Seven rows of five points. Leiden by modularity and InfoMap lie furthest right, then Leiden with as many clusters as InfoMap, then k-means; connected parts, random clusters and slices by frequency lie at zero."}} tags=["nbval-ignore-output", "hide-input"]
 halves = pd.DataFrame(run.summary for run in recorded("infomap_words").values())
@@ -1018,7 +1018,7 @@ verdict(
 #
 # **The package is alive** {cite:p}`edler2025`. It looks for many levels by default, and takes networks in layers and with memory {cite:p}`smiljanic2023`. For sparse data we would use `--regularized`.
 #
-# **Gradients.** With soft memberships the map equation is a loss for graph neural networks {cite:p}`blocker2024`. It is also a rule for pooling nodes that decides by itself how many nodes and levels to keep {cite:p}`vonpichowski2024`.
+# **Gradients.** With soft memberships the map equation is a loss for graph neural networks {cite:p}`blocker2024`, and a rule for pooling nodes that decides by itself how many to keep {cite:p}`vonpichowski2024`.
 #
 # **The network as the text.** Stochastic block models describe the links instead of a walk, and can tell groups from noise without a second opinion {cite:p}`peixoto2019`.
 #
