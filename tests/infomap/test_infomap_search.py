@@ -496,7 +496,7 @@ test_bad_input_is_named = refuses([
 ])  # fmt: skip
 
 
-def stays_where_it_is(network, rng, labels=None, empty=True):
+def stays_where_it_is(network, rng, labels=None, empty=True, awake=None):
     return np.arange(len(network.visit)) if labels is None else _compact(labels)
 
 
