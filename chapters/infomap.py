@@ -523,9 +523,9 @@ table(
 )
 
 # %% [markdown]
-# Each entry is the share of networks whose optimum all ten trials miss (last column: the first trial), with its 95 % interval. The networks of the first column have teleportation, and some are in several parts: there mergers and shakes repair the most. An older search, by mergers and simulated annealing, is `annealed_infomap`; it is much slower.
+# Each entry is the share of networks whose optimum all ten trials miss (last column: the first trial), with its 95 % interval. The networks of the first column have teleportation, and some are in several parts: there mergers and shakes repair nearly all. Refining and the empty module do little in networks this small. An older search, by mergers and simulated annealing, is `annealed_infomap`; it is much slower.
 #
-# Is it fast? The article reports 10,000 nodes and 100,000 links within five seconds. We take LFR networks {cite:p}`lancichinetti2008`, whose groups and degrees vary; µ is the share of links that leave their group.
+# The article reports 10,000 nodes and 100,000 links within five seconds. We take LFR networks {cite:p}`lancichinetti2008`, whose groups and degrees vary; µ is the share of links that leave their group.
 
 
 # %%
@@ -571,7 +571,7 @@ verdict(
 )
 
 # %% [markdown]
-# Where numba is installed, which compiles the innermost loop, our search is about as fast; without it, the same modules take several times as long.
+# Our search is about as fast where numba compiles its innermost loop, and several times slower without.
 #
 # ## Dense groups are found, and nobody says how many
 #
@@ -1022,7 +1022,7 @@ verdict(
 #
 # **The network as the text.** Stochastic block models describe the links instead of a walk, and can tell groups from noise without a second opinion {cite:p}`peixoto2019`.
 #
-# **When to use what.** InfoMap if something flows: traffic, citations, clicks. Leiden if only the density of links counts, since it finds weaker groups. In both cases rewire and compare, and try several seeds: a module that matters is there in each.
+# **When to use what.** InfoMap if something flows: traffic, citations, clicks. Leiden if only the density of links counts, since it finds weaker groups. In both cases rewire, compare, and try several seeds.
 #
 # ## Exercises
 #
