@@ -42,6 +42,7 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
         "title": "html_title",
         "author": "author",
         "copyright": "copyright",
+        "logo": "html_logo",
         "only_build_toc_files": "external_toc_exclude_missing",
         "exclude_patterns": "exclude_patterns",
         "bibtex_bibfiles": "bibtex_bibfiles",

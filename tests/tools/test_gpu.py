@@ -134,8 +134,8 @@ def test_the_plan_names_all_of_it(root):
 def test_the_books_own_plan():
     assert {cell.name.split(",")[0] for cell in gpu_tasks.gpu_cells(ROOT)} == {
         path.stem for path in (ROOT / "chapters").glob("*.py")
-    } - {"smoothing"}
-    assert {"tests/test_smoothing.py", "tests/gumbel/test_sampling.py"} <= set(
+    } - {"infomap", "smoothing"}
+    assert {"tests/smoothing/test_smoothing.py", "tests/gumbel/test_sampling.py"} <= set(
         gpu_tasks.marked_tests(ROOT, "tests")
     )
     assert list(gpu_tasks.marked_tests(ROOT, "benchmarks")) == ["benchmarks/test_gpu.py"]

@@ -7,15 +7,16 @@ once; numba keeps the result beside this file.
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from math import log2
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-try:
+njit: Any = None
+"""numba's decorator, or None where numba is not installed."""
+with suppress(ImportError):
     from numba import njit
-except ImportError:
-    njit = None
 
 __all__ = ["RATES", "move", "njit", "within"]
 
@@ -26,7 +27,8 @@ WEIGHTS, RATES = 4, 7
 
 def _compiled(function: Function) -> Function:
     bare: Function = inspect.unwrap(function)  # of what checks shapes in tests
-    return njit(cache=True)(bare) if njit else bare
+    compiled: Function = njit(cache=True)(bare) if njit else bare
+    return compiled
 
 
 @_compiled
