@@ -104,7 +104,7 @@ def test_source_shows_the_code_and_one_line_of_docstring(shown):
     (text,) = shown
     assert text.count("```python\n# src/kexue/smoothing.py\n") == 2
     assert (
-        "result = torch.logsumexp(_sharpen(scores, top, sharpness), dim) / sharpness + top.squeeze(dim)"
+        "result = torch.logsumexp(sharpen(scores, top, sharpness), dim) / sharpness + top.squeeze(dim)"
         in text
     )
     assert '"""Smooth maximum, (1/K)·log Σᵢ exp(K·xᵢ), along `dim`; K is the sharpness."""' in text
