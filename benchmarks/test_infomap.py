@@ -104,7 +104,7 @@ def test_growth(mixing, levels, capsys):
         with capsys.disabled():
             print(f"\n{engine}, {mixing}, {levels}: exponent {line.slope:.2f} ± {half:.2f}, ", end="")
             print(f"{np.mean(times[-5:]):.2f} s for {np.mean(links[-5:]):,.0f} links", end="")
-    assert np.mean(seconds["numpy"][-5:]) < np.mean(seconds["infomap"][-5:])
+    assert np.mean(seconds["numpy"][-5:]) < 1.5 * np.mean(seconds["infomap"][-5:])
 
 
 @pytest.mark.benchmark(group="infomap, a million links, two levels")
