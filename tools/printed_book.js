@@ -3,6 +3,7 @@
 // Each interactive figure becomes a picture of what it shows first, or of a story's end, and its caption says so.
 const stills = async format => {
   for (const plot of document.querySelectorAll('.plotly-graph-div')) {
+    await Plotly.newPlot(plot, plot.figure.data, plot.figure.layout);
     const figure = plot.closest('figure'), [slider] = plot.layout.sliders, [menu] = plot.layout.updatemenus ?? [];
     const step = menu ? slider.steps.at(-1) : slider.steps[slider.active];
     if (menu) await Plotly[step.method](plot, ...step.args);

@@ -7,6 +7,7 @@ figures, and prints it. tools/ebook.py makes an e-book of the same document.
 
 import functools
 import html
+import json
 import os
 import posixpath
 import re
@@ -26,6 +27,7 @@ import yaml
 from lxml.html import builder
 from playwright.sync_api import Page, Route, sync_playwright
 
+from kexue.book.site import address
 from kexue.book.sphinx import repository
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,9 +83,7 @@ class Book:
 
     @functools.cached_property
     def address(self) -> str:
-        """Where the workflow `publish` puts the book."""
-        owner, name = urlsplit(repository(ROOT)).path.strip("/").split("/")
-        return f"https://{owner}.github.io/{name}/"
+        return address(repository(ROOT))
 
     @functools.cached_property
     def licence(self) -> str:
@@ -111,19 +111,23 @@ class Book:
             for each in sections
         )
         style = builder.STYLE("\n".join([STYLE, PAPER, *heads]))
-        body = builder.BODY(self.title_page(), contents(sections), *sections)
+        figures = [each.get("id") for section in sections for each in section.find_class("plotly-graph-div")]
+        data = [builder.SCRIPT(src=f"_static/figures/{name}.js") for name in figures]
+        body = builder.BODY(self.title_page(), contents(sections), *sections, *data)
         return builder.HTML({"lang": "en", "data-theme": "light"}, self.head(style), body)
 
     def head(self, style: Node) -> Node:
         first = (self.html / f"{self.parts[0][1][0]}.html").read_text("utf-8")
-        (mathjax,) = re.findall(r"<script>(window\.MathJax = .*?)</script>", first, re.S)
-        once = "{menuOptions: {settings: {assistiveMml: false}}}"  # or each formula is there twice
+        (found,) = re.findall(r"<script>window\.MathJax = (.*?)</script>", first, re.S)
+        mathjax = json.loads(found)
+        mathjax.pop("loader", None)  # what typesets a formula only when it is seen
+        mathjax["options"]["menuOptions"] = {"settings": {"assistiveMml": False}}  # or each is there twice
         return builder.HEAD(
             builder.META(charset="utf-8"),
             builder.TITLE(self.config["title"]),
             builder.LINK(rel="stylesheet", href="_static/pygments.css"),
             style,
-            builder.SCRIPT(f"{mathjax}; Object.assign(MathJax.options, {once})"),
+            builder.SCRIPT(f"window.MathJax = {json.dumps(mathjax)}"),
             builder.SCRIPT(src="_static/mathjax/tex-chtml.js"),
             builder.SCRIPT(src="_static/plotly.min.js"),
         )
@@ -155,6 +159,7 @@ class Book:
                 element.set("href", self.aim(page, address))
             if element.tag == "img":
                 element.set("src", self.below(page, element.get("src", "")))
+                element.attrib.pop("loading", None)  # all at once
             if "kexue-interactive" in element.get("class", ""):
                 element.set("data-live", f"{self.address}{page}.html")
         return builder.SECTION({"class": "page", "id": self.pages[page]}, *article)
