@@ -145,8 +145,8 @@ def finish(app: "Sphinx", exception: Exception | None) -> None:
     (out / "_static" / "cards.js").write_text(f"window.kexueCards = {content};\n", "utf-8")
     known = [page for page in app.env.found_docs if f"{page}.html" in pages]
     (out / "sitemap.xml").write_text(sitemap(app.config.html_baseurl, known), "utf-8")
-    for folder in out.glob(f"{_ICONS}/*/"):
-        _only_used_icons(folder, out)
+    for style in out.glob(f"{_ICONS}/*/css/all.min.css"):  # newer themes bring none
+        _only_used_icons(style.parents[1], out)
 
 
 def lightened(page: str, folder: Path) -> str:
