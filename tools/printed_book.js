@@ -20,7 +20,7 @@ const stills = async format => {
       ` Still (${at}) of an interactive figure, which moves at <a href="${live}">${live}</a>.`);
     figure.querySelectorAll('script').forEach(e => e.remove());
     for (const name of ['role', 'aria-label', 'data-live']) figure.removeAttribute(name);
-    plot.parentElement.replaceWith(img);
+    plot.replaceWith(img);
   }
 };
 
@@ -49,6 +49,9 @@ const places = () => [...document.querySelectorAll('#contents a')].map(e => e.ha
 const number = numbers => {
   document.body.classList.toggle('draft', numbers === null);
   for (const e of document.querySelectorAll('#contents .number')) e.textContent = numbers?.[e.dataset.to] ?? '000';
+  document.body.style.display = 'none';  // or Chromium reuses parts of its last layout, and breaks sheets elsewhere
+  document.body.offsetHeight;
+  document.body.style.display = '';
 };
 
 // Formulas as MathML, with their TeX for readers that show none; then each page as XHTML.

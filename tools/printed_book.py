@@ -301,17 +301,25 @@ def opened(book: Book) -> Iterator[Page]:
 
 
 def print_pdf(book: Book, target: Path) -> None:
-    """Print twice: the first time shows the numbers of the pages, which the second has in its contents."""
+    """Print twice: the first time shows the numbers of the pages, which the second has in its contents.
+
+    And again, should they differ then.
+    """
     paper: dict[str, Any] = {"path": target, "prefer_css_page_size": True, "print_background": True}
     with opened(book) as page:
         page.evaluate("stills", "svg")
         if out := page.evaluate("fit", TEXT_WIDTH):
             raise RuntimeError(f"wider than the page: {out[:5]}")
-        page.evaluate("number", None)
-        page.pdf(**paper)
-        with pypdfium2.PdfDocument(target) as pdf:
-            page.evaluate("number", {place: sheet_of(pdf, place) for place in page.evaluate("places")})
-        page.pdf(**paper, outline=True, tagged=True)
+        numbers = None
+        for _ in range(4):
+            page.evaluate("number", numbers)
+            page.pdf(**paper, outline=numbers is not None, tagged=numbers is not None)
+            with pypdfium2.PdfDocument(target) as pdf:
+                found = {place: sheet_of(pdf, place) for place in page.evaluate("places")}
+            if found == numbers:
+                return
+            numbers = found
+    raise RuntimeError("the numbers of the pages do not come to rest")
 
 
 def sheet_of(pdf: pypdfium2.PdfDocument, place: str) -> int:
