@@ -349,7 +349,7 @@ for k in k_axis.tolist():
 hidden = {"visible": False}
 plotting.slider_figure(
     frames,
-    start=0,
+    start=2,
     prefix="modules: ",
     caption="More modules make the codebooks inside them shorter and the index longer; the sum is shortest at three. Above, the karate club in the given number of modules, by mergers and single moves; below, the bits of a step.",
     alt="The karate club coloured by module, and three curves against the number of modules from 1 to 34: the index rises from 0, the modules' codebooks fall, and their sum has its minimum at three modules.",
@@ -1079,7 +1079,7 @@ for w in (0, 1, 3, 10):
 #
 # The rule for dense planted groups is the second. The first had no mixing of 0.65, and came out as *holds*: at 0.6 InfoMap still found all groups, and at 0.7 Leiden agreed with them by less than the one half that the rule asks for. A second look, between the two, showed Leiden at 0.8 and InfoMap with a single module. So 0.65 was added, and its outcome was known.
 #
-# **The first edition** said that ten trials find the optimum of all small networks. Its networks had the seeds 0 to 199. Of the next 5,000, ten trials of the search as it was then missed 17, by up to 0.079 bits. The shakes were added for these, developed on seeds below 200 (but their number, ten, on one network beyond), and tried on seeds from 100,000 on. It also said that InfoMap finds one module where there are no groups, which is so in dense networks only.
+# **The first edition** said that ten trials find the optimum of all small networks. Its networks had the seeds 0 to 199. Of the next 5,000, ten trials of the search as it was then missed 17, by up to 0.079 bits. The shakes were added for these, tried on them (their number, ten, was chosen for one of them), and then measured on seeds from 100,000 on. It also said that InfoMap finds one module where there are no groups, which is so in dense networks only.
 #
 # **Rewiring.** Two links, a–b and c–d, become a–d and c–b, unless that makes a loop or a double link; ten exchanges for each link; bipartite networks stay bipartite. Weights are left out here. With weights one can shuffle them over the links, or keep their sum at each node, and the two can disagree: the places named together save *less* than copies of the first kind, and more than all of the second. False alarms were counted on 200 random networks of 100 nodes. With 99 copies the least possible $p$ is 0.01.
 #

@@ -1,6 +1,7 @@
 """One look for all figures: readable in both themes and at phone width, safe for colour-blind readers."""
 
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -253,9 +254,9 @@ def slider_figure(
 
     go_to = {"mode": "immediate", "frame": {"duration": 0, "redraw": redraw}, "transition": {"duration": 0}}
     steps = [{"method": "animate", "label": name, "args": [[name], go_to]} for name, _ in frames]
-    below = (
-        50 if layout.get("xaxis", {}).get("visible", True) else 10
-    )  # an axis has numbers and a title there
+    axes = [layout.get("xaxis", {}), *(axis for name, axis in layout.items() if re.match(r"xaxis\d", name))]
+    # an axis has numbers and a title where the slider would be
+    below = 50 if any(axis.get("visible", True) for axis in axes) else 10
     slider = {"active": start, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": below}}
     return go.Figure(
         data=_compact(frames[start][1]),
