@@ -440,6 +440,7 @@ NOT_CALLED = {
     "runs.Run": "reads a folder",
     "runs.command_line": "reads the command line",
     "runs.digest": "of a record",
+    "runs.measure": "writes a folder; see tests of runs",
     "runs.recorded": "reads a folder",
     "runs.set_seed": "changes the seeds of the process",
     "runs.sha256": "of bytes",

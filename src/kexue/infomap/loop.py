@@ -18,8 +18,6 @@ njit: Any = None
 with suppress(ImportError):
     from numba import njit
 
-__all__ = ["RATES", "move", "njit", "within"]
-
 # Of node i, weights[4i …]: visits, teleportation, nodes that it holds, flow out of it. Of module i,
 # rates[7i …]: the same four, its exits q, q·log q, and (q + visits)·log(q + visits).
 WEIGHTS, RATES = 4, 7

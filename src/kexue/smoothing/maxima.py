@@ -6,8 +6,6 @@ from torch import Tensor
 
 from kexue.nn import checks
 
-__all__ = ["check_scores", "sharpen", "smooth_max", "soft_argmax", "soft_onehot"]
-
 
 def check_scores(x: Tensor, dim: int) -> None:
     """Raises unless x holds finite floating-point numbers and dim is one of its axes, which is not empty."""

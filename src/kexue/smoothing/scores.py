@@ -6,8 +6,6 @@ from torch import Tensor
 
 from kexue.nn import checks
 
-__all__ = ["soft_accuracy", "soft_f1", "soft_precision", "soft_recall"]
-
 
 def _binary(probs: Tensor, target: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Probabilities and labels, checked, in the dtype to compute in."""

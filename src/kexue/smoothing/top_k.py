@@ -12,8 +12,6 @@ from torch.nn.functional import logsigmoid
 from kexue.nn import checks
 from kexue.smoothing.maxima import check_scores, sharpen
 
-__all__ = ["soft_k_max", "soft_top_k"]
-
 
 def soft_k_max(x: Float[Tensor, "..."], k: int, dim: int = -1) -> Float[Tensor, "..."]:
     """The article's soft-k-max, exactly as it stands (smoothing.alg1).
