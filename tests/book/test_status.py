@@ -34,7 +34,7 @@ def run(root: Path, name: str, device: str, seconds: float, day: str) -> None:
         "device": device,
         "seconds": seconds,
     }
-    (folder / "run.json").write_text(json.dumps({"environment": noted}))
+    (folder / "run.json").write_text(json.dumps({"environment": noted, "summary": {}}))
 
 
 @pytest.fixture
@@ -55,6 +55,8 @@ def book(tmp_path: Path) -> Path:
     run(tmp_path, "deep/0", "cpu", 60, "2026-11-01")
     run(tmp_path, "deep/1", "cpu", 180, "2026-11-03")
     run(tmp_path, "deep/2", "a GPU", 30, "2026-11-02")
+    (tmp_path / "runs" / "deep" / "begun").mkdir()
+    (tmp_path / "runs" / "deep" / "begun" / "run.json").write_text(json.dumps({"config": {}}))
     (tmp_path / "runs" / "replayed.json").write_text(json.dumps({"deep/0": "f"}))
     return tmp_path
 

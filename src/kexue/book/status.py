@@ -106,7 +106,10 @@ def _runs(folder: Path) -> list[str]:
     replayed = set(json.loads((folder / "replayed.json").read_text("utf-8")))
     groups: dict[tuple[str, str, str], list[tuple[str, dict[str, Any]]]] = defaultdict(list)
     for path in sorted(folder.glob("*/*/run.json")):
-        noted = json.loads(path.read_text("utf-8"))["environment"]
+        record = json.loads(path.read_text("utf-8"))
+        if "summary" not in record:  # not finished
+            continue
+        noted = record["environment"]
         device = noted["processor"] if noted["device"] == "cpu" else noted["device"]
         groups[path.parts[-3], device, noted["torch"]].append((f"{path.parts[-3]}/{path.parts[-2]}", noted))
     rows = []
