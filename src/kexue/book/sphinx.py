@@ -123,7 +123,15 @@ def _configure(app: "Sphinx", config: "Config") -> None:
     config.html_theme_options["repository_url"] = repository(root)
     config.html_baseurl = config.html_baseurl or site.address(repository(root))
     joined = pages.join(pages.evidence_of(root), root)
-    config.myst_substitutions = {**config.myst_substitutions, **substitutions(joined)}
+    config.myst_substitutions = {
+        **config.myst_substitutions,
+        **substitutions(joined),
+        # .github/workflows/publish.yml puts them there.
+        "downloads": " or ".join(
+            f"[{kind}]({config.html_baseurl}executable-scientific-spaces.{ending})"
+            for kind, ending in (("PDF", "pdf"), ("e-book", "epub"))
+        ),
+    }
     outcomes = {
         row["id"]: row["verdict"] for article in joined["articles"].values() for row in article["rows"]
     }
