@@ -129,6 +129,12 @@ def test_soft_onehot_is_e_to_x_minus_logsumexp(values, k):
     assert float(out.sum()) == pytest.approx(1)
 
 
+def test_soft_onehot_is_the_softmax_at_each_sharpness():
+    x = randn(3, 5)
+    for sharpness in (0.5, 1.0, 2.0, 3.0):
+        torch.testing.assert_close(soft_onehot(x, sharpness), torch.softmax(sharpness * x, -1))
+
+
 @pytest.mark.verifies("smoothing.eq8", "smoothing.eq9", "smoothing.eq10")
 def test_soft_argmax_of_the_article():
     assert int(EXAMPLE.argmax()) + 1 == 4
@@ -497,6 +503,24 @@ def test_the_laplace_step_in_closed_form_sums_to_k(n, sharpness):
         assert spread.max() < 1e-6 * (1 + 1 / sharpness)
 
 
+def test_the_laplace_step_takes_tensors_of_any_rank():
+    x = randn(2, 3, 7)
+    p = soft_top_k(x, 3, 2.0, step="laplace")
+    for i, j in itertools.product(range(2), range(3)):
+        torch.testing.assert_close(p[i, j], soft_top_k(x[i, j], 3, 2.0, step="laplace"))
+    torch.testing.assert_close(soft_top_k(x.mT, 3, 2.0, dim=1, step="laplace"), p.mT)
+
+
+def test_the_threshold_is_found_in_a_few_steps(monkeypatch):
+    x, calls, sub = randn(50, 400), [], torch.sub
+    monkeypatch.setattr(torch, "sub", lambda *given, **options: calls.append(1) or sub(*given, **options))
+    for k in (1, 20, 200, 399):
+        for sharpness, dtype in itertools.product((0.1, 1.0, 30.0), (F64, torch.float32)):
+            calls.clear()
+            soft_top_k(x.to(dtype), k, sharpness)
+            assert 1 <= len(calls) <= 10  # of at most 100
+
+
 def test_the_gradient_of_the_laplace_step():
     assert gradcheck(lambda z: soft_top_k(z, 3, 2.5, step="laplace"), randn(4, 7, seed=5).requires_grad_())
 
@@ -554,7 +578,14 @@ def test_a_range_that_overflows_the_difference_is_resolved(dtype, k, tolerance):
 
 
 @pytest.mark.parametrize(
-    "function", [soft_onehot, soft_argmax, smooth_max, lambda x, sharpness: soft_top_k(x, 2, sharpness)]
+    "function",
+    [
+        soft_onehot,
+        soft_argmax,
+        smooth_max,
+        lambda x, sharpness: soft_top_k(x, 2, sharpness),
+        lambda x, sharpness: soft_top_k(x, 2, sharpness, step="laplace"),
+    ],
 )
 def test_the_largest_floats_and_sharpnesses_do_not_overflow(function):
     x = torch.tensor([3e38, -3e38, 0.0, 1.0], requires_grad=True)
@@ -606,7 +637,8 @@ def test_soft_k_max_reports_a_gradient_that_overflows():
     p = soft_k_max(x, 20)
     assert torch.isfinite(p).all()
     with pytest.raises(
-        ValueError, match=r"gradient of soft_k_max .* overflows: it can grow like the scale of x"
+        ValueError,
+        match=r"gradient of soft_k_max .* like the scale of x to the power k\. .* or use soft_top_k$",
     ):
         torch.autograd.grad(p[0], x)
     exact = x.detach().double().requires_grad_()
