@@ -250,11 +250,11 @@ def test_the_gradient_of_floored_accuracy_is_that_of_cross_entropy_weighted_by_p
     own = log_p.gather(-1, target[:, None]).squeeze(-1)
     assert floor == 1 or (own.exp() > floor).any()
     assert floor == 0.02 or (own.exp() < floor).any()
-    (ours,) = torch.autograd.grad(floored_accuracy(log_p, target, floor), scores, retain_graph=True)
+    (ours,) = torch.autograd.grad(smoothing.floored_accuracy(log_p, target, floor), scores, retain_graph=True)
     weight = own.detach().exp().clamp(min=floor)
     (theirs,) = torch.autograd.grad((weight * own).mean(), scores)
     torch.testing.assert_close(ours, theirs)
-    assert gradcheck(lambda z: floored_accuracy(torch.log_softmax(z, -1), target, floor), scores)
+    assert gradcheck(lambda z: smoothing.floored_accuracy(torch.log_softmax(z, -1), target, floor), scores)
 
 
 @given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=6), st.floats(0.01, 1))
@@ -294,9 +294,11 @@ def test_macro_f1_is_the_mean_of_the_classes_f1():
     probs, target = torch.softmax(randn(2, 7, 3), -1), torch.arange(14).reshape(2, 7) % 3
     for eps in (1e-8, 0.5):
         of_class = [soft_f1(probs[..., c], target == c, eps) for c in range(3)]
-        torch.testing.assert_close(soft_macro_f1(probs, target, eps), torch.stack(of_class).mean(0))
-    assert torch.equal(soft_macro_f1(probs, target), soft_macro_f1(probs, target, 1e-8))
-    assert gradcheck(lambda z: soft_macro_f1(torch.softmax(z, -1), target), randn(2, 7, 3).requires_grad_())
+        torch.testing.assert_close(smoothing.soft_macro_f1(probs, target, eps), torch.stack(of_class).mean(0))
+    assert torch.equal(smoothing.soft_macro_f1(probs, target), smoothing.soft_macro_f1(probs, target, 1e-8))
+    assert gradcheck(
+        lambda z: smoothing.soft_macro_f1(torch.softmax(z, -1), target), randn(2, 7, 3).requires_grad_()
+    )
 
 
 BINARY = {
