@@ -19,20 +19,18 @@
 from functools import partial
 
 import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
 import torch
-from scipy import optimize, stats
-from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
+from torch.nn.functional import log_softmax
 
-from kexue import data
-from kexue.book import plotting
+from kexue import data, smoothing
+from kexue.book import notebook, plotting
 from kexue.book.ledger import verdict
-from kexue.book.notebook import card, seconds, setup, table
+from kexue.book.notebook import decided, source, table
 from kexue.experiments import recorded, smoothing_digits
-from kexue.runs.statistics import false_alarms, mean_interval
+from kexue.experiments import smoothing_f1 as study
+from kexue.runs.statistics import mean_interval
 
-rng = setup("smoothing")
+rng = notebook.setup("smoothing")
 
 # %% [markdown]
 # ## Accuracy has no useful gradient
@@ -109,11 +107,9 @@ plt.show()
 
 # %% tags=["hide-input"]
 points = torch.randn(150, 3, generator=rng, dtype=torch.float64)
+sharpnesses = (0.1, 0.3, 1, 2, 4, 8, 16, 32, 100)
 plotting.simplex_slider(
-    {
-        f"{K:g}": torch.softmax(K * points, -1)
-        for K in (0.1, 0.3, 1, 2, 4, 8, 16, 32, 100)
-    },
+    {f"{K:g}": torch.softmax(K * points, -1) for K in sharpnesses},
     group=points.argmax(-1),
     names=[f"score {i} is largest" for i in (1, 2, 3)],
     start="1",
@@ -272,46 +268,17 @@ print("networks that lose a class:", int((kept < 0.05).any(-1).sum()), "of 8")
 # For numbers, we trained 50 networks per loss on five splits, with 0, 20 or 40 % of the training labels replaced by wrong ones, uniformly at random.
 # Every loss was given the same six learning rates, initial weights and minibatches. For comparison there are label smoothing and generalised cross-entropy {cite:p}`zhang2018gce`, whose weight is $\sqrt p$. The baseline is ridge regression on the one-hot labels.
 
-# %% mystnb={"figure": {"caption": "On clean labels the smooth accuracy trails when trained from scratch. After a cross-entropy stage, or with a floor under its weight, it matches cross-entropy there and beats it on noisy labels. Test accuracy of 50 networks, with means and 95 % intervals."}, "image": {"alt": "Three panels for 0, 20 and 40 percent of wrong labels, each with six rows of 50 points. Accuracy from scratch scatters widely to the left. With 20 and 40 percent, the last two rows and generalised cross-entropy lie furthest right."}} tags=["nbval-ignore-output", "hide-input"]
+# %% mystnb={"figure": {"caption": "On clean labels the smooth accuracy trails when trained from scratch. After a cross-entropy stage, or with a floor under its weight, it matches cross-entropy there and beats it on noisy labels. Test accuracy of 50 networks, with means and 95 % intervals."}, "image": {"alt": "Three panels for 0, 20 and 40 percent of wrong labels, each with seven rows of 50 points. Accuracy from scratch scatters widely to the left; so does, at 40 percent, its output layer of zeros. With 20 and 40 percent, the last two rows and generalised cross-entropy lie furthest right."}} tags=["nbval-ignore-output", "hide-input"]
 runs = recorded("smoothing_digits")
-networks = pd.concat(
-    pd.DataFrame(run.columns("networks.csv")).assign(
-        loss=trial.partition("-rate")[0], rate=run.config["learning_rate"]
-    )
-    for trial, run in runs.items()
-)
-assert len(runs) == len(smoothing_digits.RECORDINGS)
 settings = next(iter(runs.values())).settings
-
-
-def chosen(loss, noise, by="valid_accuracy"):
-    """The networks at the learning rate and the time that are best on validation."""
-    here = networks[(networks.loss == loss) & (networks.noise == noise)]
-    rate, step = here.groupby(["rate", "step"])[by].mean().idxmax()
-    return here[(here.rate == rate) & (here.step == step)].sort_values(
-        "network"
-    )
-
-
+networks = smoothing_digits.networks(runs)
 linear = smoothing_digits.ridge(settings)
-METHODS = {
-    "cross-entropy": "cross_entropy",
-    "label smoothing": "label_smoothing",
-    "generalised cross-entropy": "generalised_cross_entropy",
-    "accuracy": "accuracy",
-    "cross-entropy, then accuracy": "two_stage_accuracy",
-    "accuracy, weight ≥ 0.1": "floored_accuracy",
-}
-
-fig, axes = plotting.panels(len(settings.noise), height=2.5)
-for ax, noise in zip(axes, settings.noise, strict=True):
-    groups = {
-        name: 100 * chosen(loss, noise).accuracy
-        for name, loss in METHODS.items()
-    }
-    plotting.seeds(ax, groups, ("ridge", 100 * linear[noise]))
-    ax.set(title=f"{noise:.0%} of the labels wrong", xlabel="test accuracy (%)")
-plt.show()
+plotting.seeds_panels(
+    smoothing_digits.accuracies(networks),
+    [("ridge", 100 * linear[noise]) for noise in settings.noise],
+    height=2.8,
+    xlabel="test accuracy (%)",
+)
 
 # %% [markdown]
 # Both remedies work. At the learning rate that validation chooses, some of the networks trained from scratch lose a class; with either remedy none does. On clean labels, accuracy then only draws level with cross-entropy. With noisy labels it pulls clearly ahead, although validation may stop cross-entropy before it has memorised them. Generalised cross-entropy, which needs no remedy, comes close. Label smoothing gains little on noisy labels. A first stage must be long enough: at the smallest learning rate most networks lose a class in spite of it. And an equal start is no remedy: from an output layer of zeros, where every $p$ is 1/10, no network loses a class at the chosen rate, but at the smallest and the largest ones most do.
@@ -320,27 +287,18 @@ plt.show()
 
 
 # %% tags=["hide-input"]
-def gain(loss, noise):
-    """Test accuracy over that of cross-entropy: (network,)."""
-    own, base = (
-        chosen(name, noise).accuracy for name in (loss, "cross_entropy")
-    )
-    return own.to_numpy() - base.to_numpy()
-
-
-def two_stage_gain(noise):
-    return gain("two_stage_accuracy", noise)
-
-
-scratch = mean_interval(100 * gain("accuracy", 0.0))
-clean, noisy = (mean_interval(100 * two_stage_gain(n)) for n in (0.0, 0.2))
-best_20 = chosen("two_stage_accuracy", 0.2).accuracy
-over_ridge = mean_interval(100 * (best_20 - linear[0.2]))
-worse, remedies = scratch.beyond(-0.5), [clean.beyond(-0.5), noisy.beyond()]
+gain = partial(smoothing_digits.gain, networks)
+scratch = mean_interval(gain("accuracy", 0.0))
+clean = mean_interval(gain("two_stage_accuracy", 0.0))
+noisy = mean_interval(gain("two_stage_accuracy", 0.2))
+best = smoothing_digits.chosen(networks, "two_stage_accuracy", 0.2).accuracy
+over_ridge = mean_interval(100 * (best - linear[0.2]))
+level = scratch.beyond(-0.5)
+cured = decided([clean.beyond(-0.5), noisy.beyond()], refuted=any)
 verdict(
     "smoothing.ideal",
-    holds=None if worse is False and None in remedies else worse,
-    restricted=worse is False and all(remedies),
+    holds=None if level is False and cured is None else level,
+    restricted=cured is True,
     reached=over_ridge.beyond() is True,
     measured={
         "clean labels, from scratch minus cross-entropy (points; bound −0.5)": scratch,
@@ -351,23 +309,15 @@ verdict(
 )
 
 # %% tags=["hide-input"]
-at_end = networks[(networks.step == settings.steps) & (networks.noise == 0)]
-missing = at_end.assign(missing=at_end.missed > 0).pivot_table(
-    index="network", columns="loss", values="missing"
-)  # the share of the learning rates
-remedies = [
-    mean_interval(missing.accuracy - missing[loss])
-    for loss in ("two_stage_accuracy", "floored_accuracy")
-]
-above = [cure.beyond() for cure in remedies]
+missing = smoothing_digits.missing(networks)
+staged = mean_interval(missing.accuracy - missing.two_stage_accuracy)
+floor = mean_interval(missing.accuracy - missing.floored_accuracy)
 verdict(
     "smoothing.classes",
-    holds=None if None in above or len(set(above)) > 1 else above[0],
+    holds=decided([staged.beyond(), floor.beyond()]),
     measured={
-        "share of runs that miss a class, minus two-stage": remedies[0],
-        "minus weight ≥ 0.1": remedies[1],
-        "from scratch": missing.accuracy.mean(),
-        "from scratch, output layer of zeros": missing.zero_output_accuracy.mean(),
+        "share of runs that miss a class, minus two-stage": staged,
+        "minus weight ≥ 0.1": floor,
     },
 )
 
@@ -402,194 +352,56 @@ def soft_f1(probs, target, eps=1e-8):
 # {cite:p}`zhao2013,lipton2014`. Does training on the smooth F1 find it?
 #
 # We draw negatives from the standard normal distribution and positives from the same distribution shifted by 1.5; they make up 1, 2 or 5 % of the data.
-# The classes overlap, so that even the best F1 is low, and $P(t=1\mid x)$ is known exactly. A logistic regression has a single threshold to learn.
-
-# %%
-POSITIVES, SHIFT, N, DRAWS = (0.01, 0.02, 0.05), 1.5, 5000, 30
-g = torch.Generator().manual_seed(3000)
-
-
-def gaussian(rate):
-    """Inputs and a constant, (draw, sample, 2); labels, (draw, sample)."""
-    t = (torch.rand(DRAWS, N, generator=g) < rate).float()
-    x = torch.randn(t.shape, generator=g) + SHIFT * t
-    return torch.stack([x, torch.ones_like(x)], -1), t
-
+# The classes overlap, so that even the best F1 is low, and $P(t=1\mid x)$ is known exactly. A logistic regression has a single threshold to learn. We train 30 side by side, each on a draw of its own:
 
 # %% tags=["hide-input"]
-def patients():
-    """Who is among the tenth that fared worst? Parts of 30 splits."""
-    sick = data.diabetes()
-    worst = sick.target > sick.target.quantile(0.9)
-    x = torch.cat([sick.features, torch.ones(len(worst), 1)], 1)
-    splits = [
-        data.stratified_split(
-            worst.long(), (0.5, 0.2, 0.3), torch.Generator().manual_seed(s)
-        )
-        for s in range(600, 600 + DRAWS)
-    ]
-    return [
-        (x[rows], worst[rows].float())
-        for rows in map(torch.stack, zip(*splits, strict=True))
-    ]
-
-
-GAUSSIAN = [f"{rate:.0%} positives" for rate in POSITIVES]
-PROBLEMS = {  # the training, validation and test part of each
-    name: [gaussian(rate) for _ in range(3)]
-    for name, rate in zip(GAUSSIAN, POSITIVES, strict=True)
-} | {"diabetes": patients()}
-
+source(study.gaussian, study.minus_f1, study.fit)
 
 # %%
-def cross_entropy(z, t):
-    each = binary_cross_entropy_with_logits(z, t, reduction="none")
-    return each.mean(-1)
-
-
-def minus_f1(z, t):
-    return -soft_f1(torch.sigmoid(z), t)
-
-
-# %% tags=["hide-input"]
-def fit(problem, loss, rate, batch=None, steps=300, first_stage=0):
-    """Logistic regressions side by side; `batch` samples a step, or all."""
-    (x, t), g = PROBLEMS[problem][0], torch.Generator().manual_seed(0)
-    w = torch.randn(len(x), x.shape[-1], 1, generator=g) / 2
-    optimizer = torch.optim.Adam([w.requires_grad_()], lr=rate, fused=True)
-    for step in range(steps):
-        now_x, now_t = x, t
-        if batch is not None:
-            rows = torch.randint(t.shape[1], (len(t), batch), generator=g)
-            now_x, now_t = (
-                x.take_along_dim(rows[..., None], 1),
-                t.gather(1, rows),
-            )
-        now = cross_entropy if step < first_stage else loss
-        optimizer.zero_grad()
-        now((now_x @ w).squeeze(-1), now_t).sum().backward()
-        optimizer.step()
-    return w.detach()
-
-
-F1_RATES = (0.03, 0.1, 0.3, 1.0)
-
-
-def f1_of(problem, w, part, threshold=0.0):
-    """F1 of the decisions w·x > threshold on a part: (draw,)."""
-    x, t = PROBLEMS[problem][part]
-    return soft_f1(((x @ w).squeeze(-1) > threshold).float(), t).double()
-
-
-def best(fits, problem):
-    """Of several learning rates the one with the best validation F1."""
-    return max(fits[problem], key=lambda w: f1_of(problem, w, 1).mean())
-
-
-def fits(loss, problems=GAUSSIAN, **settings):
-    return {
-        name: [fit(name, loss, rate, **settings) for rate in F1_RATES]
-        for name in problems
-    }
-
+config = study.Config()
+g = torch.Generator().manual_seed(config.seed)
+problems = study.problems(config, g)
+gaussian = {n: p for n, p in problems.items() if p.rate}
+by_entropy = study.fits(problems, study.cross_entropy)
+by_f1 = study.fits(problems, study.minus_f1)
+in_batches = partial(
+    study.fits, gaussian, study.minus_f1, batch=64, updates=600
+)
+by_batches = in_batches()
 
 # %% mystnb={"figure": {"caption": "Training on the smooth F1 puts the boundary where $P(t=1\\mid x)$ is half of the best F1, not at one half; small minibatches put it too low. One point for each draw of the training data, with means and 95 % intervals; dashed, $F^*/2$."}, "image": {"alt": "Three panels for 1, 2 and 5 percent of positives. In each the points of full batches gather around the dashed line; with batches of 64 they lie to the left of it, less so with more positives."}} tags=["nbval-ignore-output", "hide-input"]
-by_entropy, by_f1 = (fits(loss, PROBLEMS) for loss in (cross_entropy, minus_f1))
-by_batches = fits(minus_f1, batch=64, steps=600)
-
-
-def boundary(w):
-    """Where a logistic regression on the Gaussian classes says ½: (draw,)."""
-    return -(w[:, 1] / w[:, 0]).squeeze(-1).double()
-
-
-def posterior(x, rate):
-    """P(t = 1 | x) for the two normal distributions."""
-    return torch.sigmoid(SHIFT * x - SHIFT**2 / 2 + np.log(rate / (1 - rate)))
-
-
-def true_f1(x, rate):
-    """F1 of "positive above x" on the two normal distributions."""
-    hit, false = rate * stats.norm.sf(x - SHIFT), (1 - rate) * stats.norm.sf(x)
-    return 2 * hit / (rate + hit + false)
-
-
-highest = [
-    -optimize.minimize_scalar(
-        lambda x, r=r: -true_f1(x, r), bounds=(-1, 5), method="bounded"
-    ).fun
-    for r in POSITIVES
-]
-learned, in_batches = (
-    [
-        posterior(boundary(best(by, name)), r)
-        for name, r in zip(GAUSSIAN, POSITIVES, strict=True)
-    ]
-    for by in (by_f1, by_batches)
+plotting.seeds_panels(
+    {
+        n: {
+            "all samples": study.learned(by_f1[n]),
+            "batches of 64": study.learned(by_batches[n]),
+        }
+        for n in gaussian
+    },
+    [("$F^*/2$", p.best_f1 / 2) for p in gaussian.values()],
+    height=1.5,
+    xlim=(0, 0.35),
+    xlabel="$P(t=1\\mid x)$ at the learned boundary",
 )
-
-fig, axes = plotting.panels(len(POSITIVES), height=1.5)
-for ax, name, full, small, best_f1 in zip(
-    axes, GAUSSIAN, learned, in_batches, highest, strict=True
-):
-    plotting.seeds(
-        ax,
-        {"all samples": full, "batches of 64": small},
-        ("$F^*/2$", best_f1 / 2),
-    )
-    ax.set(
-        title=name,
-        xlim=(0, 0.35),
-        xlabel="$P(t=1\\mid x)$ at the learned boundary",
-    )
-plt.show()
 
 # %% [markdown]
 # It does. F1 is flat near its optimum, so a slightly misplaced boundary costs almost nothing. Even with 1 % of positives, about 50 to train on, the learned boundary averages over 90 % of the best possible F1, although single draws scatter widely. Random weights, or cross-entropy thresholded at ½, reach far less.
 
+
 # %% tags=["hide-input"]
-ratios = [
-    mean_interval(q / (f / 2)) for q, f in zip(learned, highest, strict=True)
-]
-
-
-def share_of_best(weights):
-    """Test F1 over F*: an interval for each problem."""
-    return [
-        mean_interval(f1_of(name, w, 2) / f)
-        for name, w, f in zip(GAUSSIAN, weights, highest, strict=True)
-    ]
-
-
-reached = [
-    mean_interval(true_f1(boundary(best(by_f1, name)).numpy(), r) / f)
-    for name, r, f in zip(GAUSSIAN, POSITIVES, highest, strict=True)
-]
-initial = (
-    torch.randn(DRAWS, 2, 1, generator=torch.Generator().manual_seed(0)) / 2
-)
-controls = share_of_best([initial] * 3) + share_of_best(
-    [best(by_entropy, n) for n in GAUSSIAN]
-)
-holds = all(r.low > 0.8 and r.high < 1.25 for r in ratios) and all(
-    r.low > 0.9 for r in reached
-)
-fails = any(r.high < 0.8 or r.low > 1.25 for r in ratios) or any(
-    r.high < 0.9 for r in reached
-)
-assert all(control.high < 0.9 for control in controls)
+untrained = study.fits(gaussian, study.minus_f1, updates=0)
+ratios = study.over_best("boundary : F*/2", study.learned, by_f1, 0.5)
+reached = study.over_best("F1 : F*", study.boundary_f1, by_f1)
+controls = study.over_best(
+    "initial weights", study.at_half, untrained
+) | study.over_best("cross-entropy at ½", study.at_half, by_entropy)
+assert all(control.high < 0.9 for control in controls.values())
+inside = [ratio.within(0.8, 1.25) for ratio in ratios.values()]
+above = [share.beyond(0.9) for share in reached.values()]
 verdict(
     "smoothing.threshold",
-    holds=True if holds else False if fails else None,
-    measured={
-        f"boundary : F*/2, {n}": r
-        for n, r in zip(GAUSSIAN, ratios, strict=True)
-    }
-    | {f"F1 : F*, {n}": r for n, r in zip(GAUSSIAN, reached, strict=True)}
-    | {
-        "initial weights, 1 %": controls[0],
-        "cross-entropy at ½, 1 %": controls[3],
-    },
+    holds=decided(inside + above, refuted=any),
+    measured=ratios | reached | controls,
 )
 
 # %% [markdown]
@@ -598,71 +410,47 @@ verdict(
 # Is it fair to threshold cross-entropy at ½? Its threshold can be moved after training, for free. Choose it on validation data, or set it to $F/2$, where $F$ is the best F1 expected under the model's own probabilities. On the Gaussian data, either closes the gap.
 
 
+# %% tags=["hide-input"]
+source(study.tuned, study.plugged_in)
+
 # %%
-def tuned(problem, w):
-    """Test F1 with the threshold that is best on validation."""
-    grid = torch.linspace(-5, 1, 61)
-    at = torch.stack([f1_of(problem, w, 1, c) for c in grid]).argmax(0)
-    return f1_of(problem, w, 2, grid[at][:, None])
-
-
-def plugged_in(problem, w):
-    """Test F1 with the threshold F/2, if the probabilities are right."""
-    p = (
-        torch.sigmoid((PROBLEMS[problem][1][0] @ w).squeeze(-1))
-        .sort(-1, descending=True)
-        .values
-    )
-    called = torch.arange(1, p.shape[-1] + 1)
-    f = (2 * p.cumsum(-1) / (called + p.sum(-1, keepdim=True))).amax(
-        -1, keepdim=True
-    )
-    return f1_of(problem, w, 2, torch.logit(f / 2))
-
+test_f1 = {
+    n: {
+        "cross-entropy, at ½": study.at_half(by_entropy[n]),
+        "threshold tuned": study.tuned(by_entropy[n]),
+        "threshold plugged in": study.plugged_in(by_entropy[n]),
+        "smooth F1, at ½": study.at_half(by_f1[n]),
+    }
+    for n in problems
+}
 
 # %% mystnb={"figure": {"caption": "Trained on the smooth F1, a model needs no tuned threshold; with one, cross-entropy does as well. Test F1 of 30 draws or splits, with means and 95 % intervals, which for diabetes are widened, since its splits overlap; dashed, predicting all as positive."}, "image": {"alt": "Four panels for 1, 2 and 5 percent of positives and for diabetes. In the first three the points of cross-entropy at one half lie far to the left, those of the three other methods close together to the right; on diabetes all intervals are wide and overlap."}} tags=["nbval-ignore-output", "hide-input"]
-test_f1 = {
-    "cross-entropy, at ½": {
-        n: f1_of(n, best(by_entropy, n), 2) for n in PROBLEMS
-    },
-    "threshold tuned": {n: tuned(n, best(by_entropy, n)) for n in PROBLEMS},
-    "threshold plugged in": {
-        n: plugged_in(n, best(by_entropy, n)) for n in PROBLEMS
-    },
-    "smooth F1, at ½": {n: f1_of(n, best(by_f1, n), 2) for n in PROBLEMS},
-}
-rate = {n: float(parts[2][1].mean()) for n, parts in PROBLEMS.items()}
-everything = {
-    n: 2 * r / (1 + r) for n, r in rate.items()
-}  # F1 of "all positive"
-overlap = {n: 0.6 if n == "diabetes" else 0.0 for n in PROBLEMS}
-
-fig, axes = plotting.panels(4, height=1.9)
-for ax, name in zip(axes, PROBLEMS, strict=True):
-    groups = {method: values[name] for method, values in test_f1.items()}
-    plotting.seeds(
-        ax, groups, ("all positive", everything[name]), overlap[name]
-    )
-    ax.set(title=name, xlabel="test F1", xlim=(-0.02, None))
-plt.show()
+plotting.seeds_panels(
+    test_f1,
+    [("all positive", p.all_positive) for p in problems.values()],
+    height=1.9,
+    overlaps=[p.overlap for p in problems.values()],
+    xlim=(-0.02, None),
+    xlabel="test F1",
+)
 
 # %% [markdown]
 # So if your model is well specified, tune the threshold. The diabetes data have 442 patients, and the positives are the worst tenth. There, training on F1 looks slightly better, but the intervals overlap.
 
 # %% tags=["hide-input"]
-base, raised = test_f1["cross-entropy, at ½"], test_f1["smooth F1, at ½"]
 gains = {
-    n: mean_interval(raised[n] - base[n], overlap=overlap[n]) for n in PROBLEMS
+    f"F1 gained, {n}": mean_interval(
+        study.gain(by_f1[n], by_entropy[n]), overlap=problems[n].overlap
+    )
+    for n in reversed(problems)
 }
 sides = [interval.beyond() for interval in gains.values()]
 verdict(
     "smoothing.recipe",
     holds=None if None in sides else all(sides),
-    restricted=None not in sides and any(sides) and not all(sides),
-    reached=all(raised[n].mean() > everything[n] for n in PROBLEMS),
-    measured={
-        f"F1 gained, {name}": gains[name] for name in reversed(list(gains))
-    },
+    restricted=any(sides),
+    reached=all(fit.enters for fit in by_f1.values()),
+    measured=gains,
 )
 
 # %% [markdown]
@@ -671,23 +459,12 @@ verdict(
 # F1 is a ratio of sums. On a minibatch both sums are over the batch, so the minibatch average is biased, as the article warns. In the extreme case, a minibatch without positives scores 0 and gives no gradient: it pushes no negative down. With 1 % of positives, that is half of the batches of 64, so negatives are pushed down too rarely, and in the figure above the boundary ends too low.
 
 # %% tags=["hide-input"]
-x, t = (part[0] for part in PROBLEMS["5% positives"][2])
-p, t = (
-    torch.sigmoid(x @ best(by_entropy, "5% positives")[0]).squeeze(-1).double(),
-    t.double(),
-)
-whole, sizes = soft_f1(p, t), (8, 16, 32)
-picks = torch.randint(len(t), (4000, max(sizes)), generator=g)
-batches = [soft_f1(p[picks[:, :size]], t[picks[:, :size]]) for size in sizes]
-means = [mean_interval(values, confidence=0.99) for values in batches]
-excluded = [not m.low <= whole <= m.high for m in means]
+few = by_entropy["5% positives"]
+whole, means = study.smooth_in_batches(few, (8, 16, 32), g)
 verdict(
     "smoothing.claim2",
-    holds=True if all(excluded) else None if any(excluded) else False,
-    measured={
-        f"smooth F1 at B = {b} (all data: {whole:.3f})": mean
-        for b, mean in zip(sizes, means, strict=True)
-    },
+    holds=decided(not m.low <= whole <= m.high for m in means.values()),
+    measured=means,
 )
 
 # %% [markdown]
@@ -696,8 +473,8 @@ verdict(
 # The article advises training with cross-entropy nearly to convergence, then fine-tuning with $-F_1$: from scratch, it warns, training may fail. For accuracy, that advice was right. With ten digits, there is an F1 for each of them against the others, and the loss is minus their mean:
 
 
-# %%
-def macro_f1(probs, target):
+# %% tags=["minimal"]
+def soft_macro_f1(probs, target):
     t = torch.nn.functional.one_hot(target, probs.shape[-1])
     return soft_f1(probs.mT, t.mT).mean(-1)
 
@@ -706,27 +483,7 @@ def macro_f1(probs, target):
 # Here the first stage matters less.
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-lost = missing.mean()
-table(
-    {"trained on": name}
-    | {
-        f"{noise:.0%} wrong": f"{100 * chosen(loss, noise, 'valid_f1').f1.mean():.1f}"
-        for noise in settings.noise
-    }
-    | {
-        "lose a class": f"{(chosen(loss, 0.0, 'valid_f1').missed > 0).mean():.0%}",
-        "at any rate": f"{lost[loss]:.0%}",
-    }
-    for name, loss in {
-        "cross-entropy": "cross_entropy",
-        "accuracy": "accuracy",
-        "accuracy, output layer of zeros": "zero_output_accuracy",
-        "cross-entropy, then accuracy": "two_stage_accuracy",
-        "accuracy, weight ≥ 0.1": "floored_accuracy",
-        "F1": "f1",
-        "cross-entropy, then F1": "two_stage_f1",
-    }.items()
-)
+table(smoothing_digits.overview(networks))
 
 # %% [markdown]
 # The table has test F1 in per cent for each share of wrong labels, and how many networks lose a class on clean labels, at the learning rate that validation chooses and over all six. From scratch, F1 loses one at the largest rate only, and ends a fraction of a point behind. Like accuracy, it withstands wrong labels.
@@ -735,52 +492,26 @@ table(
 # accuracy, which has no denominator, does not. For logistic regression on the Gaussian data, trained on minibatches, a cross-entropy stage does not help.
 
 # %% tags=["hide-input"]
-two_stage = fits(minus_f1, batch=64, steps=600, first_stage=300)
-
-
-def astray(fits):
-    """Share of the learning rates, and problems, at which a draw ends below "all positive": (draw,)."""
-    return (
-        torch.stack(
-            [f1_of(n, w, 2) < everything[n] for n in GAUSSIAN for w in fits[n]]
-        )
-        .double()
-        .mean(0)
-    )
-
-
-def final(fits):
-    """Test F1 at the chosen rates, mean over the problems: (draw,)."""
-    return torch.stack([f1_of(n, best(fits, n), 2) for n in GAUSSIAN]).mean(0)
-
-
-two, one = (
-    chosen(loss, 0.0, "valid_f1").f1.to_numpy()
-    for loss in ("two_stage_f1", "f1")
-)
+by_stages = in_batches(first_stage=300)
+final = partial(study.gaussian_mean, study.at_half)
+astray = partial(study.gaussian_mean, study.astray)
+staged_f1 = gain("two_stage_f1", 0.0, over="f1", score="f1")
 advice = {
-    "digits: F1, two-stage minus from scratch": mean_interval(two - one),
-    "digits: share astray from scratch, minus two-stage": mean_interval(
-        missing.f1 - missing.two_stage_f1
-    ),
-    "Gaussian: F1, two-stage minus from scratch": mean_interval(
-        final(two_stage) - final(by_batches)
-    ),
-    "Gaussian: share astray from scratch, minus two-stage": mean_interval(
-        astray(by_batches) - astray(two_stage)
-    ),
+    "digits: points of F1 that a first stage adds": staged_f1,
+    "digits: share astray that it saves": missing.f1 - missing.two_stage_f1,
+    "Gaussian: F1 added": final(by_stages) - final(by_batches),
+    "Gaussian: share astray": astray(by_batches) - astray(by_stages),
 }
-sides = [interval.beyond() for interval in advice.values()]
-small = all(
-    i.high < bound
-    for i, bound in zip(advice.values(), (0.005, 0.05) * 2, strict=True)
-)
-both = [all(sides[:2]), all(sides[2:])]
+advice = {name: mean_interval(values) for name, values in advice.items()}
+above = [interval.beyond() is True for interval in advice.values()]
+both = [all(above[:2]), all(above[2:])]  # of the digits, of Gaussian classes
+bounds = (0.5, 0.05, 0.005, 0.05)
+small = all(i.high < b for i, b in zip(advice.values(), bounds, strict=True))
 verdict(
     "smoothing.claim3",
-    holds=True if all(both) else False if small else None,
-    restricted=any(both) and not all(both),
-    reached=bool(final(two_stage).mean() > final(by_entropy).mean()),
+    holds=True if all(both) else False if any(both) or small else None,
+    restricted=any(both),
+    reached=bool(final(by_stages).mean() > final(by_entropy).mean()),
     measured=advice,
 )
 
@@ -846,29 +577,16 @@ for method in (soft_k_max, soft_top_k):
     print(f"{method.__name__}:", values)
 
 # %% mystnb={"figure": {"caption": "The recursion has holes among the selected scores and entries above 1 (orange); one shared threshold has neither. One vector of 20 sorted scores; each row is the selection for one $k<20$."}, "image": {"alt": "Two heat maps of 19 rows for k and 20 columns for the sorted scores. The upper one has orange entries above 1 and dark holes; the lower one is a clean triangle."}} tags=["hide-input"]
-z = (
-    15
-    * torch.randn(20, generator=rng, dtype=torch.float64)
-    .sort(descending=True)
-    .values
-)
+z = torch.randn(20, generator=rng, dtype=torch.float64)
+z = 15 * z.sort(descending=True).values
 fig, axes = plotting.panels(2, height=3.0)
 colours = plt.get_cmap("cividis").with_extremes(over=plotting.RED)
+shown = {"vmin": 0, "vmax": 1 + 1e-6, "cmap": colours, "aspect": "auto"}
 for ax, method in zip(axes, (soft_k_max, soft_top_k), strict=True):
     rows = torch.stack([method(z, k) for k in range(1, 20)])
-    assert rows.isfinite().all()
-    extent = (0.5, 20.5, 19.5, 0.5)
-    image = ax.imshow(
-        rows, vmin=0, vmax=1 + 1e-6, cmap=colours, extent=extent, aspect="auto"
-    )
-    ticks = [1, 5, 10, 15, 20]
-    ax.set(
-        xlabel="rank of the score",
-        ylabel="$k$",
-        title=method.__name__,
-        xticks=ticks,
-        yticks=ticks,
-    )
+    image = ax.imshow(rows, extent=(0.5, 20.5, 19.5, 0.5), **shown)
+    ax.set(xlabel="rank of the score", ylabel="$k$", title=method.__name__)
+    ax.set(xticks=(1, 5, 10, 15, 20), yticks=(1, 5, 10, 15))
     ax.grid(False)
     fig.colorbar(image, ax=ax, extend="max", label="selected")
 plt.show()
@@ -899,37 +617,24 @@ plt.show()
 # After a sort this costs $O(n)$, and the authors report that it is ahead of earlier methods for long vectors and large $k$. On our CPU, for $n=100{,}000$, that sort costs more than the package's Newton iteration, which needs none. {cite:t}`blondel2020` sort and rank by projections in $O(n\log n)$, with piecewise linear results.
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-from kexue import smoothing
-
-METHODS = {
+SELECTIONS = {
     "hard, torch.topk": lambda x, k: x * 0 + (x >= x.topk(k).values[-1]),
     "one threshold, logistic": smoothing.soft_top_k,
     "one threshold, Laplace": partial(smoothing.soft_top_k, step="laplace"),
 }
 
 
-def forward_and_backward(method, x):
+def both_ways(method, x):  # forward and backward
     torch.autograd.grad((method(x, len(x) // 10) * x.detach()).sum(), x)
 
 
-sizes = (1000, 100_000)
-inputs = [torch.randn(n, generator=rng, requires_grad=True) for n in sizes]
-times = {
-    name: np.array(
-        [seconds(forward_and_backward, method, x, rounds=10) for x in inputs]
-    )
-    for name, method in METHODS.items()
-}
-x = torch.tensor([3.0, 2.0, 0.0])
+inputs = [
+    torch.randn(n, generator=rng, requires_grad=True) for n in (1000, 100_000)
+]
+times = notebook.relative_times(both_ways, SELECTIONS, inputs)
 table(
-    {
-        "method": name,
-        "of 3, 2, 0 (k = 2)": ", ".join(f"{v:.2f}" for v in method(x, 2)),
-        "time, n = 1,000": relative[0],
-        "n = 100,000": relative[1],
-    }
-    for name, method in METHODS.items()
-    for relative in [times[name] / times["hard, torch.topk"]]
+    {"method": name, "time, n = 1,000": short, "n = 100,000": long}
+    for name, (short, long) in times.items()
 )
 
 # %% [markdown]
@@ -938,7 +643,7 @@ table(
 # Three later chapters use the same substitution. Gumbel-Softmax adds noise to the scores, so that the soft one-hot vector is also a *sample*. ON-LSTM's `cumax` is the cumulative sum of a softmax, a smooth step.
 # VQ-VAE is hard in the forward pass and uses a surrogate gradient in the backward pass.
 #
-# **When to use what.** For F1, train with cross-entropy and tune the threshold; we found no case in which training on F1 was clearly better, and it wants batches that hold enough positives. Against wrong labels, fine-tune on the smooth accuracy or on F1 after cross-entropy, put a floor under the weight, or take generalised cross-entropy. For a position on a line, the soft argmax; for a set of $k$, one shared threshold. {doc}`../pages/api` has the functions with checks of their input.
+# **When to use what.** For F1, train with cross-entropy and tune the threshold; we found no case in which training on F1 was clearly better, and it wants batches that hold enough positives. Against wrong labels, fine-tune on the smooth accuracy or on F1 after cross-entropy, put a floor under the weight (`floored_accuracy` in the package), or take generalised cross-entropy. For a position on a line, the soft argmax; for a set of $k$, one shared threshold. {doc}`../pages/api` has the functions with checks of their input.
 #
 # ## Exercises
 #
@@ -964,13 +669,8 @@ pairs = torch.sigmoid(20 * (score[positive][:, None] - score[~positive]))
 rows, columns = (
     torch.randint(n, (4000, 3), generator=rng) for n in pairs.shape
 )
-small = mean_interval(
-    pairs[rows[:, :, None], columns[:, None]].mean((1, 2)), confidence=0.999
-)
-print(
-    "six samples give the same on average:",
-    bool(small.low <= pairs.mean() <= small.high),
-)
+six = pairs[rows[:, :, None], columns[:, None]].mean((1, 2))
+print(f"six samples: {six.mean():.2f}, all pairs: {pairs.mean():.2f}")
 
 # %% [markdown]
 # **3.** Why not set the $k-1$ largest entries to 1 and put a softmax over the rest?
@@ -1010,44 +710,26 @@ for second in (2.01, 1.99):
 
 
 # %% tags=["nbval-ignore-output", "hide-cell"]
-differences = {  # and the effect at which to state the power
-    "two-stage accuracy, 20 % wrong": (two_stage_gain(0.2), 0.01),
-    "runs that miss a class": (
-        missing.accuracy - missing.floored_accuracy,
-        0.2,
-    ),
-    "F1 raised, 1 % positives": (
-        raised["1% positives"] - base["1% positives"],
-        0.05,
-    ),
-    "two-stage F1, digits": (two - one, 0.002),
-}
-rows = []
-for name, (values, effect) in differences.items():
-    d = np.asarray(values)
-    chance = false_alarms(
-        lambda d: mean_interval(d).beyond(), d.std(ddof=1), len(d), effect, 2000
-    )
-    wrong = f"{chance.holds + chance.refuted:.1%}"
-    rows.append(
-        {
-            "rule": name,
-            "false": wrong,
-            "power": f"{chance.power:.0%}",
-            "at": f"{effect:g}",
-        }
-    )
-table(rows)
+floor = missing.accuracy - missing.floored_accuracy
+raised = study.gain(by_f1["1% positives"], by_entropy["1% positives"])
+notebook.alarms(
+    {  # differences, and the effect at which to state the power
+        "two-stage points, 20 % wrong": (gain("two_stage_accuracy", 0.2), 1),
+        "runs that miss a class": (floor, 0.2),
+        "F1 raised, 1 % positives": (raised, 0.05),
+        "two-stage points of F1, digits": (staged_f1, 0.2),
+    }
+)
 
 # %% [markdown]
 # ## Data, seeds and versions
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-card(
+notebook.card(
     "smoothing",
     {
         "Sizes": f"{len(runs)} recorded runs of {len(settings.noise)} × {len(missing)} networks 64–{settings.hidden}–10, {settings.steps} steps; "
-        f"here {len(found) + 1} × 8 networks, and logistic regressions on {len(PROBLEMS)} problems × {DRAWS} draws",
-        "Seeds": f"splits: {settings.splits}, of the patients 600 to {599 + DRAWS}; draws: 3000; weights and minibatches: 0; networks on this page: split 7, 0 to 7; the rest: the generator of the first cell",
+        f"here {len(found) + 1} × 8 networks, and logistic regressions on {len(problems)} problems × {config.draws} draws",
+        "Seeds": f"splits: {settings.splits}, of the patients 600 to {599 + config.draws}; draws: {config.seed}; weights and minibatches: 0; networks on this page: split 7, 0 to 7; the rest: the generator of the first cell",
     },
 )

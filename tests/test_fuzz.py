@@ -81,6 +81,8 @@ TARGETS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "smoothing.soft_k_max": lambda: (x(3, 4), 2, -1),
     "smoothing.soft_top_k": lambda: (x(3, 4), 2, 2.0, -1),
     "smoothing.soft_accuracy": lambda: (x(3, 4).softmax(-1), ids(3)),
+    "smoothing.floored_accuracy": lambda: (x(3, 4).log_softmax(-1), ids(3), 0.1),
+    "smoothing.soft_macro_f1": lambda: (x(3, 4).softmax(-1), ids(3), 1e-8),
     "smoothing.soft_f1": lambda: (x(3, 4).sigmoid(), ids(3, 4, high=2), 1e-8),
     "smoothing.soft_recall": lambda: (x(3, 4).sigmoid(), ids(3, 4, high=2), 1e-8),
     "smoothing.soft_precision": lambda: (x(3, 4).sigmoid(), ids(3, 4, high=2), 1e-8),

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 import torch
 
@@ -110,3 +111,42 @@ def test_source_shows_the_code_and_one_line_of_docstring(shown):
     )
     assert '"""Smooth maximum, (1/K)·log Σᵢ exp(K·xᵢ), along `dim`; K is the sharpness."""' in text
     assert "Raises" not in text
+
+
+@pytest.mark.parametrize(
+    ("sides", "by_all", "by_any"),
+    [
+        ([True, True], True, True),
+        ([False, False], False, False),
+        ([True, False], None, False),
+        ([True, None], None, None),
+        ([False, None], None, False),
+        ([None], None, None),
+    ],
+)
+def test_a_rule_holds_where_all_sides_do(sides, by_all, by_any):
+    assert notebook.decided(sides) is by_all
+    assert notebook.decided(iter(sides), refuted=any) is by_any
+
+
+def test_a_rule_needs_a_side():
+    with pytest.raises(ValueError, match="sides must hold at least one, got none"):
+        notebook.decided([])
+
+
+def test_alarms_shows_how_often_an_interval_errs(shown):
+    wide, narrow = np.array([-1.0, 0, 1, 0, 0]), np.array([-0.1, 0, 0.1, 0, 0])
+    notebook.alarms({"wide": (wide, 0.1), "narrow": (narrow, 0.1)}, draws=500)
+    head, _, *rows = shown[0].splitlines()
+    assert head == "| rule | false | power | at |"
+    for row, least, most in zip(rows, (0, 50), (20, 100), strict=True):
+        false, power = (float(number) for number in re.findall(r"([\d.]+)%", row))
+        assert 2 < false < 8  # the intervals are of 95 %
+        assert least <= power <= most
+        assert row.endswith("| 0.1 |")
+
+
+def test_times_are_relative_to_the_first_method(monkeypatch):
+    monkeypatch.setattr(notebook, "seconds", lambda function, method, one, rounds: function(method, one))
+    found = notebook.relative_times(lambda a, b: a * b + 1, {"first": 1, "other": 3}, [1, 2])
+    assert found == {"first": [1, 1], "other": [4 / 2, 7 / 3]}

@@ -92,6 +92,34 @@ def test_runs_are_points_beside_their_mean_and_the_baseline():
     mpl.pyplot.close(figure)
 
 
+def test_panels_of_runs_have_their_titles_baselines_and_overlaps(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(mpl.pyplot, "show", lambda: drawn.append(mpl.pyplot.gcf()))
+    groups = {"a": {"one": [1.0, 2, 3]}, "b": {"one": [4.0, 5, 9], "other": [4.0, 6, 7]}}
+    for overlaps in (None, [0.0, 0.6]):
+        plotting.seeds_panels(groups, [("none", 0.0), ("all", 4.5)], 2.0, overlaps, xlabel="F1", xlim=(0, 10))
+        axes = drawn[-1].axes
+        assert drawn[-1].get_size_inches()[1] == 4
+        assert [ax.get_title() for ax in axes] == ["a", "b"]
+        assert [len(ax.get_yticklabels()) for ax in axes] == [1, 2]
+        assert all((ax.get_xlabel(), ax.get_xlim()) == ("F1", (0, 10)) for ax in axes)
+        assert [text.get_text() for ax in axes for text in ax.texts] == ["none", "all"]
+        for ax, values, overlap in zip(axes, ([1.0, 2, 3], [4.0, 5, 9]), overlaps or [0, 0], strict=True):
+            _, low, high = plotting.mean_interval(values, overlap=overlap)
+            assert any(
+                list(line.get_xdata()) == pytest.approx([low, high])
+                for line in ax.lines
+                if len(line.get_xdata()) == 2
+            )
+        mpl.pyplot.close(drawn[-1])
+    plotting.seeds_panels({"a": {"one": [1.0, 2]}}, [("none", 0.0)], 2.0)
+    assert len(drawn[-1].axes) == 1
+    mpl.pyplot.close(drawn[-1])
+    with pytest.raises(ValueError, match="zip"):
+        plotting.seeds_panels(groups, [("none", 0.0)], 2.0)
+    mpl.pyplot.close()
+
+
 def slider():
     frames = [(f"{k}", [{"type": "scatter", "x": [0, 1], "y": [0, k]}]) for k in (1, 2, 3)]
     return plotting.slider_figure(

@@ -2,6 +2,7 @@
 
 from typing import get_args
 
+import pandas as pd
 import pytest
 import torch
 from seeded import F64, randn
@@ -9,6 +10,7 @@ from sklearn import metrics
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from kexue import data
+from kexue.experiments import recorded, smoothing_digits
 from kexue.experiments.smoothing_digits import MEASURES, Config, Loss, Networks, Training, loss_at, ridge
 from kexue.runs import Step
 
@@ -97,3 +99,59 @@ def test_a_run_trains_on_the_loss_that_its_settings_name():
     staged = {name for name in values if name.startswith("two_stage")}
     assert {values[name] for name in staged} == {values["cross_entropy"]}
     assert len(set(values.values())) == len(values) - len(staged)
+
+
+# --- What the chapter reads ---------------------------------------------------------------------
+
+
+def table_of(loss, rate, accuracy, valid, missed=(0, 0)):
+    """Two networks at two examinations; their accuracy at the first one is 0."""
+    return pd.DataFrame(
+        {
+            "step": [200, 200, 400, 400], "noise": 0.0, "split": 0, "network": [1, 0, 1, 0], "loss": loss, "rate": rate,
+            "accuracy": [0, 0, *accuracy], "f1": [0, 0, *accuracy],
+            "valid_accuracy": [0, 0, valid, valid], "valid_f1": [0, 0, 1 - valid, 1 - valid], "missed": [7, 7, *missed],
+        }
+    )  # fmt: skip
+
+
+def test_the_chosen_networks_are_those_that_are_best_on_validation():
+    networks = pd.concat(
+        [
+            table_of("accuracy", 0.1, (0.5, 0.6), valid=0.9, missed=(4, 0)),
+            table_of("accuracy", 0.2, (0.7, 0.8), valid=0.8, missed=(4, 4)),
+            table_of("cross_entropy", 0.1, (0.2, 0.4), valid=0.8),
+        ]
+    )
+    by_accuracy = smoothing_digits.chosen(networks, "accuracy", 0.0)
+    assert by_accuracy.accuracy.to_dict() == {0: 0.6, 1: 0.5}  # sorted by network
+    assert smoothing_digits.chosen(networks, "accuracy", 0.0, "valid_f1").f1.to_dict() == {0: 0.8, 1: 0.7}
+    gain = smoothing_digits.gain(networks, "accuracy", 0.0)
+    assert gain.to_dict() == pytest.approx({0: 20, 1: 30})
+    of_f1 = smoothing_digits.gain(networks, "cross_entropy", 0.0, over="accuracy", score="f1")
+    assert of_f1.to_dict() == pytest.approx({0: -40, 1: -50})
+    missing = smoothing_digits.missing(networks)
+    assert missing.accuracy.to_dict() == {0: 0.5, 1: 1.0}  # of the two rates, after the last step
+    assert missing.cross_entropy.to_dict() == {0: 0.0, 1: 0.0}
+
+
+def test_the_recorded_networks_are_read_whole():
+    runs = recorded("smoothing_digits")
+    networks = smoothing_digits.networks(runs)
+    assert set(networks.loss) == set(smoothing_digits.NAMES)
+    assert set(networks.rate) == set(smoothing_digits.RATES)
+    groups = networks.groupby(["loss", "rate", "noise", "step"]).network.nunique()
+    assert len(groups) == len(runs) * 3 * 6
+    assert (groups == 50).all()
+    shown = smoothing_digits.accuracies(networks)
+    assert list(shown) == [f"{noise}% of the labels wrong" for noise in (0, 20, 40)]
+    assert not any("F1" in name for of_noise in shown.values() for name in of_noise)
+    best = smoothing_digits.chosen(networks, "accuracy", 0.2)
+    assert shown["20% of the labels wrong"]["accuracy"].tolist() == pytest.approx(
+        (100 * best.accuracy).tolist()
+    )
+    rows = {row["trained on"]: row for row in smoothing_digits.overview(networks)}
+    assert list(rows) == list(smoothing_digits.NAMES.values())
+    by_f1 = smoothing_digits.chosen(networks, "f1", 0.4, "valid_f1")
+    assert rows["F1"]["40% wrong"] == f"{100 * by_f1.f1.mean():.1f}"
+    assert rows["accuracy"]["at any rate"] == f"{smoothing_digits.missing(networks).accuracy.mean():.0%}"

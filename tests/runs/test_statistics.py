@@ -57,6 +57,17 @@ def test_an_interval_says_on_which_side_of_a_bound_it_lies():
         mean_interval(np.zeros((3, 4))).beyond()
 
 
+def test_an_interval_lies_within_bounds_or_outside_or_holds_one():
+    interval = Interval(1.0, 0.9, 1.1)
+    assert interval.within(0.8, 1.25) is True
+    for low, high in ((1.2, 2.0), (0.1, 0.8)):
+        assert interval.within(low, high) is False
+    for low, high in ((1.0, 1.25), (0.8, 1.0), (0.95, 1.05), (0.9, 2.0), (0.0, 1.1)):
+        assert interval.within(low, high) is None
+    with pytest.raises(TypeError, match="interval must be of one mean, got 3"):
+        mean_interval(np.zeros((3, 4))).within(0, 1)
+
+
 def above_zero(differences):
     return mean_interval(differences).beyond()
 

@@ -16,11 +16,13 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from kexue import smoothing
 from kexue.smoothing import (
+    floored_accuracy,
     smooth_max,
     soft_accuracy,
     soft_argmax,
     soft_f1,
     soft_k_max,
+    soft_macro_f1,
     soft_onehot,
     soft_precision,
     soft_recall,
@@ -125,6 +127,12 @@ def test_soft_onehot_is_e_to_x_minus_logsumexp(values, k):
     out = smoothing.soft_onehot(x, k)
     torch.testing.assert_close(out, torch.exp(k * (x - smoothing.smooth_max(x, k))), atol=1e-9, rtol=1e-9)
     assert float(out.sum()) == pytest.approx(1)
+
+
+def test_soft_onehot_is_the_softmax_at_each_sharpness():
+    x = randn(3, 5)
+    for sharpness in (0.5, 1.0, 2.0, 3.0):
+        torch.testing.assert_close(soft_onehot(x, sharpness), torch.softmax(sharpness * x, -1))
 
 
 @pytest.mark.verifies("smoothing.eq8", "smoothing.eq9", "smoothing.eq10")
@@ -233,6 +241,64 @@ def test_soft_accuracy_batches_and_accepts_every_integer_type():
     expected = torch.stack([soft_accuracy(p, t) for p, t in zip(probs, target, strict=True)])
     for dtype in (torch.uint8, torch.int32, torch.int64):
         torch.testing.assert_close(soft_accuracy(probs, target.to(dtype)), expected)
+
+
+@pytest.mark.parametrize("floor", [0.02, 0.1, 0.7, 1.0])
+def test_the_gradient_of_floored_accuracy_is_that_of_cross_entropy_weighted_by_p_or_the_floor(floor):
+    scores, target = (3 * randn(8, 4)).requires_grad_(), torch.arange(8) % 4
+    log_p = torch.log_softmax(scores, -1)
+    own = log_p.gather(-1, target[:, None]).squeeze(-1)
+    assert floor == 1 or (own.exp() > floor).any()
+    assert floor == 0.02 or (own.exp() < floor).any()
+    (ours,) = torch.autograd.grad(smoothing.floored_accuracy(log_p, target, floor), scores, retain_graph=True)
+    weight = own.detach().exp().clamp(min=floor)
+    (theirs,) = torch.autograd.grad((weight * own).mean(), scores)
+    torch.testing.assert_close(ours, theirs)
+    assert gradcheck(lambda z: smoothing.floored_accuracy(torch.log_softmax(z, -1), target, floor), scores)
+
+
+@given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=6), st.floats(0.01, 1))
+def test_floored_accuracy_is_p_above_the_floor_and_its_tangent_in_log_p_below(values, floor):
+    log_p = torch.tensor(values, dtype=F64).log()[:, None]
+    expected = [p if p >= floor else floor + floor * (math.log(p) - math.log(floor)) for p in values]
+    found = floored_accuracy(log_p, torch.zeros(len(values), dtype=torch.long), floor)
+    assert float(found) == pytest.approx(math.fsum(expected) / len(values), rel=1e-9, abs=1e-9)
+
+
+def test_floored_accuracy_lies_between_accuracy_and_one_minus_cross_entropy():
+    scores, target = 2 * randn(3, 20, 5), torch.arange(60).reshape(3, 20) % 5
+    log_p = torch.log_softmax(scores, -1)
+    nats = torch.stack([torch.nn.functional.cross_entropy(s, t) for s, t in zip(scores, target, strict=True)])
+    torch.testing.assert_close(floored_accuracy(log_p, target, 1.0), 1 - nats)
+    torch.testing.assert_close(floored_accuracy(log_p, target, 1e-30), soft_accuracy(log_p.exp(), target))
+    assert torch.equal(floored_accuracy(log_p, target), floored_accuracy(log_p, target, 0.1))
+    # probabilities that round to 0 have a value and a gradient
+    far = torch.tensor([[0.0, 500.0]]).requires_grad_()
+    value = floored_accuracy(torch.log_softmax(far, -1), torch.tensor([0]))
+    assert float(value.detach()) == pytest.approx(0.1 * (1 - 500 + math.log(10)))
+    (gradient,) = torch.autograd.grad(value, far)
+    torch.testing.assert_close(gradient, torch.tensor([[0.1, -0.1]]))
+
+
+@given(st.integers(1, 30), st.integers(1, 6), st.integers(0, 1000))
+def test_macro_f1_of_hard_predictions_is_that_of_scikit_learn(n, classes, seed):
+    target, predicted = torch.randint(classes, (2, n), generator=gen(seed))
+    probs = torch.eye(classes, dtype=F64)[predicted]
+    expected = metrics.f1_score(
+        target, predicted, labels=list(range(classes)), average="macro", zero_division=0
+    )
+    assert float(soft_macro_f1(probs, target)) == pytest.approx(expected, abs=1e-7)
+
+
+def test_macro_f1_is_the_mean_of_the_classes_f1():
+    probs, target = torch.softmax(randn(2, 7, 3), -1), torch.arange(14).reshape(2, 7) % 3
+    for eps in (1e-8, 0.5):
+        of_class = [soft_f1(probs[..., c], target == c, eps) for c in range(3)]
+        torch.testing.assert_close(smoothing.soft_macro_f1(probs, target, eps), torch.stack(of_class).mean(0))
+    assert torch.equal(smoothing.soft_macro_f1(probs, target), smoothing.soft_macro_f1(probs, target, 1e-8))
+    assert gradcheck(
+        lambda z: smoothing.soft_macro_f1(torch.softmax(z, -1), target), randn(2, 7, 3).requires_grad_()
+    )
 
 
 BINARY = {
@@ -439,6 +505,24 @@ def test_the_laplace_step_in_closed_form_sums_to_k(n, sharpness):
         assert spread.max() < 1e-6 * (1 + 1 / sharpness)
 
 
+def test_the_laplace_step_takes_tensors_of_any_rank():
+    x = randn(2, 3, 7)
+    p = soft_top_k(x, 3, 2.0, step="laplace")
+    for i, j in itertools.product(range(2), range(3)):
+        torch.testing.assert_close(p[i, j], soft_top_k(x[i, j], 3, 2.0, step="laplace"))
+    torch.testing.assert_close(soft_top_k(x.mT, 3, 2.0, dim=1, step="laplace"), p.mT)
+
+
+def test_the_threshold_is_found_in_a_few_steps(monkeypatch):
+    x, calls, sub = randn(50, 400), [], torch.sub
+    monkeypatch.setattr(torch, "sub", lambda *given, **options: calls.append(1) or sub(*given, **options))
+    for k in (1, 20, 200, 399):
+        for sharpness, dtype in itertools.product((0.1, 1.0, 30.0), (F64, torch.float32)):
+            calls.clear()
+            soft_top_k(x.to(dtype), k, sharpness)
+            assert 1 <= len(calls) <= 10  # of at most 100
+
+
 def test_the_gradient_of_the_laplace_step():
     assert gradcheck(lambda z: soft_top_k(z, 3, 2.5, step="laplace"), randn(4, 7, seed=5).requires_grad_())
 
@@ -496,7 +580,14 @@ def test_a_range_that_overflows_the_difference_is_resolved(dtype, k, tolerance):
 
 
 @pytest.mark.parametrize(
-    "function", [soft_onehot, soft_argmax, smooth_max, lambda x, sharpness: soft_top_k(x, 2, sharpness)]
+    "function",
+    [
+        soft_onehot,
+        soft_argmax,
+        smooth_max,
+        lambda x, sharpness: soft_top_k(x, 2, sharpness),
+        lambda x, sharpness: soft_top_k(x, 2, sharpness, step="laplace"),
+    ],
 )
 def test_the_largest_floats_and_sharpnesses_do_not_overflow(function):
     x = torch.tensor([3e38, -3e38, 0.0, 1.0], requires_grad=True)
@@ -525,7 +616,14 @@ def test_half_precision_is_computed_in_float32():
             assert function(zeros, torch.zeros(3, dtype=torch.long)) == 0  # eps does not vanish
             assert function(many, torch.ones(70_000)) == 1  # sums do not overflow
             assert function(zeros, torch.zeros(3)).dtype == dtype
-        assert soft_accuracy(torch.ones(70_000, 1, dtype=dtype), torch.zeros(70_000, dtype=torch.long)) == 1
+        one_class = torch.zeros(70_000, dtype=torch.long)
+        assert soft_accuracy(torch.ones(70_000, 1, dtype=dtype), one_class) == 1
+        assert soft_macro_f1(torch.ones(70_000, 1, dtype=dtype), one_class) == 1
+        assert floored_accuracy(torch.zeros(70_000, 1, dtype=dtype), one_class) == 1
+        probs, target = torch.softmax(randn(30, 3), -1).to(dtype), torch.arange(30) % 3
+        for function, values in ((soft_macro_f1, probs), (floored_accuracy, probs.log())):
+            assert function(values, target).dtype == dtype
+            assert torch.equal(function(values, target), function(values.float(), target).to(dtype))
         x = torch.zeros(50_000, dtype=dtype)
         assert float(smooth_max(x)) == pytest.approx(math.log(50_000), rel=5e-3)
         assert float(soft_argmax(x)) == pytest.approx(24_999.5, rel=5e-3)
@@ -541,7 +639,8 @@ def test_soft_k_max_reports_a_gradient_that_overflows():
     p = soft_k_max(x, 20)
     assert torch.isfinite(p).all()
     with pytest.raises(
-        ValueError, match=r"gradient of soft_k_max .* overflows: it can grow like the scale of x"
+        ValueError,
+        match=r"gradient of soft_k_max .* like the scale of x to the power k\. .* or use soft_top_k$",
     ):
         torch.autograd.grad(p[0], x)
     exact = x.detach().double().requires_grad_()
@@ -552,7 +651,9 @@ def test_soft_k_max_reports_a_gradient_that_overflows():
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.uint16])
 def test_classes_are_counted_in_full_for_narrow_targets(dtype):
     probs = torch.eye(300)[[5, 7, 100]]
-    assert soft_accuracy(probs, torch.tensor([5, 7, 9]).to(dtype)) == pytest.approx(2 / 3)
+    target = torch.tensor([5, 7, 9]).to(dtype)
+    assert soft_accuracy(probs, target) == pytest.approx(2 / 3)
+    assert soft_macro_f1(probs, target) == pytest.approx(2 / 300)
 
 
 @pytest.mark.parametrize("function", SCORES.values(), ids=SCORES)
@@ -636,8 +737,8 @@ BAD = [
     (soft_k_max, (torch.tensor([3e38, -3e38]), 1), {}, ValueError, r"x must span less than 3.40282e\+38"),
     # probabilities
     *(
-        (f, (bad[None] if f is soft_accuracy else bad, T[:1] if f is soft_accuracy else T), {}, error, match)
-        for f in (soft_accuracy, *BINARY)
+        (f, (bad, T) if f in BINARY else (bad[None], T[:1]), {}, error, match)
+        for f in (soft_accuracy, soft_macro_f1, *BINARY)
         for bad, error, match in (
             (torch.tensor([0.5, 1.25]), ValueError, r"probs must lie in \[0, 1\], got 1.25"),
             (torch.tensor([-0.25, 1.0]), ValueError, r"probs must lie in \[0, 1\], got -0.25"),
@@ -656,11 +757,24 @@ BAD = [
             ((P[0], T[0]), ValueError, r"at least one sample, got shape \(\)"),
         )
     ),
-    *((soft_accuracy, (P[None], bad), {}, TypeError, "target must have an integer dtype, got") for bad in (T[:1].float(), T[:1].bool(), T[:1] + 0j)),
-    (soft_accuracy, (P[None], torch.tensor([2])), {}, ValueError, r"target must lie in 0 … 1, .*, got 2"),
-    (soft_accuracy, (P[None], torch.tensor([-1])), {}, ValueError, r"target must lie in 0 … 1, .*, got -1"),
+    *(
+        (f, (values[None], bad), {}, error, match)
+        for f, name, values in ((soft_accuracy, "probs", P), (soft_macro_f1, "probs", P), (floored_accuracy, "log_probs", P.log()))
+        for bad, error, match in (
+            *((bad, TypeError, f"target must have an integer dtype, got {bad.dtype}") for bad in (T[:1].float(), T[:1].bool(), T[:1] + 0j)),
+            (torch.tensor([2]), ValueError, rf"target must lie in 0 … 1, the classes of {name}, got 2"),
+            (torch.tensor([-1]), ValueError, rf"target must lie in 0 … 1, the classes of {name}, got -1"),
+            (T, ValueError, rf"{name} must have the shape of target, \(2,\), and an axis of classes, got \(1, 2\)"),
+            ([0], TypeError, r"target must be a torch.Tensor, got list"),
+        )
+    ),
+    (floored_accuracy, (P[None], T[:1]), {}, ValueError, r"log_probs must be at most 0, got 0.6\d*"),
+    (floored_accuracy, (torch.tensor([[-torch.inf, 0.0]]), T[:1]), {}, ValueError, r"log_probs must be finite, got -inf"),
+    (floored_accuracy, (T[None], T[:1]), {}, TypeError, r"log_probs must have a floating-point dtype"),
+    *((floored_accuracy, (P.log()[None], T[:1], bad), {}, ValueError, match) for bad, match in ((0.0, "floor must be positive"), (1.5, r"floor must be at most 1, got 1.5"))),
+    (floored_accuracy, (P.log()[None], T[:1], "0.1"), {}, TypeError, "floor must be a number, got str"),
+    (soft_macro_f1, (P[None], T[:1], 0), {}, ValueError, "eps must be positive and finite"),
     (soft_top_k, (X, 1), {"step": "normal"}, ValueError, r"step must be one of \('logistic', 'laplace'\), got 'normal'"),
-    (soft_accuracy, (P[None], T), {}, ValueError, r"probs must have the shape of target, \(2,\), .* got \(1, 2\)"),
     (soft_accuracy, (P, torch.tensor(0)), {}, ValueError, r"probs must have the shape of target, \(\), .* got \(2,\)"),
     (soft_accuracy, (torch.zeros(0, 3), T[:0]), {}, ValueError, r"at least one sample, got shape \(0,\)"),
 ]  # fmt: skip
@@ -696,6 +810,7 @@ def test_the_printed_implementation_equals_the_package_in_value_and_gradient():
         "soft_argmax": [(x,), (x, 7.0)],
         "soft_accuracy": [(probs, target)],
         "soft_f1": [(probs, (x > 0).double())],
+        "soft_macro_f1": [(probs, target)],
         "soft_k_max": [(x, k) for k in range(1, 6)],
         "soft_top_k": [(x, k, sharpness) for k in range(1, 5) for sharpness in (0.5, 3.0)],
     }
@@ -744,6 +859,8 @@ FAULTS = [
     (test_soft_onehot_of_the_article, "soft_onehot", lambda x, *given: soft_onehot(-x, *given)),
     (test_soft_accuracy_is_the_expected_accuracy_exactly, "soft_accuracy", lambda probs, target: probs.mean((-2, -1))),
     (lambda: test_binary_scores_agree_with_scikit_learn("soft_f1"), "soft_f1", lambda p, t, eps=1e-8: (t * p).sum(-1) / ((t + p).sum(-1) + eps)),
+    (lambda: test_the_gradient_of_floored_accuracy_is_that_of_cross_entropy_weighted_by_p_or_the_floor(0.1), "floored_accuracy", lambda log_p, target, floor: soft_accuracy(log_p.exp(), target)),
+    (test_macro_f1_is_the_mean_of_the_classes_f1, "soft_macro_f1", lambda probs, target, eps=1e-8: soft_accuracy(probs, target)),
     (test_soft_k_max_is_the_recursion_and_sums_to_k, "soft_k_max", forgets_the_shift),
     (lambda: test_soft_top_k_gradient_is_the_implicit_one(3), "soft_top_k", without_implicit_gradient),
     (test_soft_top_k_equals_bisection, "soft_top_k", lambda x, k, sharpness=1.0, dim=-1: soft_k_max(sharpness * x, k, dim)),

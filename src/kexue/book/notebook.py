@@ -9,21 +9,28 @@ import re
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from IPython.display import Markdown, display
+from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
 from kexue.book import ledger
 from kexue.data import SOURCES
 from kexue.runs import processor
+from kexue.runs.statistics import false_alarms, mean_interval
 
 __all__ = [
+    "alarms",
     "card",
+    "decided",
     "reading_minutes",
+    "relative_times",
     "seconds",
     "setup",
     "source",
@@ -89,6 +96,59 @@ def table(rows: Iterable[Mapping[str, object]]) -> None:
         cells = (value if isinstance(value, str) else f"{value:.2f}" for value in row.values())
         lines.append("| " + " | ".join(cells) + " |")
     display(Markdown("\n".join(lines)))
+
+
+def decided(sides: Iterable[bool | None], refuted: Callable[[Iterable[bool]], bool] = all) -> bool | None:
+    """What a rule says for which every side counts: `verdict(…, holds=decided(…))`.
+
+    True where all sides are True. False where all are False; with `refuted=any`, where one is. Else None.
+
+    Args:
+        sides: on which side of its bound each interval lies, as `Interval.beyond` and `within` say it.
+        refuted: `all` or `any`: how many sides must be False.
+
+    Raises ValueError for no sides.
+    """
+    listed = list(sides)
+    if not listed:
+        raise ValueError("sides must hold at least one, got none")
+    if all(listed):
+        return True
+    return False if refuted(side is False for side in listed) else None
+
+
+def alarms(differences: Mapping[str, tuple[ArrayLike, float]], draws: int = 2000) -> None:
+    """Show how often the 95 % interval of a mean excludes 0, by simulation with the observed spread.
+
+    Columns: *false*, how often if there were no effect; *power*, how often it lies above 0 at an effect;
+    *at*, the size of that effect.
+
+    Args:
+        differences: those of the runs, (runs,), and the effect, by the name of the rule.
+        draws: simulated experiments.
+    """
+    rows = []
+    for name, (values, effect) in differences.items():
+        d = np.asarray(values)
+        rule = false_alarms(lambda d: mean_interval(d).beyond(), d.std(ddof=1), len(d), effect, draws)
+        shares = {"false": f"{rule.holds + rule.refuted:.1%}", "power": f"{rule.power:.0%}"}
+        rows.append({"rule": name} | shares | {"at": f"{effect:g}"})
+    table(rows)
+
+
+def relative_times(
+    function: Callable[[Any, Any], object],
+    methods: Mapping[str, Any],
+    inputs: Sequence[Any],
+    rounds: int = 10,
+) -> dict[str, list[float]]:
+    """How long function(method, input) takes for each method, by input, over what the first method takes."""
+    taken = {
+        name: [seconds(function, method, one, rounds=rounds) for one in inputs]
+        for name, method in methods.items()
+    }
+    first = next(iter(taken.values()))
+    return {name: [a / b for a, b in zip(times, first, strict=True)] for name, times in taken.items()}
 
 
 def seconds(function: Callable[..., object], *args: object, rounds: int = 3) -> float:

@@ -31,6 +31,7 @@ __all__ = [
     "panels",
     "png",
     "seeds",
+    "seeds_panels",
     "simplex_slider",
     "slider_figure",
     "stories_figure",
@@ -182,6 +183,30 @@ def seeds(
     ax.set_yticks(range(len(groups)), list(groups))
     ax.set_ylim(len(groups) - 0.5, -0.9 if baseline else -0.5)
     ax.grid(axis="y", visible=False)
+
+
+def seeds_panels(
+    groups: Mapping[str, Mapping[str, ArrayLike]],
+    baselines: Sequence[tuple[str, float]],
+    height: float,
+    overlaps: Sequence[float] | None = None,
+    **axes: Any,
+) -> None:
+    """Draw `seeds` in a panel for each problem, and show the figure.
+
+    Args:
+        groups: by the problem's name, which is the panel's title: what `seeds` draws.
+        baselines: of each panel, a name and a value.
+        height: of a panel, in inches.
+        overlaps: of each panel, as in `mean_interval`; 0 if left out.
+        axes: properties of all axes: xlabel, xlim.
+    """
+    _, drawn = panels(len(groups), height=height)
+    overlaps = overlaps or [0.0] * len(groups)
+    for ax, title, baseline, overlap in zip(np.atleast_1d(drawn), groups, baselines, overlaps, strict=True):
+        seeds(ax, groups[title], baseline, overlap)
+        ax.set(title=title, **axes)
+    plt.show()
 
 
 def simplex_slider(

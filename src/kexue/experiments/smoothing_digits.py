@@ -11,9 +11,10 @@ of different losses and learning rates begin with the same weights and see the s
 
 import csv
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -23,6 +24,10 @@ from torch.nn.functional import log_softmax, one_hot
 
 from kexue import data, runs
 from kexue.nn import randomness
+from kexue.smoothing import soft_macro_f1
+
+if TYPE_CHECKING:
+    import pandas
 
 CLASSES = 10
 
@@ -89,6 +94,19 @@ RECORDINGS = {
     for rate in RATES
 }
 
+NAMES = {
+    "cross_entropy": "cross-entropy",
+    "label_smoothing": "label smoothing",
+    "generalised_cross_entropy": "generalised cross-entropy",
+    "accuracy": "accuracy",
+    "zero_output_accuracy": "accuracy, output layer of zeros",
+    "two_stage_accuracy": "cross-entropy, then accuracy",
+    "floored_accuracy": "accuracy, weight ≥ 0.1",
+    "f1": "F1",
+    "two_stage_f1": "cross-entropy, then F1",
+}
+"""What the chapter calls the losses."""
+
 MEASURES = ("valid_accuracy", "valid_f1", "accuracy", "f1", "missed")
 """Of a network on its test part; `missed` has a bit for each class of which less than 5 % are found."""
 
@@ -134,9 +152,8 @@ def loss_at(name: Loss, step: int, first_stage: int, log_p: Tensor, label: Tenso
     kind = name.removeprefix("two_stage_")
     if kind != name and step < first_stage:
         kind = "cross_entropy"
-    if kind == "f1":  # of each class against the others, averaged
-        p, t = log_p.exp(), one_hot(label, CLASSES)
-        return -(2 * (t * p).sum(-2) / ((t + p).sum(-2) + 1e-8)).mean(-1)
+    if kind == "f1":
+        return -soft_macro_f1(log_p.exp(), label)
     own = log_p.gather(-1, label[..., None]).squeeze(-1)
     each = {
         "cross_entropy": lambda: -own,
@@ -233,6 +250,73 @@ def ridge(config: Config) -> dict[float, float]:
             scores.append(model.score(x[task.test[i]], task.truth[task.test[i]]))
         found[noise] = float(np.mean(scores))
     return found
+
+
+# --- What the chapter reads of recorded runs ----------------------------------------------------
+
+
+def networks(recorded: Mapping[str, runs.Run]) -> "pandas.DataFrame":
+    """All networks at each examination, with the loss and the learning rate of their run."""
+    import pandas  # belongs to the extra "book"
+
+    return pandas.concat(
+        pandas.DataFrame(run.columns("networks.csv")).assign(
+            loss=trial.partition("-rate")[0], rate=run.config["learning_rate"]
+        )
+        for trial, run in recorded.items()
+    )
+
+
+def chosen(
+    networks: "pandas.DataFrame", loss: str, noise: float, by: str = "valid_accuracy"
+) -> "pandas.DataFrame":
+    """Those at the learning rate and the time that are best on validation, in the mean; by network."""
+    here = networks[(networks.loss == loss) & (networks.noise == noise)]
+    rate, step = here.groupby(["rate", "step"])[by].mean().idxmax()
+    return here[(here.rate == rate) & (here.step == step)].set_index("network").sort_index()
+
+
+def accuracies(networks: "pandas.DataFrame") -> "dict[str, dict[str, pandas.Series]]":
+    """Test accuracy in per cent, by the share of wrong labels and the name of the loss, but for F1."""
+    return {
+        f"{noise:.0%} of the labels wrong": {
+            name: 100 * chosen(networks, loss, noise).accuracy
+            for loss, name in NAMES.items()
+            if "f1" not in loss
+        }
+        for noise in sorted({*networks.noise})
+    }
+
+
+def missing(networks: "pandas.DataFrame") -> "pandas.DataFrame":
+    """At which share of the learning rates a network misses a class: clean labels, last step; by loss."""
+    end = networks[(networks.step == networks.step.max()) & (networks.noise == 0)]
+    return end.assign(missing=end.missed > 0).pivot_table(index="network", columns="loss", values="missing")
+
+
+def gain(
+    networks: "pandas.DataFrame",
+    loss: str,
+    noise: float,
+    over: str = "cross_entropy",
+    score: str = "accuracy",
+) -> "pandas.Series":
+    """Points of a test score over those of another loss, both as validation chooses by that score."""
+    ours, theirs = (chosen(networks, each, noise, f"valid_{score}")[score] for each in (loss, over))
+    return 100 * (ours - theirs)
+
+
+def overview(networks: "pandas.DataFrame") -> list[dict[str, str]]:
+    """A row for each loss: test F1 by noise; networks that miss a class, as chosen and at any rate."""
+    lost, rows = missing(networks).mean(), []
+    for loss, name in NAMES.items():
+        best = {noise: chosen(networks, loss, noise, "valid_f1") for noise in sorted({*networks.noise})}
+        rows.append(
+            {"trained on": name}
+            | {f"{noise:.0%} wrong": f"{100 * found.f1.mean():.1f}" for noise, found in best.items()}
+            | {"lose a class": f"{(best[0.0].missed > 0).mean():.0%}", "at any rate": f"{lost[loss]:.0%}"}
+        )
+    return rows
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:

@@ -34,6 +34,14 @@ class Interval(NamedTuple):
             raise TypeError(f"interval must be of one mean, got {np.size(self.mean)}")
         return True if self.low > bound else False if self.high < bound else None
 
+    def within(self, low: float, high: float) -> bool | None:
+        """True where all of it lies between the bounds, False where all is outside, None where it holds one.
+
+        Raises TypeError for an interval of several means.
+        """
+        above, below = self.beyond(low), self.beyond(high)
+        return False if above is False or below is True else True if above and below is False else None
+
     @property
     def sign(self) -> int:
         """1, −1, or 0 where it holds 0."""

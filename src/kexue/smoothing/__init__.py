@@ -10,15 +10,24 @@ precision is computed in float32 and rounded at the end.
 """
 
 from kexue.smoothing.maxima import smooth_max, soft_argmax, soft_onehot
-from kexue.smoothing.scores import soft_accuracy, soft_f1, soft_precision, soft_recall
+from kexue.smoothing.scores import (
+    floored_accuracy,
+    soft_accuracy,
+    soft_f1,
+    soft_macro_f1,
+    soft_precision,
+    soft_recall,
+)
 from kexue.smoothing.top_k import soft_k_max, soft_top_k
 
 __all__ = [
+    "floored_accuracy",
     "smooth_max",
     "soft_accuracy",
     "soft_argmax",
     "soft_f1",
     "soft_k_max",
+    "soft_macro_f1",
     "soft_onehot",
     "soft_precision",
     "soft_recall",

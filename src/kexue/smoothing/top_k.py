@@ -171,14 +171,17 @@ def _threshold(z: Tensor, k: int) -> Tensor:
         torch.sigmoid(a.neg_(), out=q)
         lack, excess = total(inside, q), total(outside, p)
         torch.mul(p, q, out=a)  # the derivative of either
-        gap = lack.log() - excess.log()
+        level = lack.log()
+        gap = level - excess.log()
         slope = total(inside, a) / lack + total(outside, a) / excess
         low, high = torch.where(gap < 0, guess, low), torch.where(gap > 0, guess, high)
         newton = guess - gap / slope
         step = torch.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
         # Where both sums underflow, all p are 0 or 1, and the first guess, mid-gap, is right.
         step = torch.where((lack == 0) & (excess == 0), guess, step)
-        settled = (step - guess).abs() <= resolution * (1 + guess.abs())
+        # The gap is rounded as the logarithms are; below that, two guesses can follow each other forever.
+        size = 1 + guess.abs() + level.nan_to_num(neginf=0.0).abs()
+        settled = (step - guess).abs() <= resolution * size
         guess = step
         if settled.all():
             break
