@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusing import refuses
 
+from kexue.experiments.infomap_optima import random_eight
 from kexue.infomap import (
     HierarchicalCode,
     annealed_infomap,
@@ -70,12 +71,6 @@ def test_ten_trials_find_the_optimum_of_small_graphs(teleport):
     assert len(connected(2, 3, 4, 5)) == 30
     for graph in connected(2, 3, 4, 5):
         assert_optimal(graph, teleport)
-
-
-def random_eight(seed):
-    rng = np.random.default_rng(seed)
-    weights = rng.integers(1, 6, (8, 8)) * (rng.random((8, 8)) < 0.3)
-    return (np.triu(weights) + np.triu(weights, 1).T if seed % 2 else weights).astype(float)
 
 
 # In 39 and 144 the optimum joins nodes without a link between them.
@@ -175,6 +170,24 @@ def test_planted_groups_are_found_and_the_seed_decides():
     assert found == infomap(graph, 0, seed=3)
     groups = Counter((found.modules[v], v // 20) for v in graph)
     assert sorted(groups.values()) == [20] * 5
+
+
+def test_what_was_found_says_how_many_modules_and_what_they_save():
+    for levels in (2, None):
+        found = infomap(triangles(), 0, trials=3, levels=levels)
+        assert found.num_modules == len(set(found.modules.values()))
+        assert found.labels.tolist() == [found.modules[node] for node in triangles()]
+        one = map_equation(random_walk_flow(triangles(), 0), [0] * 27)
+        assert found.saved == pytest.approx(one - found.codelength, abs=1e-12)
+    assert infomap(nx.complete_graph(5), 0).saved == 0
+    assert infomap(nx.complete_graph(5), 0).num_modules == 1
+
+
+def test_integers_of_numpy_are_integers():
+    one, other = infomap(karate(), 0, 3, 2, 2), infomap(karate(), 0, np.int64(3), np.int8(2), np.uint8(2))
+    assert one == other
+    assert search_stages(karate(), 0, np.int32(1)) == search_stages(karate(), 0, 1)
+    assert annealed_infomap(nx.path_graph(3), 0, np.int64(1), np.int64(2)).num_modules == 1
 
 
 def test_nodes_without_links_share_a_module_if_that_is_shorter():
@@ -486,7 +499,13 @@ def test_both_engines_minimise_the_same(name, levels):
 
 
 test_bad_input_is_named = refuses([
-    (lambda: search_stages(nx.path_graph(3), seed=-1), ValueError, "seed must be at least 0, got -1"),
+    (lambda: search_stages(nx.path_graph(3), seed=-1), ValueError, "seed must be between 0 and 2³¹ − 2, got -1"),
+    (lambda: search_stages(nx.path_graph(3), seed=2**31), ValueError, "seed must be between 0 and 2³¹ − 2"),
+    (lambda: annealed_infomap(nx.path_graph(3), seed=2**31 - 1), ValueError, "seed must be between 0 and 2³¹ − 2"),
+    (lambda: annealed_infomap(nx.path_graph(3), temperature=1e-320), ValueError, "temperature must be positive, 1e-12 at least"),
+    (lambda: infomap(nx.path_graph(3), steps=(), engine="infomap"), ValueError, "steps must be left out for engine 'infomap'"),
+    (lambda: infomap(nx.path_graph(3), seed=True), TypeError, "seed must be an int, got bool"),
+    (lambda: infomap(nx.path_graph(3), levels=np.int64(3)), ValueError, "levels must be 2 or None, got"),
     (lambda: infomap(nx.path_graph(3), levels=3), ValueError, "levels must be 2 or None, got 3"),
     (lambda: annealed_infomap(nx.path_graph(3), sweeps=-1), ValueError, "sweeps must be at least 0, got -1"),
     (lambda: infomap(nx.path_graph(3), trials=0), ValueError, "trials must be at least 1, got 0"),
