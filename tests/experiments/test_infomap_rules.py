@@ -188,7 +188,9 @@ def test_the_rule_errs_as_often_as_intervals_do():
 
 def tuned(ratio):
     grid = [(width, threshold) for width in (25, 50) for threshold in (0.4, 0.5, 0.7)]
-    rows = [{"width": w, "threshold": t, "clusters_infomap": 10 * (ratio if t == 0.7 else 1)} for w, t in grid]
+    rows = [
+        {"width": w, "threshold": t, "clusters_infomap": 10 * (ratio if t == 0.7 else 1)} for w, t in grid
+    ]
     rows += [{"width": 12, "threshold": 0.7, "clusters_infomap": 1}]  # beyond the grid of the rule
     rows += [{"width": 25, "threshold": 0.8, "clusters_infomap": 1000}]
     return pd.DataFrame(rows)
@@ -258,7 +260,7 @@ def test_missed_optima_are_those_of_the_summaries():
     assert of["ten trials"]["C++ package"] == tuple(
         found.loc["eight-package", ["rate_all", "low_all", "high_all"]]
     )
-    assert of["the first trial"]["all"].mean == found.rate_one["eight-all"]
+    assert of["the first trial"]["ours, with all four"].mean == found.rate_one["eight-all"]
     connected = found[found.networks != "eight"]
     assert connected.rate_all.max() <= 0.002  # "about one in a thousand, or none"
 

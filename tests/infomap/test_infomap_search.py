@@ -183,6 +183,7 @@ def test_what_was_found_says_how_many_modules_and_what_they_save():
     assert infomap(nx.complete_graph(5), 0).num_modules == 1
 
 
+@pytest.mark.unchecked
 def test_integers_of_numpy_are_integers():
     one, other = infomap(karate(), 0, 3, 2, 2), infomap(karate(), 0, np.int64(3), np.int8(2), np.uint8(2))
     assert one == other

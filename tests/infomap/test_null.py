@@ -122,7 +122,7 @@ def test_the_karate_club_saves_more_than_its_copies():
     flow = random_walk_flow(karate(), 0)
     whole = infomap(karate(), 0, 3)
     assert found.saved == pytest.approx(map_equation(flow, [0] * 34) - whole.codelength, abs=1e-9)
-    second = infomap(rewired(karate(), 3002), 0, 3)
+    second = infomap(rewired(nx.karate_club_graph(), 3002), 0, 3)
     assert found.copies[1] == pytest.approx(second.saved, abs=1e-9)
     assert len(set(found.copies)) > 10
 

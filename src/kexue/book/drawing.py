@@ -5,7 +5,6 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
 from kexue.book import plotting
@@ -68,7 +67,9 @@ def shares(ax: "Axes", series: Mapping[str, Mapping[str, Interval]], smallest: f
         ax.errorbar(mean, place, xerr=ends, fmt=look[0], color=colour, markersize=6, label=name)
     ax.set_xscale("symlog", linthresh=smallest)
     ax.set_xlim(left=-0.1 * smallest)
-    ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    ax.axvline(0, color=plotting.INK, linestyle="--", linewidth=1)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(series))
     ax.set_yticks(range(len(rows)), rows)
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
@@ -78,7 +79,7 @@ def network(
     ax: "Axes",
     graph: "nx.Graph",
     modules: Mapping[Hashable, Hashable],
-    places: Mapping[Hashable, ArrayLike],
+    places: Mapping[Hashable, Any],
     inner: Mapping[Hashable, Hashable] | None = None,
     size: float = 80,
 ) -> None:
@@ -115,7 +116,8 @@ def code_tree(ax: "Axes", code: Mapping[Hashable, str]) -> None:
         for bit in "01":
             ends, depth = (place[prefix], place[prefix + bit]), -len(prefix)
             ax.plot(ends, (depth, depth - 1), color=plotting.INK, linewidth=1)
-            ax.text(sum(ends) / 2, depth - 0.5, bit, ha="right", va="bottom")
+            side = "right" if bit == "0" else "left"
+            ax.text(sum(ends) / 2, depth - 0.5, f" {bit} ", ha=side, va="bottom")
     for symbol, word in code.items():
         share = f"{symbol}\n1/{2 ** len(word)}"
         ax.text(place[word], -len(word) - 0.1, share, ha="center", va="top")
@@ -125,7 +127,7 @@ def code_tree(ax: "Axes", code: Mapping[Hashable, str]) -> None:
 
 def partitions_slider(
     graph: "nx.Graph",
-    places: Mapping[Hashable, ArrayLike],
+    places: Mapping[Hashable, Any],
     partitions: Mapping[int, Mapping[Hashable, Hashable]],
     terms: Mapping[int, tuple[float, float]],
     start: int,

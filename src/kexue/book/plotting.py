@@ -169,7 +169,7 @@ def seeds(
         mean, low, high = mean_interval(runs, overlap=overlap)
         ax.plot([low, high], [row, row], color=colour, linewidth=3, solid_capstyle="butt")
         ax.plot(mean, row, "|", color=colour, markersize=18, markeredgewidth=3)
-    ax.plot(stars, range(len(stars)), "*", color=INK, markersize=13)
+    ax.plot(stars, range(len(stars)), "*", color=INK, markersize=13, markeredgecolor="white")
     if baseline is not None:
         name, value = baseline
         ax.axvline(value, color=INK, linestyle="--", linewidth=1.2)

@@ -36,12 +36,12 @@ from kexue.runs.statistics import Interval
 
 NAMES = {
     "article": "the article's steps",
-    "paper": "and refine",
-    "no_refine": "all but refine",
-    "no_empty": "all but empty module",
-    "no_mergers": "all but unlinked mergers",
-    "no_shakes": "all but shakes",
-    "all": "all",
+    "paper": "the article's, and refine",
+    "no_refine": "ours without refine",
+    "no_empty": "ours without empty module",
+    "no_mergers": "ours without unlinked mergers",
+    "no_shakes": "ours without shakes",
+    "all": "ours, with all four",
     "package": "C++ package",
 }
 """Of searches, as the chapter says."""

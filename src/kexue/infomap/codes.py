@@ -159,6 +159,8 @@ class HierarchicalCode:
         """What is written for each item: its name, before it the category's, after it an exit mark."""
         checks.instance("sequence", sequence, Collection, "a sequence")
         words: list[str] = []
+        for item in sequence:
+            checks.hashable("items of sequence", item)
         for category, visit in itertools.groupby(sequence, self.category.get):
             items = list(visit)
             names = self.modules.get(category, {})
