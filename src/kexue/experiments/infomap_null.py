@@ -101,6 +101,7 @@ NETWORKS: dict[str, Callable[[], nx.Graph]] = {
     "florentine": nx.florentine_families_graph,
     "places": lambda: pairs_of_words(150, 10, near=False),
     "adjacent_words": lambda: pairs_of_words(400, 20, near=True),
+    "grid": lambda: nx.grid_2d_graph(20, 20),
 }
 
 
@@ -225,7 +226,8 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
 
 REAL = ("karate", "miserables", "southern_women", "florentine", "places", "adjacent_words")
 """The six networks that infomap.null speaks of; other runs, such as the control, decide nothing."""
-
+FEW = (2, 4, 10)
+"""The numbers of groups that infomap.limit and infomap.prior speak of; others decide nothing."""
 
 TITLES = {
     "karate": "karate club",
@@ -235,6 +237,7 @@ TITLES = {
     "places": "places in one paragraph",
     "adjacent_words": "adjacent words",
     "control": "random, 100 nodes",
+    "grid": "grid, 20 × 20",
 }
 METHODS = {
     "InfoMap": "infomap",
@@ -338,9 +341,10 @@ def told_apart(p_values: Mapping[str, float], alarms: ArrayLike) -> Decision:
 
 def detectable(planted_rows: pandas.DataFrame) -> Decision:
     """infomap.limit, of rows with `groups`, `signal` and the agreement of each method."""
+    few = planted_rows[planted_rows.groups.isin(FEW)]
     weak = {
         f"{groups} groups, signal {signal}, {method}": mean_interval(part[f"ami_{method}"])
-        for (groups, signal), part in planted_rows.groupby(["groups", "signal"])
+        for (groups, signal), part in few.groupby(["groups", "signal"])
         for method in ("infomap", "package", "regularized", "leiden", "spectral")
         if signal <= 0.75
     }
@@ -348,7 +352,7 @@ def detectable(planted_rows: pandas.DataFrame) -> Decision:
         f"AMI at signal 1.5, {groups} groups, InfoMap minus spectral": mean_interval(
             part.ami_infomap - part.ami_spectral
         )
-        for groups, part in planted_rows[planted_rows.signal == 1.5].groupby("groups")
+        for groups, part in few[few.signal == 1.5].groupby("groups")
     }
     most = max(weak, key=lambda name: float(weak[name].high))
     below = bool(weak[most].high < 0.1)
@@ -359,12 +363,13 @@ def detectable(planted_rows: pandas.DataFrame) -> Decision:
 
 def with_a_prior(noise: pandas.DataFrame, planted_rows: pandas.DataFrame) -> Decision:
     """infomap.prior, of the rows of infomap.noise and of infomap.limit."""
+    few = planted_rows[planted_rows.groups.isin(FEW)]
     one = noise.groupby("degree").modules_regularized.agg(lambda modules: (modules == 1).mean())
     price = {
         f"AMI, {groups} groups at signal {signal}, with the prior minus without": mean_interval(
             part.ami_regularized - part.ami_package
         )
-        for (groups, signal), part in planted_rows[planted_rows.signal > 1].groupby(["groups", "signal"])
+        for (groups, signal), part in few[few.signal > 1].groupby(["groups", "signal"])
     }
     silent, worst = bool((one == 1).all()), min(price, key=lambda name: float(price[name].mean))
     undecided = not silent and not (one < 0.5).any()
@@ -394,7 +399,7 @@ RECORDINGS = (
     | {"infomap_null_random/alarms": Config("random", nodes=100, degree=4, trials=1, rewirings=19, steps=200)}
     | {
         f"infomap_null_planted/groups{groups}": Config("planted", groups=groups, steps=SEEDS * len(SIGNALS))
-        for groups in (2, 4, 10)
+        for groups in (*FEW, 50)
     }
 )
 
