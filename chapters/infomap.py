@@ -624,7 +624,7 @@ assert of.saved["places-strengths"] > of.null_most["places-strengths"]
 #
 # We call the left side divided by the right the *signal*. The limit, 1, is one of large networks. Beside Leiden we run a spectral method, which clusters the nodes by eigenvectors {cite:p}`saade2014` and is told $k$.
 
-# %% mystnb={"figure": {"caption": "With few groups InfoMap needs a stronger signal than a spectral method that is told their number, and with a prior a stronger one still; with 50 it is level. Panels: 2, 4, 10 and 50 planted groups, mean degree 8. Points: five networks; dashed: the limit of detectability."}, "image": {"alt": "Four panels of agreement against signal. For two and four groups all methods are near 0 up to a signal of 1; then the spectral method rises first, Leiden next, InfoMap later, and InfoMap with a prior last, for two groups not at all. For ten groups they lie closer together, for fifty all but the prior's coincide."}} tags=["nbval-ignore-output", "hide-input"]
+# %% mystnb={"figure": {"caption": "With few groups InfoMap needs a stronger signal than a spectral method that is told their number, and with a prior a stronger one still; with 50 groups it leads. Panels: 2, 4, 10 and 50 planted groups, mean degree 8. Points: five networks; dashed: the limit of detectability."}, "image": {"alt": "Four panels of agreement against signal. For two and four groups all methods are near 0 up to a signal of 1; then the spectral method rises first, Leiden next, InfoMap later, and InfoMap with a prior last, for two groups not at all. For ten groups they lie closer together, and for fifty InfoMap rises a little before the others, the prior's still last."}} tags=["nbval-ignore-output", "hide-input"]
 planted_rows = infomap_null.rows_of("infomap_null_planted", "groups")
 fig, axes = plotting.panels(4, height=1.9)
 for ax, (groups, own) in zip(axes, planted_rows.groupby("groups")):
@@ -645,7 +645,7 @@ assert round(1 / two.mixing.mean()) == 17
 assert min(two.modules_infomap) >= 24
 
 # %% [markdown]
-# At the strongest signal one link in seventeen leaves one of two groups, and InfoMap still cuts the two into dozens: the corners of the sparse network again. With fifty groups, each little larger than such a corner, it is as good as any. In large networks there is a limit of resolution, too {cite:p}`kawamoto2015`, as for modularity {cite:p}`fortunato2007`.
+# At the strongest signal one link in seventeen leaves one of two groups, and InfoMap still cuts the two into dozens: the corners of the sparse network again. With fifty groups, each little larger than such a corner, it finds them as well as any. In large networks there is a limit of resolution, too {cite:p}`kawamoto2015`, as for modularity {cite:p}`fortunato2007`.
 
 # %% [markdown]
 # ## Nested and overlapping modules
