@@ -15,7 +15,7 @@ def test_whole_numbers_may_be_numpy_s_and_become_ints():
 
 
 def test_what_can_be_a_key_passes():
-    arguments.hashable("item", (1, "a", None))
+    arguments.hashable("items", [1, "a", None, (1, 2)])
 
 
 def test_each_check_is_written_once():
@@ -29,5 +29,5 @@ test_bad_input_is_named = refuses([
     (lambda: arguments.whole("n", np.int8(-1), 0), ValueError, "n must be at least 0, got -1"),
     (lambda: arguments.whole("n", 7, 0, 5, "five"), ValueError, "n must be between 0 and five, got 7"),
     (lambda: arguments.whole("n", 2**63, 0), ValueError, "n must be at least 0, got"),
-    (lambda: arguments.hashable("item", (1, [2])), TypeError, r"item must be hashable, got \(1, \[2\]\)"),
+    (lambda: arguments.hashable("items", [0, (1, [2])]), TypeError, r"items must be hashable, got \(1, \[2\]\)"),
 ])  # fmt: skip

@@ -126,8 +126,8 @@ class HierarchicalCode:
         checks.instance("partition", partition, Mapping, "a mapping")
         if len(sequence) == 0:
             raise ValueError("sequence must not be empty")
-        for item in sequence:
-            checks.hashable("items of sequence", item)
+        checks.hashable("items of sequence", sequence)
+        for item in dict.fromkeys(sequence):
             if item not in partition:
                 raise ValueError(f"partition must have a category for every item, got none for {item!r}")
             checks.instance(f"partition[{item!r}]", partition[item], Hashable, "hashable")
@@ -159,8 +159,7 @@ class HierarchicalCode:
         """What is written for each item: its name, before it the category's, after it an exit mark."""
         checks.instance("sequence", sequence, Collection, "a sequence")
         words: list[str] = []
-        for item in sequence:
-            checks.hashable("items of sequence", item)
+        checks.hashable("items of sequence", sequence)
         for category, visit in itertools.groupby(sequence, self.category.get):
             items = list(visit)
             names = self.modules.get(category, {})

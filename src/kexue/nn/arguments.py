@@ -33,12 +33,13 @@ def whole(name: str, value: object, low: int, high: int | None = None, meaning: 
     return int(number)
 
 
-def hashable(name: str, value: object) -> None:
-    """Raises TypeError unless `value` can be a key, and so can what it holds."""
-    try:
-        hash(value)
-    except TypeError:
-        raise TypeError(f"{name} must be hashable, got {value!r}") from None
+def hashable(name: str, values: Iterable[object]) -> None:
+    """Raises TypeError unless each value can be a key, and so can what it holds."""
+    for value in values:
+        try:
+            hash(value)
+        except TypeError:
+            raise TypeError(f"{name} must be hashable, got {value!r}") from None
 
 
 def rate(name: str, value: float) -> None:
