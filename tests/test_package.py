@@ -20,6 +20,25 @@ def test_importing_kexue_alone_imports_no_torch():
     assert done.stdout.strip() == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
+@pytest.mark.system
+def test_infomap_waits_neither_for_torch_nor_for_the_authors_package(tmp_path):
+    (tmp_path / "infomap.py").write_text("raise SystemExit('a script of this name')")
+    code = """
+import sys
+import kexue.infomap
+loaded = set(sys.modules)
+assert 'torch' not in loaded, sorted(loaded)
+assert 'infomap._infomap' not in loaded
+import networkx as nx
+assert kexue.infomap.infomap(nx.path_graph(4), 0).saved >= 0
+assert 'torch' not in sys.modules
+assert kexue.infomap.infomap(nx.path_graph(4), 0, engine='infomap').saved >= 0
+assert 'infomap._infomap' in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.slow
 def test_imports_go_downward_only():
     """As the contracts in pyproject.toml say. In a process of its own: what it prints with would close ours."""

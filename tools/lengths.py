@@ -26,7 +26,7 @@ def lengths(path: Path) -> dict[str, float]:
         elif cell.cell_type == "code":
             lines = len([line for line in cell.source.splitlines() if line.strip()])
             (hidden if HIDDEN & set(cell.metadata.get("tags", [])) else visible).append(lines)
-            verdicts += cell.source.count("verdict(\n") > 0 or cell.source.startswith("verdict(")
+            verdicts += bool(re.search(r"^verdict\(", cell.source, re.M))
     return {
         "words": words,
         "folded words": folded,

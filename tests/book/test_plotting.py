@@ -120,6 +120,14 @@ def test_panels_of_runs_have_their_titles_baselines_and_overlaps(monkeypatch):
     mpl.pyplot.close()
 
 
+def test_a_star_stands_in_the_row_of_its_group():
+    figure, ax = plotting.panels()
+    plotting.seeds(ax, {"one": [1.0, 2], "other": [5.0, 8]}, stars=[3.0, 6.0])
+    (stars,) = [line for line in ax.lines if line.get_marker() == "*"]
+    assert (list(stars.get_xdata()), list(stars.get_ydata())) == ([3, 6], [0, 1])
+    mpl.pyplot.close(figure)
+
+
 def slider():
     frames = [(f"{k}", [{"type": "scatter", "x": [0, 1], "y": [0, k]}]) for k in (1, 2, 3)]
     return plotting.slider_figure(

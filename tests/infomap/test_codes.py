@@ -130,6 +130,20 @@ def test_a_code_for_one_category_and_for_one_item():
     assert code.decode("") == []
 
 
+def test_costs_are_what_each_item_adds():
+    code = HierarchicalCode.fit("aabbbcab", {"a": 0, "b": 1, "c": 0})
+    for text in ("aabbbcab", "a", "ba", "abcabc"):
+        costs = code.costs(text)
+        assert len(costs) == len(text)
+        assert sum(costs) == len(code.encode(text))
+    inside, alone = code.costs("aaa"), code.costs("a")
+    assert inside[1] == len(code.modules[0]["a"])
+    assert inside[0] + inside[2] - inside[1] == alone[0]
+    assert inside[0] - inside[1] == len(code.index[0])
+    assert inside[2] - inside[1] == len(code.modules[0][EXIT])
+    assert code.costs("") == []
+
+
 AB = HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode("ab")
 
 
@@ -149,6 +163,12 @@ test_bad_input_is_named = refuses([
     (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).decode(AB[:-1]), ValueError, "bits must be a whole sequence"),
     (lambda: HierarchicalCode.fit("aabb", {"a": 0, "b": 1}).decode("00"), ValueError, "bits must be what encode writes, but 0 is entered for nothing"),
     (lambda: HierarchicalCode.fit("aabb", {"a": 0, "b": 1}).decode("010" + "010"), ValueError, "but 0 is entered for nothing"),
+    (lambda: entropy(["0.5", "0.5"]), TypeError, r"p must be numbers, got \['0.5', '0.5'\]"),
+    (lambda: entropy(np.array(["0.5", 0.5], dtype=object)), TypeError, "p must be numbers"),
+    (lambda: entropy([0.5 + 0j, 0.5]), TypeError, "p must be numbers"),
+    (lambda: HierarchicalCode.fit([[1]], {1: 0}), TypeError, r"items of sequence must be hashable, got \[1\]"),
+    (lambda: HierarchicalCode.fit([(1, [2])], {1: 0}), TypeError, "items of sequence must be hashable"),
+    (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode([[1]]), TypeError, "items of sequence must be hashable"),
     (lambda: entropy([0.5, 0.5 + 1e-7]), ValueError, "p must be non-negative and sum to 1"),
 ])  # fmt: skip
 

@@ -5,6 +5,7 @@ import math
 
 import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
 import seeded  # noqa: F401  # Hypothesis's profile
 from graphs import weighted
@@ -224,6 +225,13 @@ def test_equal_vectors_have_the_cosine_one():
 # --- Bad input ---------------------------------------------------------------------------------
 
 
+@pytest.mark.unchecked
+def test_an_integer_of_numpy_counts_neighbours():
+    vectors = np.random.default_rng(0).normal(size=(8, 2))
+    one, other = neighbour_graph(vectors, 2, 0.1), neighbour_graph(vectors, np.int8(2), 0.1)
+    assert (one != other).nnz == 0
+
+
 test_bad_input_is_named = refuses([
     (lambda: stationary_distribution(np.ones((2, 3))), ValueError, r"transitions must be a square matrix .*, got shape \(2, 3\)"),
     (lambda: stationary_distribution(np.array([[1.5, -0.5], [0, 1]])), ValueError, "non-negative, finite entries, got -0.5"),
@@ -243,6 +251,9 @@ test_bad_input_is_named = refuses([
     (lambda: random_walk_flow(np.array([[0, 1e13, 0], [1e13, 0, 1], [0, 0, 0]]), 0), ValueError, "teleport must be positive for a directed graph"),
     (lambda: overlapping_flow(nx.path_graph(2), [0, 0]), TypeError, "memberships must be a mapping, got list"),
     (lambda: overlapping_flow(nx.path_graph(2), {0: 1, 1: 1}), TypeError, "memberships must be collections of modules, got 1 for 0"),
+    (lambda: overlapping_flow(nx.path_graph(2), {0: "left", 1: ["left"]}), TypeError, "memberships must be collections of modules, got 'left' for 0"),
+    (lambda: random_walk_flow(pd.DataFrame(np.eye(2))), TypeError, r"graph must be a networkx graph or a matrix, got DataFrame: graph.to_numpy\(\) is a matrix"),
+    (lambda: neighbour_graph([[1.0, 0.0]], True), TypeError, "neighbours must be an int, got bool"),
     (lambda: neighbour_graph([[1.0, 0.0]], 0), ValueError, "neighbours must be at least 1, got 0"),
     (lambda: neighbour_graph([[1.0, 0.0]], 1, 0.0), ValueError, r"threshold must lie in \(0, 1\], got 0.0"),
     (lambda: neighbour_graph([1.0, 0.0]), ValueError, r"vectors must have the shape \(n, d\), got \(2,\)"),

@@ -151,6 +151,7 @@ def seeds(
     baseline: tuple[str, float] | None = None,
     overlap: float = 0.0,
     colours: Sequence[str] = COLOURS,
+    stars: Sequence[float] = (),
 ) -> None:
     """Draw every run of each group as a point, beside the mean with its 95 % confidence interval.
 
@@ -160,6 +161,7 @@ def seeds(
         baseline: what the simplest thing reaches, a name and a value: a dashed line.
         overlap: as in `mean_interval`.
         colours: of the groups, in their order; after the last comes the first again.
+        stars: one value for each group that its runs are to be compared with.
     """
     for row, (values, colour) in enumerate(zip(groups.values(), cycle(colours), strict=False)):
         runs = np.asarray(values, dtype=float)
@@ -168,6 +170,7 @@ def seeds(
         mean, low, high = mean_interval(runs, overlap=overlap)
         ax.plot([low, high], [row, row], color=colour, linewidth=3, solid_capstyle="butt")
         ax.plot(mean, row, "|", color=colour, markersize=18, markeredgewidth=3)
+    ax.plot(stars, range(len(stars)), "*", color=INK, markersize=13, markeredgecolor="white")
     if baseline is not None:
         name, value = baseline
         ax.axvline(value, color=INK, linestyle="--", linewidth=1.2)

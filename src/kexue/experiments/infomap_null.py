@@ -8,22 +8,27 @@ saved are those of one module less those of the modules found, for a step of the
 """
 
 import itertools
-import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import networkx as nx
 import numpy as np
+import pandas
+from numpy.typing import ArrayLike
 from scipy import sparse
-from sklearn.cluster import KMeans
+from scipy.stats import binomtest
 from sklearn.metrics import adjusted_mutual_info_score
 
 from kexue import data, runs
-from kexue.infomap import Engine, infomap, map_equation, random_walk_flow
+from kexue.experiments.tasks.communities import all_methods, by_degree, leiden, spectral
+from kexue.experiments.tasks.decisions import Decision
+from kexue.infomap import Comparison, Engine, Null, compare_with_rewired, infomap, rewired
+from kexue.infomap.null import saved_bits
+from kexue.runs.statistics import mean_interval
 
 
 @dataclass(frozen=True)
@@ -31,14 +36,16 @@ class Config:
     """The settings of one run."""
 
     network: str = "karate"
-    """One of `NETWORKS`: the first row is the network's, each other one that of a rewired copy. Or "random":
-    each row is a random network. Or "planted": one with groups, whose signal grows from row to row."""
-    null: Literal["degrees", "shuffled", "strengths"] = "degrees"
+    """One of `NETWORKS`, or "control", a random network: the first row is the network's, each other one that
+    of a rewired copy. Or "random": each row is a random network. Or "planted": one with groups, whose signal
+    grows from row to row."""
+    null: Null = "degrees"
     """What a copy keeps: the number of links at each node, of a network without weights ("degrees"); that and
     the weights, in another order ("shuffled"); or the sum of the weights at each node ("strengths")."""
     nodes: int = 1000
+    """Of networks that are drawn, before their largest part is taken."""
     degree: int = 8
-    """Links at a node, in the mean."""
+    """Of their nodes, on average."""
     groups: int = 2
     trials: int = 2
     """Of each search; the best counts."""
@@ -94,6 +101,7 @@ NETWORKS: dict[str, Callable[[], nx.Graph]] = {
     "florentine": nx.florentine_families_graph,
     "places": lambda: pairs_of_words(150, 10, near=False),
     "adjacent_words": lambda: pairs_of_words(400, 20, near=True),
+    "grid": lambda: nx.grid_2d_graph(20, 20),
 }
 
 
@@ -136,130 +144,19 @@ def largest_part(links: sparse.csr_array) -> np.ndarray:
     return np.flatnonzero(part == np.bincount(part).argmax())
 
 
-# --- Null model --------------------------------------------------------------------------------
-
-
-def rewired(
-    links: sparse.csr_array, null: str, seed: int, sides: np.ndarray | None = None
-) -> sparse.csr_array:
-    """A copy with other links, in which each node has as many as before; ten exchanges for each link.
-
-    Two links, a–b and c–d, become a–d and c–b, unless that makes a loop or a second link between two nodes. A
-    bipartite network remains one. The weights follow in random order; for "strengths", a link of weight w is
-    w links, and several between two nodes are one of their sum.
-    """
-    rng = np.random.default_rng(seed)
-    upper = sparse.triu(links, 1).tocoo()
-    ends, weights = np.stack([upper.row, upper.col], 1), upper.data
-    many, two_sides = null == "strengths", sides is not None and bool(sides.any())
-    if many:
-        ends, weights = np.repeat(ends, weights, axis=0), np.ones(weights.sum(), dtype=int)
-    if sides is not None:
-        swap = sides[ends[:, 0]] > sides[ends[:, 1]]
-        ends[swap] = ends[swap, ::-1]
-    pairs = [(a, b) for a, b in ends.tolist()]
-    exchange(pairs, rng, many, two_sides)
-    row, column = np.array(pairs).T
-    copy = sparse.coo_array((rng.permutation(weights), (row, column)), shape=links.shape).tocsr()
-    return copy + copy.T
-
-
-def exchange(links: list[tuple[int, int]], rng: np.random.Generator, many: bool, two_sides: bool) -> None:
-    """Exchange ends of links in place, ten times for each; one that is not allowed changes nothing."""
-    taken = {*links, *((b, a) for a, b in links)}
-    chosen = rng.integers(len(links), size=(10 * len(links), 2)).tolist()
-    turned = (rng.random(10 * len(links)) < 0.5 * (not two_sides)).tolist()
-    for (i, j), turn in zip(chosen, turned, strict=True):
-        a, b = links[i]
-        d, c = links[j] if turn else links[j][::-1]
-        if i == j or a == d or c == b:
-            continue
-        if not many:
-            if (a, d) in taken or (c, b) in taken:
-                continue
-            taken -= {(a, b), (b, a), (c, d), (d, c)}
-            taken |= {(a, d), (d, a), (c, b), (b, c)}
-        links[i], links[j] = (a, d), (c, b)
-
-
-# --- Methods -----------------------------------------------------------------------------------
-
-
-def saved_bits(links: sparse.csr_array, labels: np.ndarray) -> float:
-    flow = random_walk_flow(links, 0.0)
-    return map_equation(flow, np.zeros_like(labels)) - map_equation(flow, labels)
-
-
-def by_infomap(links: sparse.csr_array, trials: int, seed: int, engine: Engine = "numpy") -> np.ndarray:
-    return np.array(list(infomap(links, 0.0, seed, trials=trials, engine=engine).modules.values()))
-
-
-def regularized(links: sparse.csr_array, trials: int, seed: int) -> np.ndarray:
-    """The map equation of a network with a prior, weak links between all nodes (Smiljanić et al. 2021)."""
-    import infomap as package
-
-    search = package.Infomap(f"--silent --two-level --regularized --num-trials {trials} --seed {seed + 1}")
-    for node in range(links.shape[0]):
-        search.add_node(node)
-    search.add_links((a, b, 1.0) for a, b in edges(links))
-    modules = search.run().multilevel_modules()
-    return np.array([modules[node][0] for node in range(links.shape[0])])
-
-
-def edges(links: sparse.csr_array) -> list[tuple[int, int]]:
-    upper = sparse.triu(links).tocoo()
-    return list(zip(upper.row.tolist(), upper.col.tolist(), strict=True))
-
-
-def leiden(links: sparse.csr_array, seed: int) -> tuple[np.ndarray, float]:
-    """Modules of great modularity, by Leiden until nothing changes, and their modularity."""
-    import igraph
-
-    igraph.set_random_number_generator(random.Random(seed))
-    graph = igraph.Graph(links.shape[0], edges(links))
-    found = graph.community_leiden("modularity", n_iterations=-1)
-    return np.array(found.membership), float(found.modularity)
-
-
-def spectral(links: sparse.csr_array, groups: int, seed: int) -> np.ndarray:
-    """As many groups by k-means on the lowest eigenvectors of the Bethe Hessian, (r² − 1) − rA + D, r = √c.
-
-    It finds planted groups down to the limit (Saade, Krzakala and Zdeborová 2014), and is told their number.
-    """
-    degree = links.sum(1)
-    r = degree.mean() ** 0.5
-    hessian = (sparse.diags_array(r**2 - 1 + degree) - r * links).tocsc()
-    start = np.random.default_rng(seed).normal(size=len(degree))
-    _, vectors = sparse.linalg.eigsh(hessian, groups, which="SA", v0=start)
-    return KMeans(groups, n_init=10, random_state=seed).fit_predict(vectors)
-
-
-def by_degree(links: sparse.csr_array, groups: int, seed: int) -> np.ndarray:
-    """As many groups of equal size, from the nodes with the fewest links to those with most; ties by lot."""
-    lot = np.random.default_rng(seed).random(links.shape[0])
-    rank = np.lexsort((lot, links.sum(1))).argsort()
-    return rank * groups // len(rank)
-
-
-def all_methods(links: sparse.csr_array, trials: int, seed: int) -> dict[str, np.ndarray]:
-    return {
-        "infomap": by_infomap(links, trials, seed),
-        "package": by_infomap(links, trials, seed, "infomap"),
-        "regularized": regularized(links, trials, seed),
-        "leiden": leiden(links, seed)[0],
-    }
-
-
 # --- Rows --------------------------------------------------------------------------------------
 
 
 def of_network(config: Config, step: int) -> dict[str, float]:
     """Of the network itself for step 0, of rewired copies after it."""
-    links, sides = network(config.network, config.null != "degrees")
+    if config.network == "control":
+        links, sides = random_network(config.nodes, config.degree, config.seed), None
+    else:
+        links, sides = network(config.network, config.null != "degrees")
     if step:
-        links = rewired(links, config.null, 1000 * config.seed + step, sides)
-    labels = by_infomap(links, config.trials, step)
-    return {"modules": len(set(labels.tolist())), "saved": saved_bits(links, labels)}
+        links = rewired(links, 1000 * config.seed + step, config.null, sides)
+    found = infomap(links, 0.0, step, trials=config.trials)
+    return {"modules": found.num_modules, "saved": found.saved}
 
 
 def of_random(config: Config, step: int) -> dict[str, float]:
@@ -272,11 +169,9 @@ def of_random(config: Config, step: int) -> dict[str, float]:
             measured[f"modules_{method}"] = len(set(labels.tolist()))
             measured[f"saved_{method}"] = saved_bits(links, labels)
         measured["modularity_leiden"] = leiden(links, seed)[1]
-    copies = [rewired(links, "degrees", 1000 * seed + i) for i in range(1, config.rewirings + 1)]
     engine: Engine = "infomap" if config.compare else "numpy"  # the package, for many large networks
-    labels_of = [(one, by_infomap(one, config.trials, seed, engine)) for one in (links, *copies)]
-    real, *null = itertools.starmap(saved_bits, labels_of)
-    return measured | {"saved": real, "saved_null": float(np.mean(null)), "p": p_value(real, null)}
+    found = compare_with_rewired(links, config.rewirings, seed, config.trials, engine=engine)
+    return measured | {"saved": found.saved, "saved_null": float(np.mean(found.copies)), "p": found.p}
 
 
 def of_planted(config: Config, step: int) -> dict[str, float]:
@@ -298,14 +193,6 @@ def of_planted(config: Config, step: int) -> dict[str, float]:
     }
 
 
-def p_value(real: float, null: list[float]) -> float:
-    """The share of the copies, and the network itself, that save at least as much as it does.
-
-    Differences within 1e-9, which is rounding, count as equal.
-    """
-    return (1 + sum(value >= real - 1e-9 for value in null)) / (1 + len(null))
-
-
 def summary(rows: list[Any]) -> dict[str, float]:
     """Of a network and its copies: what it saves, what they save, and how far apart that is."""
     real, *null = (row["saved"] for row in rows)
@@ -317,12 +204,14 @@ def summary(rows: list[Any]) -> dict[str, float]:
         "null_deviation": spread,
         "null_most": max(null),
         **({"z": float((real - np.mean(null)) / spread)} if spread > 1e-9 else {}),
-        "p": p_value(real, null),
+        "p": Comparison(real, tuple(null)).p,
     }
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     kinds = {"random": of_random, "planted": of_planted}
+    if config.network not in (known := (*NETWORKS, "control", *kinds)):
+        raise ValueError(f"network must be one of {known}, got {config.network!r}")
     row = kinds.get(config.network, of_network)
     return runs.measure(
         lambda step: row(config, step),
@@ -333,10 +222,169 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     )
 
 
+# --- Rules of the ledger -------------------------------------------------------------------------
+
+REAL = ("karate", "miserables", "southern_women", "florentine", "places", "adjacent_words")
+"""The six networks that infomap.null speaks of; other runs, such as the control, decide nothing."""
+FEW = (2, 4, 10)
+"""The numbers of groups that infomap.limit and infomap.prior speak of; others decide nothing."""
+
+TITLES = {
+    "karate": "karate club",
+    "miserables": "Les Misérables",
+    "southern_women": "Southern women",
+    "florentine": "Florentine families",
+    "places": "places in one paragraph",
+    "adjacent_words": "adjacent words",
+    "control": "random, 100 nodes",
+    "grid": "grid, 20 × 20",
+}
+METHODS = {
+    "InfoMap": "infomap",
+    "Leiden": "leiden",
+    "with a prior": "regularized",
+    "spectral, told the number": "spectral",
+}
+
+
+def saved_by_copies() -> dict[str, np.ndarray]:
+    """By the titles of networks, the bits that are saved: first by the network, then by each copy."""
+    found = runs.recorded("infomap_null")
+    return {title: found[name].columns("metrics.csv")["saved"] for name, title in TITLES.items()}
+
+
+def curves(rows: pandas.DataFrame, x: str, y: str) -> dict[str, tuple[pandas.Series, pandas.Series]]:
+    """x and what is measured as y, for each of `METHODS` that the rows have."""
+    known = {name: f"{y}_{column}" for name, column in METHODS.items()}
+    return {name: (rows[x], rows[column]) for name, column in known.items() if column in rows}
+
+
+def agreement_by_tau(
+    networks: Mapping[float, Sequence[tuple[sparse.csr_array, np.ndarray]]],
+    taus: Sequence[float] = (0.05, 0.15, 0.3),
+) -> dict[tuple[float, float], list[float]]:
+    """AMI of the C++ package's modules with the groups of planted networks, by mixing and τ."""
+    return {
+        (mixing, tau): [
+            float(adjusted_mutual_info_score(truth, infomap(links, tau, seed, engine="infomap").labels))
+            for seed, (links, truth) in enumerate(of)
+        ]
+        for mixing, of in networks.items()
+        for tau in taus
+    }
+
+
+def rows_of(name: str, *settings: str) -> pandas.DataFrame:
+    """All rows of all recorded runs of a name, with some of their settings as columns."""
+    frames = [
+        pandas.DataFrame(run.columns("metrics.csv")).assign(**{key: run.config[key] for key in settings})
+        for run in runs.recorded(name).values()
+    ]
+    return pandas.concat(frames, ignore_index=True)
+
+
+def number_comes_out(trials: pandas.DataFrame) -> Decision:
+    """infomap.claim1, of rows with `mixing`, `method` ("InfoMap" or "Leiden"), `agreement` and `modules`."""
+    found, by_leiden, agreement = {}, {}, {}
+    for mixing, part in trials.groupby("mixing"):
+        ours, leiden_s = (part[part.method == method] for method in ("InfoMap", "Leiden"))
+        ami, many = mean_interval(ours.agreement), mean_interval(ours.modules)
+        found[mixing] = bool(ami.low >= 0.95 and many.low >= 18 and many.high <= 22)
+        by_leiden[mixing] = mean_interval(leiden_s.agreement).beyond(0.5) is True
+        agreement[mixing] = f"{ami.mean:.2f} and {leiden_s.agreement.mean():.2f}"
+    between = [mixing for mixing in found if by_leiden[mixing] and not found[mixing]]
+    shown = {f"agreement at mixing {m}, InfoMap and Leiden": agreement[m] for m in between or [max(found)]}
+    return Decision(
+        not between,
+        all(well for mixing, well in found.items() if mixing <= 0.4),
+        shown
+        | {"largest mixing with all groups found": max((m for m in found if found[m]), default=0.0)}
+        | {"largest with Leiden above 0.5": max((m for m in by_leiden if by_leiden[m]), default=0.0)},
+    )
+
+
+def modules_in_noise(noise: pandas.DataFrame) -> Decision:
+    """infomap.noise, of rows with `degree`, `modules_infomap` and `saved_infomap`."""
+    by_degree = {degree: part for degree, part in noise.groupby("degree") if degree in (3, 4, 5, 6, 8)}
+    found = [
+        mean_interval(part.modules_infomap).beyond(10) is True
+        and mean_interval(part.saved_infomap).beyond(0) is True
+        for part in by_degree.values()
+    ]
+    four = by_degree[4]
+    return Decision(
+        len(found) == 5 and all(found),
+        any(found),
+        {
+            "modules at mean degree 4, where one is true": mean_interval(four.modules_infomap),
+            "bits saved": mean_interval(four.saved_infomap),
+        },
+    )
+
+
+def told_apart(p_values: Mapping[str, float], alarms: ArrayLike) -> Decision:
+    """infomap.null, of the p-value of each network, and of many random ones."""
+    noise = np.asarray(alarms)
+    share = binomtest(int((noise <= 0.05).sum()), len(noise), 0.05)
+    low, high = share.proportion_ci(method="exact")
+    real = [p_values[name] <= 0.05 for name in REAL]
+    return Decision(
+        all(real) and low <= 0.05,
+        any(real) and low <= 0.05,
+        {
+            "p ≤ 0.05": f"{sum(real)} of {len(real)} real networks; {share.k} of {share.n} random ones, "
+            f"{share.statistic:.1%} ({low:.1%} to {high:.1%})"
+        }
+        | {f"p, {name}": p for name, p in p_values.items()},
+    )
+
+
+def detectable(planted_rows: pandas.DataFrame) -> Decision:
+    """infomap.limit, of rows with `groups`, `signal` and the agreement of each method."""
+    few = planted_rows[planted_rows.groups.isin(FEW)]
+    weak = {
+        f"{groups} groups, signal {signal}, {method}": mean_interval(part[f"ami_{method}"])
+        for (groups, signal), part in few.groupby(["groups", "signal"])
+        for method in ("infomap", "package", "regularized", "leiden", "spectral")
+        if signal <= 0.75
+    }
+    behind = {
+        f"AMI at signal 1.5, {groups} groups, InfoMap minus spectral": mean_interval(
+            part.ami_infomap - part.ami_spectral
+        )
+        for groups, part in few[few.signal == 1.5].groupby("groups")
+    }
+    most = max(weak, key=lambda name: float(weak[name].high))
+    below = bool(weak[most].high < 0.1)
+    needs_more = len(behind) == 3 and all(gap.beyond(0) is False for gap in behind.values())
+    shown = {f"largest AMI below the limit: {most}": weak[most]}
+    return Decision(below and needs_more, below or needs_more, behind | shown)
+
+
+def with_a_prior(noise: pandas.DataFrame, planted_rows: pandas.DataFrame) -> Decision:
+    """infomap.prior, of the rows of infomap.noise and of infomap.limit."""
+    few = planted_rows[planted_rows.groups.isin(FEW)]
+    one = noise.groupby("degree").modules_regularized.agg(lambda modules: (modules == 1).mean())
+    price = {
+        f"AMI, {groups} groups at signal {signal}, with the prior minus without": mean_interval(
+            part.ami_regularized - part.ami_package
+        )
+        for (groups, signal), part in few[few.signal > 1].groupby(["groups", "signal"])
+    }
+    silent, worst = bool((one == 1).all()), min(price, key=lambda name: float(price[name].mean))
+    undecided = not silent and not (one < 0.5).any()
+    return Decision(
+        None if undecided else silent and not any(gap.high < -0.1 for gap in price.values()),
+        silent,
+        {worst: price[worst], "random networks with one module": float(one.mean())},
+    )
+
+
 WEIGHTED = ("karate", "miserables", "places")
 
 RECORDINGS = (
     {f"infomap_null/{name}": Config(name, trials=3) for name in NETWORKS}
+    | {"infomap_null/control": Config("control", nodes=100, degree=4, trials=3, seed=2026)}
     | {
         f"infomap_null_weights/{name}-{null}": Config(name, null, trials=3)
         for name in WEIGHTED
@@ -351,7 +399,7 @@ RECORDINGS = (
     | {"infomap_null_random/alarms": Config("random", nodes=100, degree=4, trials=1, rewirings=19, steps=200)}
     | {
         f"infomap_null_planted/groups{groups}": Config("planted", groups=groups, steps=SEEDS * len(SIGNALS))
-        for groups in (2, 4, 10)
+        for groups in (*FEW, 50)
     }
 )
 

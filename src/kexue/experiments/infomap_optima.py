@@ -32,6 +32,19 @@ from kexue.infomap.codelength import codelengths_of
 from kexue.infomap.codes import plogp
 from kexue.infomap.network import Network
 from kexue.infomap.two_levels import STEPS, search_two_levels
+from kexue.runs.statistics import Interval
+
+NAMES = {
+    "article": "the article's steps",
+    "paper": "the article's, and refine",
+    "no_refine": "ours without refine",
+    "no_empty": "ours without empty module",
+    "no_mergers": "ours without unlinked mergers",
+    "no_shakes": "ours without shakes",
+    "all": "ours, with all four",
+    "package": "C++ package",
+}
+"""Of searches, as the chapter says."""
 
 FIRST_SEED = 100_000
 BATCH = 10  # networks a row
@@ -95,6 +108,19 @@ def network(config: Config, seed: int) -> tuple[np.ndarray, float]:
     if config.networks == "eight":
         return random_eight(seed), 0.15
     return connected(seed, 10 if config.networks == "ten" else None)
+
+
+def missed(networks: str) -> dict[str, dict[str, Interval]]:
+    """The recorded share of networks whose optimum is missed: by trials, then by the search's name."""
+    found = runs.table("infomap_optima")
+    of = found[found.networks == networks].set_index("search")
+    return {
+        title: {
+            name: Interval(*(of[f"{part}_{trials}"][search] for part in ("rate", "low", "high")))
+            for search, name in NAMES.items()
+        }
+        for title, trials in (("ten trials", "all"), ("the first trial", "one"))
+    }
 
 
 @functools.cache

@@ -11,19 +11,23 @@ before the final runs.
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas
 from scipy import sparse
 from sklearn.cluster import KMeans
 from sklearn.utils.extmath import randomized_svd
 
 from kexue import data, runs
+from kexue.experiments.tasks.communities import leiden
+from kexue.experiments.tasks.decisions import Decision
 from kexue.infomap import infomap, neighbour_graph
+from kexue.runs.statistics import Alarms, false_alarms, mean_interval
 
 Paragraphs = Sequence[Sequence[str]]
 
@@ -63,6 +67,27 @@ SUBJECTS = {
     "illness": "病人 患者 治疗 医院 医生 手术",
 }
 """For each cluster that the article shows six words, chosen by us; but fantasy is no subject of news."""
+
+
+EXAMPLES = {
+    "银行": "银行 bank, 贷款 loan, 业务 business, 风险 risk, 监管 supervision, 倒闭 bankruptcy",
+    "学校": "学校 school, 教育 education, 人才 talent, 学生 student, 教师 teacher, 考试 exam",
+    "患者": "患者 patient, 医疗 medical care, 治疗 treat, 医生 doctor, 药 medicine, 疾病 disease",
+    "演出": "演出 performance, 京剧 Peking opera, 观众 audience, 舞台 stage, 掌声 applause",
+    "法院": "法院 court, 犯罪 crime, 证据 evidence, 逮捕 arrest, 嫌疑人 suspect, 司法 justice",
+    "日本": "日本 Japan, 泰国 Thailand, 货币 currency, 股市 stock market, 危机 crisis",
+}
+"""Clusters that the chapter shows, by a word that each holds: some other words, with what they mean."""
+
+
+def examples(cluster: Mapping[str, int]) -> list[dict[str, str]]:
+    """A row for each of `EXAMPLES`: those of its words that are in one cluster, and how many that holds."""
+    rows = []
+    for word, listed in EXAMPLES.items():
+        inside = {other for other in cluster if cluster[other] == cluster.get(word)}
+        shown = [pair for pair in listed.split(", ") if pair.split()[0] in inside]
+        rows.append({"members (selection)": ", ".join(shown), "size": f"{len(inside)}"})
+    return rows
 
 
 @cache
@@ -132,17 +157,16 @@ def clusters(vectors: np.ndarray, config: Config) -> Clusters:
     graph = neighbour_graph(vectors[some], config.neighbours, config.threshold)
     linked = np.flatnonzero(graph.sum(0) + graph.sum(1))
     graph, some = graph[linked][:, linked], some[linked]
-    found = infomap(graph, seed=config.seed).modules
-    modules = np.array(list(found.values()))
-    count = len(set(found.values()))
+    found = infomap(graph, seed=config.seed)
+    modules, count, both_ways = found.labels, found.num_modules, graph.maximum(graph.T)
     unit = vectors[some] / np.linalg.norm(vectors[some], axis=1, keepdims=True)
     rng = np.random.default_rng(config.seed)
     if config.tuning:
         return Clusters(some, vectors[some], graph, {"infomap": modules})
     labels = {
         "infomap": modules,
-        "leiden": leiden(graph, config.seed),
-        "leiden_as_many": leiden(graph, config.seed, count),
+        "leiden": leiden(both_ways, config.seed, True)[0],
+        "leiden_as_many": leiden_as_many(both_ways, config.seed, count),
         "kmeans": KMeans(count, n_init=1, random_state=config.seed).fit_predict(unit),
         "components": sparse.csgraph.connected_components(graph, directed=False)[1],
         "random": rng.permutation(modules),
@@ -151,26 +175,14 @@ def clusters(vectors: np.ndarray, config: Config) -> Clusters:
     return Clusters(some, vectors[some], graph, labels)
 
 
-def leiden(graph: sparse.csr_array, seed: int, count: int | None = None) -> np.ndarray:
-    """By modularity, links without direction; with about `count` clusters, by the resolution, if told."""
-    import igraph
-
-    links = sparse.triu(graph.maximum(graph.T)).tocoo()
-    pairs = list(zip(links.row.tolist(), links.col.tolist(), strict=True))
-    whole = igraph.Graph(graph.shape[0], pairs, edge_attrs={"weight": links.data.tolist()})
-
-    def at(resolution: float) -> np.ndarray:
-        igraph.set_random_number_generator(random.Random(seed))
-        found = whole.community_leiden("modularity", weights="weight", resolution=resolution, n_iterations=-1)
-        return np.array(found.membership)
-
-    if count is None:
-        return at(1.0)
+def leiden_as_many(links: sparse.csr_array, seed: int, count: int) -> np.ndarray:
+    """By modularity, with about `count` clusters, by the resolution."""
     low, high = 0.0, 7.0  # of log2
     for _ in range(8):
         middle = (low + high) / 2
-        low, high = (low, middle) if at(2**middle).max() + 1 > count else (middle, high)
-    return at(2**low)
+        found, _ = leiden(links, seed, True, 2**middle)
+        low, high = (low, middle) if found.max() + 1 > count else (middle, high)
+    return leiden(links, seed, True, 2**low)[0]
 
 
 class Score(NamedTuple):
@@ -256,6 +268,68 @@ def measures(config: Config) -> dict[str, float]:
         measured[f"together_{subject}"] = of.count(module) if module >= 0 else 0
         measured[f"size_{subject}"] = list(modules.values()).count(module)
     return measured
+
+
+METHODS = {
+    "InfoMap": "infomap",
+    "Leiden, modularity": "leiden",
+    "Leiden, same number": "leiden_as_many",
+    "k-means, same number": "kmeans",
+    "connected components": "components",
+    "random, same sizes": "random",
+    "frequency bands": "frequency",
+}
+
+
+def subject_comes_out(subject: str, halves: pandas.DataFrame) -> int:
+    """In how many halves three of its words at least are together in a cluster of at most 200 words."""
+    return int(((halves[f"together_{subject}"] >= 3) & (halves[f"size_{subject}"] <= 200)).sum())
+
+
+def clusters_hold(halves: pandas.DataFrame) -> Decision:
+    """infomap.claim5, of a row for each half of the newspaper."""
+    trivial = {
+        f"bits, InfoMap minus {name}": mean_interval(halves.bits_infomap - halves[f"bits_{name}"])
+        for name in ("random", "components", "frequency")
+    }
+    beats = [gain.beyond() for gain in trivial.values()]
+    out = {subject: subject_comes_out(subject, halves) for subject in SUBJECTS}
+    enough = sum(count >= 3 for count in out.values()) >= 3
+    undecided = None in beats and False not in beats
+    return Decision(
+        None if undecided else all(beats) and enough,
+        all(beats),
+        trivial
+        | {"minus Leiden, modularity": mean_interval(halves.bits_infomap - halves.bits_leiden)}
+        | {f"{subject}: halves of {len(halves)}": count for subject, count in out.items()},
+    )
+
+
+def errors_of_rule(halves: pandas.DataFrame) -> Alarms:
+    """How often the interval of five halves decides wrongly, and the power at a tenth of InfoMap's saving."""
+    gain = halves.bits_infomap - halves.bits_random
+    return false_alarms(
+        lambda drawn: mean_interval(drawn).beyond(), gain.std(), len(gain), gain.mean() / 10, 2000
+    )
+
+
+def few_settings(
+    tuned: pandas.DataFrame, agreement: Mapping[tuple[float, float], Sequence[float]]
+) -> Decision:
+    """infomap.claim7, of the recorded tuning, and the agreement with planted groups by mixing and τ."""
+    grid = tuned[tuned.threshold.between(0.4, 0.7) & (tuned.width >= 25)]
+    ratio = grid.groupby("width").clusters_infomap.agg(lambda clusters: clusters.max() / clusters.min())
+    found = {key: mean_interval(values) for key, values in agreement.items()}
+    clear, all_of_them = (
+        all(value.low > 0.95 for (mixing, _), value in found.items() if mixing <= most) for most in (0.3, 0.6)
+    )
+    shown = ", ".join(f"{value:.1f} (width {width})" for width, value in ratio.items())
+    return Decision(
+        all_of_them and bool((ratio > 2).all()),
+        clear,
+        {"most clusters of any threshold over fewest": shown}
+        | {f"agreement, mixing {mixing}, τ = {tau}": value for (mixing, tau), value in found.items()},
+    )
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ message names the argument and the value.
 
 from kexue.infomap.codelength import Partition, hierarchical_map_equation, map_equation
 from kexue.infomap.codes import EXIT, HierarchicalCode, Symbol, entropy, huffman_code, kraft_sum
+from kexue.infomap.null import Comparison, Null, compare_with_rewired, rewired
 from kexue.infomap.search import Communities, Engine, Stage, annealed_infomap, infomap, search_stages
 from kexue.infomap.two_levels import Watch
 from kexue.infomap.walk import (
@@ -22,14 +23,17 @@ from kexue.infomap.walk import (
 __all__ = [
     "EXIT",
     "Communities",
+    "Comparison",
     "Engine",
     "Flow",
     "HierarchicalCode",
+    "Null",
     "Partition",
     "Stage",
     "Symbol",
     "Watch",
     "annealed_infomap",
+    "compare_with_rewired",
     "entropy",
     "hierarchical_map_equation",
     "huffman_code",
@@ -39,6 +43,7 @@ __all__ = [
     "neighbour_graph",
     "overlapping_flow",
     "random_walk_flow",
+    "rewired",
     "search_stages",
     "stationary_distribution",
 ]

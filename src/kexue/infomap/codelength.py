@@ -8,7 +8,7 @@ import numpy as np
 
 from kexue.infomap.codes import codebook_cost, plogp
 from kexue.infomap.walk import Flow
-from kexue.nn import checks
+from kexue.nn import arguments as checks
 
 # A module for each node: from nodes, or in the order of a flow's nodes.
 Partition = Mapping[Hashable, Hashable] | Sequence[Hashable] | np.ndarray
@@ -30,6 +30,11 @@ def map_equation(flow: Flow, partition: Partition) -> float:
         ValueError: a partition that misses a node, or has NaN for a module.
     """
     return sum(codelengths_of(flow, labels_of(flow, partition)))
+
+
+def one_module(flow: Flow) -> float:
+    """Bits per step with a single codebook of all nodes, which is the entropy of their visits."""
+    return sum(codelengths_of(flow, np.zeros(len(flow.nodes), dtype=int)))
 
 
 def labels_of(flow: Flow, partition: Partition, name: str = "partition") -> np.ndarray:

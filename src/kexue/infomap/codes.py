@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kexue.nn import checks
+from kexue.nn import arguments as checks
 
 Symbol = Hashable
 
@@ -40,7 +40,11 @@ def entropy(p: ArrayLike) -> float:
         ValueError: probabilities that are negative or NaN, or do not sum to 1.
     """
     try:
-        values = np.asarray(p, dtype=float).ravel()
+        given = np.asarray(p)
+        odd = given.dtype.kind == "O" and not all(isinstance(x, numbers.Real) for x in given.flat)
+        if odd or given.dtype.kind not in "biufO":
+            raise TypeError
+        values = given.astype(float).ravel()
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"p must be numbers, got {p!r}") from error
     if not (values >= 0).all() or not math.isclose(values.sum(), 1.0, abs_tol=1e-9):
@@ -122,7 +126,8 @@ class HierarchicalCode:
         checks.instance("partition", partition, Mapping, "a mapping")
         if len(sequence) == 0:
             raise ValueError("sequence must not be empty")
-        for item in sequence:
+        checks.hashable("items of sequence", sequence)
+        for item in dict.fromkeys(sequence):
             if item not in partition:
                 raise ValueError(f"partition must have a category for every item, got none for {item!r}")
             checks.instance(f"partition[{item!r}]", partition[item], Hashable, "hashable")
@@ -139,18 +144,33 @@ class HierarchicalCode:
     def encode(self, sequence: Sequence[Symbol]) -> str:
         """The sequence in bits, a string of "0" and "1".
 
-        Raises TypeError for what is no collection, ValueError for an item that the code has no name for.
+        Raises TypeError for what is no collection of hashable items, and ValueError for an item without name.
         """
+        return "".join(self._words(sequence))
+
+    def costs(self, sequence: Sequence[Symbol]) -> list[int]:
+        """Bits of `encode` for each item, with what is written before and after it.
+
+        Raises what `encode` raises.
+        """
+        return [len(word) for word in self._words(sequence)]
+
+    def _words(self, sequence: Sequence[Symbol]) -> list[str]:
+        """What is written for each item: its name, before it the category's, after it an exit mark."""
         checks.instance("sequence", sequence, Collection, "a sequence")
-        bits = []
+        words: list[str] = []
+        checks.hashable("items of sequence", sequence)
         for category, visit in itertools.groupby(sequence, self.category.get):
             items = list(visit)
             names = self.modules.get(category, {})
             for item in items:
                 if item not in names or item == EXIT:
                     raise ValueError(f"sequence must contain items that the code has names for, got {item!r}")
-            bits += [self.index[category], *(names[item] for item in items), names[EXIT]]
-        return "".join(bits)
+            written = [names[item] for item in items]
+            written[0] = self.index[category] + written[0]
+            written[-1] += names[EXIT]
+            words += written
+        return words
 
     def decode(self, bits: str) -> list[Symbol]:
         """The sequence that `encode` wrote.

@@ -1,12 +1,14 @@
 """The search for the division with the shortest description."""
 
 import math
+import numbers
 import random
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
+from jaxtyping import Int
 from scipy import sparse
 
 from kexue.infomap.codelength import (
@@ -14,15 +16,16 @@ from kexue.infomap.codelength import (
     exit_rates,
     hierarchical_map_equation,
     map_equation,
+    one_module,
 )
 from kexue.infomap.codes import codebook_cost
 from kexue.infomap.many_levels import search_levels
 from kexue.infomap.mergers import alternatives_for, merge_pairs
 from kexue.infomap.network import Network, relative_codelength
-from kexue.infomap.package import authors_package
+from kexue.infomap.package import modules_by_package
 from kexue.infomap.two_levels import STEPS, Step, search_two_levels
 from kexue.infomap.walk import Flow, random_walk_flow, weighted_links
-from kexue.nn import checks
+from kexue.nn import arguments as checks
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,18 @@ class Communities:
     """All other codebooks."""
     levels: tuple[dict[Hashable, int], ...]
     """The module of each node, from the coarsest level to the finest."""
+    saved: float
+    """Bits per step that a single module for all would cost more."""
+
+    @property
+    def num_modules(self) -> int:
+        """How many top modules there are."""
+        return len(set(self.modules.values()))
+
+    @property
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """The top module of each node, in the order of the graph's nodes."""
+        return np.array(list(self.modules.values()))
 
 
 Engine = Literal["numpy", "infomap"]
@@ -63,7 +78,7 @@ def infomap(
     Args:
         graph: see `random_walk_flow`.
         teleport: τ, see `random_walk_flow`; 0 is the walk without teleportation on an undirected graph.
-        seed: of the order of moves.
+        seed: of the order of moves, from 0 to 2³¹ − 2.
         levels: 2, modules of nodes; or None, as many levels of modules in modules as shorten the description.
         trials: with different orders.
         engine: this search, or the C++ package of the authors of the map equation (pip install infomap),
@@ -78,25 +93,31 @@ def infomap(
 
     Raises:
         TypeError: graph is none of what `random_walk_flow` takes, or seed or trials are no ints.
-        ValueError: see `random_walk_flow`; levels other than 2 and None; fewer than one trial, a negative
-            seed, an unknown engine, or an unknown step.
+        ValueError: see `random_walk_flow`; levels other than 2 and None; fewer than one trial, a seed
+            out of range, an unknown engine, an unknown step, or steps for engine "infomap".
         ImportError: engine is "infomap", and the package is not installed.
     """
-    checks.count("seed", seed, 0, 2**31 - 2, "2³¹ − 2")  # what the package takes
-    checks.count("trials", trials, 1)
-    if levels is not None and (not isinstance(levels, int) or levels != 2):
+    seed, trials = check_seed(seed), checks.whole("trials", trials, 1)
+    if levels is not None and (not isinstance(levels, numbers.Integral) or levels != 2):
         raise ValueError(f"levels must be 2 or None, got {levels!r}")
     if engine not in get_args(Engine):
         raise ValueError(f"engine must be one of {get_args(Engine)}, got {engine!r}")
     checks.instance("steps", steps, Collection, "a collection of names")
     if unknown := [step for step in steps if step not in STEPS]:
         raise ValueError(f"steps must be among {STEPS}, got {unknown[0]!r}")
+    if engine == "infomap" and set(steps) != set(STEPS):
+        raise ValueError(f"steps must be left out for engine 'infomap', which has its own, got {steps!r}")
     flow = random_walk_flow(graph, teleport)
     if engine == "infomap":
         found = _by_package(graph, teleport, seed, levels, trials)
     else:
         found = _best_of(flow, random.Random(seed), levels, trials, steps)
     return _communities(flow, found)
+
+
+def check_seed(seed: int) -> int:
+    """The seed as an int. Raises unless it is what the C++ package takes as one, too."""
+    return checks.whole("seed", seed, 0, 2**31 - 2, "2³¹ − 2")
 
 
 @dataclass(frozen=True)
@@ -118,7 +139,7 @@ def search_stages(graph: Any, teleport: float = 0.15, seed: int = 0) -> tuple[St
 
     Raises what `infomap` raises.
     """
-    checks.count("seed", seed, 0)
+    seed = check_seed(seed)
     flow = random_walk_flow(graph, teleport)
     stages: list[Stage] = []
 
@@ -145,19 +166,18 @@ def annealed_infomap(
         teleport: τ, see `random_walk_flow`.
         seed: of the annealing.
         sweeps: of the annealing; 0 leaves what the mergers gave.
-        temperature: at the beginning, in bits; positive.
+        temperature: at the beginning, in bits; at least 1e-12.
 
     Raises:
         TypeError: graph is none of what `random_walk_flow` takes, or seed or sweeps are no ints,
             or temperature is no number.
-        ValueError: see `random_walk_flow`; a negative seed or number of sweeps; a temperature
-            that is not positive and finite.
+        ValueError: see `random_walk_flow`; a seed as for `infomap`; a negative number of sweeps; a
+            temperature below 1e-12 or not finite.
     """
-    checks.count("seed", seed, 0)
-    checks.count("sweeps", sweeps, 0)
+    seed, sweeps = check_seed(seed), checks.whole("sweeps", sweeps, 0)
     checks.number("temperature", temperature)
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be positive and finite, got {temperature}")
+    if not 1e-12 <= temperature < math.inf:
+        raise ValueError(f"temperature must be positive, 1e-12 at least, and finite, got {temperature}")
     flow = random_walk_flow(graph, teleport)
     network, rng = Network.of(flow), np.random.default_rng(seed)
     labels = merge_pairs(network, np.arange(len(network.visit)))
@@ -184,34 +204,29 @@ def _communities(flow: Flow, found: tuple[np.ndarray, ...]) -> Communities:
     else:
         index, codelength = codebook_cost(exit_rates(flow, found[0])), hierarchical_map_equation(flow, found)
     named = tuple(dict(zip(flow.nodes, level.tolist(), strict=True)) for level in found)
-    return Communities(named[0], codelength, index, codelength - index, named)
+    return Communities(
+        modules=named[0],
+        codelength=codelength,
+        index_codelength=index,
+        module_codelength=codelength - index,
+        levels=named,
+        saved=one_module(flow) - codelength,
+    )
 
 
 def _by_package(
     graph: Any, teleport: float, seed: int, levels: int | None, trials: int
 ) -> tuple[np.ndarray, ...]:
     _, weights = weighted_links(graph)
-    flags = f"--silent --num-trials {trials} --seed {seed + 1}" + " --two-level" * (levels == 2)
+    flags = f"--num-trials {trials} --seed {seed + 1}" + " --two-level" * (levels == 2)
     if teleport > 0:  # recorded, to all nodes: what the formula says, and not the package's default
         flags += " --directed --recorded-teleportation --to-nodes"
         flags += f" --teleportation-probability {float(teleport)!r}"
     else:
         weights = sparse.triu(weights)
-    search = authors_package().Infomap(flags)
     links = weights.tocoo()
-    for node in range(weights.shape[0]):
-        search.add_node(node)
-    search.add_links(zip(links.row.tolist(), links.col.tolist(), links.data.tolist(), strict=True))
-    if weights.shape[0] == 1:  # the package gives no modules then
-        return (np.zeros(1, dtype=int),)
-    paths = search.run().multilevel_modules()
-    depth = max(map(len, paths.values()))
-    return tuple(
-        np.unique(
-            [paths[node][min(level, len(paths[node]) - 1)] for node in range(len(paths))], return_inverse=True
-        )[1]
-        for level in range(depth)
-    )
+    triples = zip(links.row.tolist(), links.col.tolist(), links.data.tolist(), strict=True)
+    return modules_by_package(weights.shape[0], triples, flags)
 
 
 def _best_of(

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from kexue.nn import checks
+from kexue.nn import arguments as checks
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def random_walk_flow(graph: Any, teleport: float = 0.15) -> Flow:
     teleport = _probability(teleport)
     n, strength = len(nodes), weights.sum(1)
     if teleport == 0:
-        if _is_directed(weights):
+        if is_directed(weights):
             raise ValueError("teleport must be positive for a directed graph, got 0")
         if weights.nnz == 0:
             raise ValueError("teleport must be positive for a graph without links, got 0")
@@ -146,7 +146,7 @@ def neighbour_graph(vectors: ArrayLike, neighbours: int = 50, threshold: float =
     if table.dtype.kind not in "biuf":
         raise TypeError(f"vectors must have real entries, got dtype {table.dtype}")
     table = table.astype(float)
-    checks.count("neighbours", neighbours, 1)
+    neighbours = checks.whole("neighbours", neighbours, 1)
     checks.number("threshold", threshold)
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold must lie in (0, 1], got {threshold}")
@@ -192,14 +192,14 @@ def overlapping_flow(graph: Any, memberships: Mapping[Hashable, Collection[Hasha
             module; or memberships under which it depends on the start in which modules a walk ends.
     """
     nodes, weights = weighted_links(graph)
-    if _is_directed(weights):
+    if is_directed(weights):
         raise ValueError("graph must be undirected, but it is directed")
     checks.instance("memberships", memberships, Mapping, "a mapping")
     if (parts := csgraph.connected_components(weights)[0]) > 1 or weights.nnz == 0:
         raise ValueError(f"graph must be connected and have links, got {parts} parts, {weights.nnz} links")
     for node in nodes:
         own = memberships.get(node, ())
-        if not isinstance(own, Collection):
+        if isinstance(own, str | bytes) or not isinstance(own, Collection):
             raise TypeError(f"memberships must be collections of modules, got {own!r} for {node!r}")
         if len(own) == 0:
             raise ValueError(f"memberships must have a module for every node, got none for {node!r}")
@@ -228,12 +228,27 @@ def overlapping_flow(graph: Any, memberships: Mapping[Hashable, Collection[Hasha
 
 
 def weighted_links(graph: Any) -> tuple[tuple[Hashable, ...], sparse.csr_array]:
+    """Nodes and weights, all by the same factor, so that none is too large or small to compute with."""
+    nodes, matrix = links_as_given(graph)
+    if matrix.nnz:  # only ratios matter; by a power of 2, so that nothing is rounded
+        matrix.data = np.ldexp(matrix.data, -int(np.frexp(matrix.data.max())[1]))
+        matrix.eliminate_zeros()
+    return nodes, matrix
+
+
+def links_as_given(graph: Any) -> tuple[tuple[Hashable, ...], sparse.csr_array]:
+    """Nodes and weights of what `random_walk_flow` takes; raises what it raises of them."""
     if sparse.issparse(graph) or isinstance(graph, np.ndarray):
         matrix = _matrix(graph, "graph")
         nodes: tuple[Hashable, ...] = tuple(range(matrix.shape[0]))
     else:
         import networkx as nx  # belongs to the extra "book"
 
+        if hasattr(graph, "to_numpy"):
+            raise TypeError(
+                f"graph must be a networkx graph or a matrix, got {type(graph).__name__}: graph.to_numpy() "
+                "is a matrix, and networkx.from_pandas_adjacency(graph) keeps the names"
+            )
         checks.instance("graph", graph, nx.Graph, "a networkx graph or a matrix")
         if len(graph) == 0:
             raise ValueError("graph must have nodes, got none")
@@ -243,9 +258,6 @@ def weighted_links(graph: Any) -> tuple[tuple[Hashable, ...], sparse.csr_array]:
             if not 0 <= weight <= sys.float_info.max:  # type: ignore[operator]  # here, since parallel edges are added up below
                 raise ValueError(f"graph must have non-negative entries that a float can hold, got {weight}")
         nodes, matrix = tuple(graph), _matrix(nx.to_scipy_sparse_array(graph, dtype=float), "graph")
-    if matrix.nnz:  # only ratios matter; by a power of 2, so that nothing is rounded
-        matrix.data = np.ldexp(matrix.data, -int(np.frexp(matrix.data.max())[1]))
-        matrix.eliminate_zeros()
     return nodes, matrix
 
 
@@ -267,7 +279,7 @@ def _matrix(value: Any, name: str) -> sparse.csr_array:
     return matrix
 
 
-def _is_directed(weights: sparse.csr_array) -> bool:
+def is_directed(weights: sparse.csr_array) -> bool:
     back = weights.T.tocsr()
     return bool((abs(weights - back) > 1e-12 * weights.maximum(back)).nnz)
 

@@ -1,11 +1,9 @@
 """Checks of arguments that several modules need: what is wrong is named, with its value."""
 
-import numbers
-from collections.abc import Iterable
-from types import UnionType
-
 import torch
 from torch import Tensor
+
+from kexue.nn.arguments import count, function, heads, instance, number, rate, strings
 
 __all__ = [
     "FLOATING",
@@ -88,12 +86,6 @@ def zero_or_one(name: str, value: Tensor) -> None:
         raise ValueError(f"{name} must be 0 or 1, got {value[wrong][0].item()}")
 
 
-def number(name: str, value: object) -> None:
-    """Raises TypeError unless `value` is a real number."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-
-
 def positive(name: str, value: float, x: Tensor) -> None:
     """Raises unless `value` is a positive number that fits into the dtype that x is computed in."""
     number(name, value)
@@ -101,24 +93,6 @@ def positive(name: str, value: float, x: Tensor) -> None:
     least, most = limits.tiny, limits.max
     if not least <= value <= most:
         raise ValueError(f"{name} must be positive and finite, within [{least:.2g}, {most:.2g}], got {value}")
-
-
-def count(name: str, value: int, low: int, high: int | None = None, meaning: str = "") -> None:
-    """Raises unless `value` is an int of 64 bits within [low, high]; `meaning` says what `high` is."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if value < low or value > (2**63 - 1 if high is None else high):
-        upper = "" if high is None else f" and {meaning or high}"
-        raise ValueError(
-            f"{name} must be {'at least' if high is None else 'between'} {low}{upper}, got {value}"
-        )
-
-
-def rate(name: str, value: float) -> None:
-    """Raises unless `value` is a number in [0, 1): a share of what is dropped."""
-    number(name, value)
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
 
 
 def integers(name: str, value: object) -> None:
@@ -140,38 +114,7 @@ def working(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def function(name: str, value: object) -> None:
-    """Raises TypeError unless `value` can be called."""
-    if not callable(value):
-        raise TypeError(f"{name} must be a function, got {value!r}")
-
-
-def instance(name: str, value: object, kind: type | UnionType, what: str) -> None:
-    """Raises TypeError unless `value` is of a kind, whose name `what` is."""
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} must be {what}, got {type(value).__name__}")
-
-
-def strings(name: str, values: Iterable[str]) -> tuple[str, ...]:
-    """The values as a tuple. Raises TypeError unless they are strings, those of a list or of a string."""
-    instance(name, values, Iterable, "an iterable of strings")
-    found = tuple(values)
-    for value in found:
-        if not isinstance(value, str):
-            raise TypeError(f"{name} must be strings, got {type(value).__name__}")
-    return found
-
-
 def generator(value: object) -> None:
     """Raises TypeError unless `value` is a torch.Generator or None."""
     if value is not None and not isinstance(value, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator or None, got {type(value).__name__}")
-
-
-def heads(hidden_size: int, num_heads: int, rotary: bool = False) -> None:
-    """Raises unless that many heads divide a width, with rotary positions into even sizes."""
-    count("hidden_size", hidden_size, 1)
-    count("num_heads", num_heads, 1)
-    if hidden_size % (2 * num_heads if rotary else num_heads):
-        into = " into even sizes" if rotary else ""
-        raise ValueError(f"num_heads must divide hidden_size = {hidden_size}{into}, got {num_heads}")

@@ -1,0 +1,189 @@
+"""Figures of networks, codes and shares, in the look of `plotting`."""
+
+from collections.abc import Hashable, Mapping
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kexue.book import plotting
+from kexue.runs.statistics import Interval
+
+if TYPE_CHECKING:
+    import networkx as nx
+    import plotly.graph_objects as go
+    from matplotlib.axes import Axes
+
+_LOOKS = ("o-", "s--", "^:", "D-.")
+_SHAPES = "osD^vph8"
+
+
+def means(
+    ax: "Axes", groups: Mapping[str, tuple[ArrayLike, ArrayLike]], baseline: float | None = None
+) -> None:
+    """Draw every run of each group as a point, and the means at each x as a line.
+
+    Args:
+        ax: where to draw.
+        groups: x and y of the runs, (runs,) each, by the group's name, which the legend has.
+        baseline: what is to be expected of nothing, a dashed line.
+    """
+    for (name, (at, values)), look, colour in zip(
+        groups.items(), cycle(_LOOKS), cycle(plotting.COLOURS), strict=False
+    ):
+        x, y = np.asarray(at, dtype=float), np.asarray(values, dtype=float)
+        ax.plot(x, y, look[0], color=colour, markersize=3, alpha=0.5)
+        distinct, which = np.unique(x, return_inverse=True)
+        mean = np.bincount(which, y) / np.bincount(which)
+        ax.plot(distinct, mean, look, color=colour, markersize=5, label=name)
+    if baseline is not None:
+        ax.axhline(baseline, color=plotting.INK, linestyle="--", linewidth=1)
+
+
+def bars(ax: "Axes", values: Mapping[str, float], baseline: float) -> None:
+    """Draw a horizontal bar for each value, in the order given, its number in it; the baseline is dashed."""
+    drawn = ax.barh(list(values), list(values.values()), color=plotting.BLUE)
+    ax.bar_label(drawn, fmt="%.2f", label_type="center", color="white")
+    ax.axvline(baseline, color=plotting.INK, linestyle="--")
+    ax.invert_yaxis()
+
+
+def shares(ax: "Axes", series: Mapping[str, Mapping[str, Interval]], smallest: float = 0.001) -> None:
+    """Draw shares with their intervals, a row each, on an axis that shows zero and small ones apart.
+
+    Args:
+        ax: where to draw; shares run along the horizontal axis, logarithmic above the smallest.
+        series: by its name, which the legend has, the share of each row; all have the same rows.
+        smallest: up to there the axis is linear.
+    """
+    rows = list(next(iter(series.values())))
+    for number, ((name, values), look, colour) in enumerate(
+        zip(series.items(), _LOOKS, plotting.COLOURS, strict=False)
+    ):
+        mean, low, high = (np.array([part[i] for part in values.values()]) for i in range(3))
+        place = np.arange(len(rows)) + 0.24 * number - 0.12 * (len(series) - 1)
+        ends = np.maximum([mean - low, high - mean], 0)
+        ax.errorbar(mean, place, xerr=ends, fmt=look[0], color=colour, markersize=6, label=name)
+    ax.set_xscale("symlog", linthresh=smallest)
+    ax.set_xlim(left=-0.1 * smallest)
+    ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    ax.axvline(0, color=plotting.INK, linestyle="--", linewidth=1)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(series))
+    ax.set_yticks(range(len(rows)), rows)
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+
+
+def network(
+    ax: "Axes",
+    graph: "nx.Graph",
+    modules: Mapping[Hashable, Hashable],
+    places: Mapping[Hashable, Any],
+    inner: Mapping[Hashable, Hashable] | None = None,
+    size: float = 80,
+) -> None:
+    """Draw a network, its nodes coloured by their module.
+
+    Args:
+        ax: where to draw.
+        graph: any of networkx.
+        modules: of each node.
+        places: of each node, (x, y).
+        inner: of each node the smaller module inside, which its shape shows; if None, a module has one shape.
+        size: of a node.
+    """
+    import networkx as nx
+
+    nx.draw_networkx_edges(graph, places, ax=ax, alpha=0.3)
+    for number, module in enumerate(dict.fromkeys(modules[v] for v in graph)):
+        inside = [v for v in graph if modules[v] == module]
+        parts = list(dict.fromkeys(inner[v] for v in inside)) if inner else [module]
+        for part, name in enumerate(parts):
+            nodes = [v for v in inside if inner is None or inner[v] == name]
+            shape = _SHAPES[(part if inner else number) % len(_SHAPES)]
+            look: dict[str, Any] = {"node_color": plotting.COLOURS[number % 7], "node_shape": shape}
+            nx.draw_networkx_nodes(graph, places, nodes, node_size=size, linewidths=0, ax=ax, **look)
+    ax.axis("off")
+
+
+def code_tree(ax: "Axes", code: Mapping[Hashable, str]) -> None:
+    """Draw a prefix code as a binary tree, 0 to the left and 1 to the right; at each leaf its 2^(−length)."""
+    place = {word: float(i) for i, word in enumerate(sorted(code.values()))}
+    inner = {word[:depth] for word in place for depth in range(len(word))}
+    for prefix in sorted(inner, key=len, reverse=True):
+        place[prefix] = (place[prefix + "0"] + place[prefix + "1"]) / 2
+        for bit in "01":
+            ends, depth = (place[prefix], place[prefix + bit]), -len(prefix)
+            ax.plot(ends, (depth, depth - 1), color=plotting.INK, linewidth=1)
+            side = "right" if bit == "0" else "left"
+            ax.text(sum(ends) / 2, depth - 0.5, f" {bit} ", ha=side, va="bottom")
+    for symbol, word in code.items():
+        share = f"{symbol}\n1/{2 ** len(word)}"
+        ax.text(place[word], -len(word) - 0.1, share, ha="center", va="top")
+    ax.set_ylim(-1.1 - max(map(len, code.values())), 0.2)
+    ax.axis("off")
+
+
+def partitions_slider(
+    graph: "nx.Graph",
+    places: Mapping[Hashable, Any],
+    partitions: Mapping[int, Mapping[Hashable, Hashable]],
+    terms: Mapping[int, tuple[float, float]],
+    start: int,
+    caption: str,
+    alt: str,
+) -> "go.Figure":
+    """An interactive network in as many modules as the slider says; below it, what that costs.
+
+    Args:
+        graph: any of networkx.
+        places: of each node, (x, y).
+        partitions: by the number of modules, from 1 on, the module of each node.
+        terms: by the number of modules, bits of the index and of the modules; their sum is drawn, too.
+        start: the number that is shown first.
+        caption: stands below the figure in the book.
+        alt: a description for those who do not see the figure.
+    """
+    counts = sorted(partitions)
+    curves = {
+        "index": {k: terms[k][0] for k in counts},
+        "modules": {k: terms[k][1] for k in counts},
+        "sum": {k: sum(terms[k]) for k in counts},
+    }
+    xy = np.array([places[v] for v in graph], dtype=float)
+    number = {v: i for i, v in enumerate(graph)}
+    gap = np.full(2, np.nan)
+    wires = np.array([(xy[number[a]], xy[number[b]], gap) for a, b in graph.edges]).reshape(-1, 2)
+    base: dict[str, Any] = {"type": "scatter", "hoverinfo": "skip", "showlegend": False}
+    below: dict[str, Any] = base | {"xaxis": "x2", "yaxis": "y2"}
+    wire = {"color": "#80808080", "width": 1}
+    fixed = [base | {"mode": "lines", "x": wires[:, 0], "y": wires[:, 1], "line": wire}]
+    for (name, bits), dash in zip(curves.items(), ("dot", "dash", "solid"), strict=True):
+        line = {"mode": "lines", "x": counts, "y": [bits[k] for k in counts], "line": {"dash": dash}}
+        fixed.append(below | line | {"name": name, "showlegend": True})
+    frames = []
+    for k in counts:
+        labels = [partitions[k][v] for v in graph]
+        first = [labels.index(module) for module in labels]  # a module keeps the colour of its first node
+        look = {"color": [plotting.COLOURS[i % 7] for i in first], "symbol": [i // 7 for i in first]}
+        nodes = base | {"mode": "markers", "x": xy[:, 0], "y": xy[:, 1], "marker": {"size": 11} | look}
+        here = [bits[k] for bits in curves.values()]
+        values = {"x": [k] * len(here), "y": here, "text": [f"{bits:.2f}" for bits in here]}
+        values |= {"mode": "markers+text", "textposition": "top right"}
+        marks = below | values | {"marker": {"color": plotting.INK, "size": 8}}
+        frames.append((str(k), [*fixed, nodes, marks]))
+    hidden = {"visible": False}
+    return plotting.slider_figure(
+        frames,
+        start=counts.index(start),
+        prefix="modules: ",
+        caption=caption,
+        alt=alt,
+        xaxis=hidden,
+        yaxis=hidden | {"domain": [0.47, 1]},
+        xaxis2={"title": "number of modules", "anchor": "y2"},
+        yaxis2={"title": "bits", "domain": [0, 0.42], "range": [0, 7]},
+        legend={"orientation": "h", "y": 1.08},
+        height=560,
+    )
