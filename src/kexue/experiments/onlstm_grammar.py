@@ -11,7 +11,7 @@ The chapter `onlstm` (onlstm.grammar, onlstm.plain, onlstm.claim4, onlstm.eq11) 
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,7 @@ from kexue.onlstm import (
     balanced,
     bracket_f1,
     deterministic_recurrence,
+    divided,
     kneser_ney,
     leaves,
     left_branching,
@@ -118,6 +119,25 @@ def kind_of(word: str) -> str:
     return word.partition(".")[0].rstrip("01234")
 
 
+# What stands for nouns, adjectives and verbs where a reader sees a sentence; nothing is trained on it.
+SPOKEN = tuple(
+    dict(zip(("noun", "adj", "verb"), (part.split() for part in topic.split(" / ")), strict=True))
+    for topic in (
+        "farmer horse field barn goat fence plough dog / old lame muddy quiet / fed led sold kept saw tied",
+        "sailor boat harbour island gull anchor captain net / grey salty distant broken / steered passed lost watched found left",
+        "cook kettle spoon pie oven guest knife bowl / hot sweet clean heavy / baked stirred served burnt tasted cut",
+        "singer violin song drum pupil stage choir flute / loud young soft famous / played heard praised tuned taught wrote",
+        "judge thief lawyer witness letter guard trial jury / honest nervous tall guilty / accused freed blamed called questioned believed",
+    )
+)
+
+
+def spoken(word: str) -> str:
+    """A word of the grammar in English: noun3.2 is "song"."""
+    symbol, _, number = word.partition(".")
+    return SPOKEN[int(symbol[-1])][symbol[:-1]][int(number)] if number else word
+
+
 # --- Trees and controls ------------------------------------------------------------------------
 
 
@@ -129,6 +149,19 @@ def f1_of(predict: Callable[[list[str], int], Tree]) -> float:
 def f1_by_rule(levels: Levels) -> dict[str, float]:
     """Of the trees of levels, by each rule."""
     return {name: f1_of(lambda words, i, rule=rule: rule(words, levels[i])) for name, rule in RULES.items()}  # type: ignore[misc]
+
+
+def by_kind(summary: Mapping[str, float], gate: str, layer: int) -> Levels:
+    """Levels of all words, each the mean of its kind that a run recorded."""
+    return [
+        np.array([summary[f"level_{gate}_{layer}_of_{kind_of(word)}"] for word in leaves(tree)])
+        for tree in gold()
+    ]
+
+
+def cut_after(words: Sequence[str], levels: Any) -> Tree:
+    """The mirror image of `split_tree`: in two, after the first highest level, the last word's not counted."""
+    return divided(words, lambda i, j: i + 1 + int(levels[i : j - 1].argmax()), "split", 0, len(words))
 
 
 def averaged(levels: Levels, key: Callable[[int, str], Any]) -> Levels:
