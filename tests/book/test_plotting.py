@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -97,6 +98,21 @@ def slider():
     return plotting.slider_figure(
         frames, start=1, prefix="K = ", caption="a < b", alt='a "line"', xaxis={"visible": False}
     )
+
+
+def test_a_tree_stands_above_its_words_and_its_brackets_cover_what_they_hold():
+    _, ax = plotting.panels()
+    plotting.draw_tree(ax, [["a", "b"], ["c", ["d", "e"]]])
+    assert [(text.get_text(), text.get_position()[0]) for text in ax.texts] == [
+        (word, place) for place, word in enumerate("abcde")
+    ]
+    lines = [line.get_xydata().tolist() for line in ax.lines]
+    over = sorted((x, y) for (x, y), (other, height) in lines if y == height and x != other)
+    assert over == [(0, 1), (0.5, 3), (2, 2), (3, 1)]  # [a b], all, [c …], [d e]: where each begins, how high
+    hangs = [line for line in lines if line[0][0] == line[1][0]]
+    assert len(hangs) == 8  # a part of a bracket each
+    assert ax.get_xlim() == (-0.5, 4.5)
+    plt.close()
 
 
 def test_slider_figure_has_a_sensible_first_frame():

@@ -39,6 +39,7 @@ from kexue.onlstm import (
     tree_from_levels,
 )
 from kexue.onlstm.parsing import END, master_levels
+from kexue.runs.statistics import Interval, mean_interval
 
 RULES: dict[str, Callable[[Sequence[str], Any], Tree]] = {"greedy": tree_from_levels, "split": split_tree}
 """[left, [token, right]], which leans to the right, and [left, right], which does not."""
@@ -195,6 +196,30 @@ def controls() -> dict[str, float]:
         ]
         found |= {f"{rule}_{name}": float(np.mean([one[rule] for one in scores])) for rule in RULES}
     return found
+
+
+def controls_of(rule: str) -> dict[str, float]:
+    """F1 in percent of the trees that need no network, by one rule (`RULES`)."""
+    own = {name: f1 for name, f1 in controls().items() if "_" not in name or name.startswith(rule)}
+    return {name.removeprefix(f"{rule}_"): f1 for name, f1 in own.items()}
+
+
+def over_controls(networks: Mapping[str, Any], reading: str, rule: str) -> dict[str, Interval]:
+    """By control: the interval of a reading's F1 less that of the control.
+
+    Besides the trees without a network there are the same network before training, and its mean levels by
+    the position of the word.
+
+    Args:
+        networks: what runs recorded, a column each (`runs.table`).
+        reading: gate and layer, for example "forget_2".
+        rule: of `RULES`.
+    """
+    own = np.asarray(networks[f"{rule}_{reading}"], dtype=float)
+    known: dict[str, Any] = dict(controls_of(rule))
+    for name in ("untrained", "by_position"):
+        known[name] = np.asarray(networks[f"{rule}_{reading}_{name}"], dtype=float)
+    return {name: mean_interval(own - f1) for name, f1 in known.items()}
 
 
 # --- Training ----------------------------------------------------------------------------------
