@@ -45,7 +45,18 @@ onlstm.deterministic_recurrence()
 # So let the memory be a column of levels, the short-lived things at the bottom and the lasting ones at the top. Each word then settles two questions. From which level upwards does the past stay? This position is $d_f$. Up to which level does the word write? This is $d_i$. Below, we have chosen both by hand, with $d_i=d_f-1$.
 
 # %% mystnb={"figure": {"caption": "A word that writes high starts a large phrase, and what it wrote stays until the phrase is over. Above: the memory after each word, one column a word; a bar shows how long a level keeps what a word wrote, and the dark line is where the past begins to stay, $d_f$. Levels with a dot hold what was there before the sentence. Below: the tree that follows from $d_f$."}, "image": {"alt": "Six levels of bars over ten words. In the bottom row every word has a bar of its own. The word played fills rows three and four until and. The word and fills row five to the end; row six is untouched. The tree below divides before and, then before played and before barked."}} tags=["hide-input"]
-WORDS = ["the", "singer", "played", "the", "old", "song", "and", "a", "dog", "barked"]
+WORDS = [
+    "the",
+    "singer",
+    "played",
+    "the",
+    "old",
+    "song",
+    "and",
+    "a",
+    "dog",
+    "barked",
+]
 D_F = [3, 2, 5, 3, 2, 2, 6, 3, 2, 5]  # 1-based, as in the formulas
 
 
@@ -67,9 +78,10 @@ for level, row in enumerate(wrote):
         first, *rest = run
         shade = plotting.COLOURS[who % 6] if who else "none"
         box = (first - 0.47, level + 0.56), len(rest) + 0.94, 0.88
-        ax.add_patch(plt.Rectangle(*box, fc=shade, alpha=0.3))
+        ax.add_patch(plt.Rectangle(*box, fc=shade, alpha=0.15))
+        ax.add_patch(plt.Rectangle(*box, fc="none", ec=shade))
         name = WORDS[who - 1] if who else "•"
-        ax.text(first, level + 1, name, ha="center", va="center", fontsize=7.5)
+        ax.text(first, level + 1, name, ha="center", va="center", fontsize=8)
 for t, d in enumerate(D_F):
     ax.plot([t - 0.47, t + 0.47], [d - 0.5] * 2, color=plotting.INK, lw=2.5)
 ax.set(xlim=(-0.5, 9.5), ylim=(0.5, 6.5), ylabel="level", yticks=range(1, 7))
@@ -239,7 +251,7 @@ plotting.slider_figure(
 )
 
 # %% [markdown]
-# The pieces are nested, and nested pieces are a tree. The article's greedy rule puts this into three lines. Find the word $x_k$ with the highest level, divide the sentence there,
+# The pieces are nested, and nested pieces are a tree. The article's greedy rule does the same in one sentence. Find the word $x_k$ with the highest level, divide the sentence there,
 #
 # $$
 # [\,x_{<k},\;[\,x_k,\;x_{>k}\,]\,],
@@ -259,9 +271,15 @@ def tree_of(words, levels):
     return [tree_of(left, levels[:k]), right] if left else right
 
 
-# %%
-print(tree_of(WORDS, D_F))
+# %% tags=["hide-input"]
+def bracketed(tree):
+    if isinstance(tree, str):
+        return tree
+    return "[" + " ".join(bracketed(part) for part in tree) + "]"
+
+
 assert tree_of(WORDS, D_F) == tree
+print(bracketed(tree_of(WORDS, D_F)))
 
 # %% [markdown]
 # ## An experiment with known trees
@@ -279,13 +297,8 @@ def in_english(tree):
     return [in_english(part) for part in tree]
 
 
-def bracketed(tree):
-    if isinstance(tree, str):
-        return tree
-    return "[" + " ".join(bracketed(part) for part in tree) + "]"
-
-
-print(bracketed(in_english(gold[1])))
+short = next(tree for tree in gold if len(leaves(tree)) == 9)
+print(bracketed(in_english(short)))
 
 # %% [markdown]
 # The network sees words without brackets: 4,000 sentences, two layers of 64 neurons, 16 levels each, and the task of predicting the next word. This is the whole training:
@@ -321,9 +334,9 @@ d_f = [row[0, 1] for row in levels]  # of the second layer
 found = [tree_from_levels(*pair) for pair in zip(texts, d_f)]
 
 # %% [markdown]
-# To compare two trees, take their brackets as spans of words, leave out the whole sentence, and compute F1, the harmonic mean of precision and recall. Here is the sentence on which this network is at its *median*; the best would look better, and prove less.
+# To compare two trees, take their brackets as spans of words, leave out the whole sentence, and compute F1, the harmonic mean of precision and recall. Here is a sentence of about ten words on which this network is at its *median*; the best would look better, and prove less.
 
-# %% mystnb={"figure": {"caption": "What the trained network does with the sentence on which its F1 is the median. From above: the master forget gate of the second layer, where dark cells are erased; the level of each word; the tree from these levels; the true tree."}, "image": {"alt": "A heat map of sixteen levels by the words of a sentence, dark columns at some words; bars of the level below it; and two trees over the same words that agree in part."}} tags=["nbval-ignore-output", "hide-input"]
+# %% mystnb={"figure": {"caption": "What the trained network does with a sentence on which its F1 is the median. From above: the master forget gate of the second layer, where dark cells are erased; the level of each word; the tree from these levels; the true tree."}, "image": {"alt": "A heat map of sixteen levels by the words of a sentence, dark columns at some words; bars of the level below it; and two trees over the same words that agree in part."}} tags=["nbval-ignore-output", "hide-input"]
 scores = np.array([bracket_f1(*pair) for pair in zip(found, gold)])
 length = np.array([len(text) for text in texts])
 apart = np.abs(scores - np.median(scores)) + 9.0 * (np.abs(length - 10) > 1)
@@ -452,7 +465,7 @@ table(
 #
 # ## What surprised us
 #
-# **The other gate knows the trees, too.** One can read the word's position instead, as the mean of $\tilde i_t$. The article argues that trees can come from $d_f$ only, since $d_i$ speaks of the present word alone. In the first layer, the table shows, both do equally well. In the second, $d_i$ is worse than random levels. Its maxima are not where phrases begin but where they *end*: cut *after* them instead of before them, with the mean levels of each kind of word, and the trees are good.
+# **The other gate knows the trees, too.** One can read the word's position instead, as the mean of $\tilde i_t$. The article argues that trees can come from $d_f$ only, since $d_i$ speaks of the present word alone. In the first layer, the table shows, both do about equally well. In the second, $d_i$ is worse than random levels. Its maxima are not where phrases begin but where they *end*: cut *after* them instead of before them, with the mean levels of each kind of word, and the trees are good.
 
 
 # %% tags=["nbval-ignore-output"]

@@ -11,7 +11,7 @@ The chapter `onlstm` (onlstm.grammar, onlstm.plain, onlstm.claim4, onlstm.eq11) 
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -121,22 +121,39 @@ def kind_of(word: str) -> str:
 
 
 # What stands for nouns, adjectives and verbs where a reader sees a sentence; nothing is trained on it.
-SPOKEN = tuple(
-    dict(zip(("noun", "adj", "verb"), (part.split() for part in topic.split(" / ")), strict=True))
-    for topic in (
-        "farmer horse field barn goat fence plough dog / old lame muddy quiet / fed led sold kept saw tied",
-        "sailor boat harbour island gull anchor captain net / grey salty distant broken / steered passed lost watched found left",
-        "cook kettle spoon pie oven guest knife bowl / hot sweet clean heavy / baked stirred served burnt tasted cut",
-        "singer violin song drum pupil stage choir flute / loud young soft famous / played heard praised tuned taught wrote",
-        "judge thief lawyer witness letter guard trial jury / honest nervous tall guilty / accused freed blamed called questioned believed",
-    )
+SPOKEN = (
+    {
+        "noun": "farmer horse field barn goat fence plough dog",
+        "adj": "old lame muddy quiet",
+        "verb": "fed led sold kept saw tied",
+    },
+    {
+        "noun": "sailor boat harbour island gull anchor captain net",
+        "adj": "grey salty distant broken",
+        "verb": "steered passed lost watched found left",
+    },
+    {
+        "noun": "cook kettle spoon pie oven guest knife bowl",
+        "adj": "hot sweet clean heavy",
+        "verb": "baked stirred served burnt tasted cut",
+    },
+    {
+        "noun": "singer violin song drum pupil stage choir flute",
+        "adj": "loud young soft famous",
+        "verb": "played heard praised tuned taught wrote",
+    },
+    {
+        "noun": "judge thief lawyer witness letter guard trial jury",
+        "adj": "honest nervous tall guilty",
+        "verb": "accused freed blamed called questioned believed",
+    },
 )
 
 
 def spoken(word: str) -> str:
     """A word of the grammar in English: noun3.2 is "song"."""
     symbol, _, number = word.partition(".")
-    return SPOKEN[int(symbol[-1])][symbol[:-1]][int(number)] if number else word
+    return SPOKEN[int(symbol[-1])][symbol[:-1]].split()[int(number)] if number else word
 
 
 # --- Trees and controls ------------------------------------------------------------------------
@@ -152,7 +169,7 @@ def f1_by_rule(levels: Levels) -> dict[str, float]:
     return {name: f1_of(lambda words, i, rule=rule: rule(words, levels[i])) for name, rule in RULES.items()}  # type: ignore[misc]
 
 
-def by_kind(summary: Mapping[str, float], gate: str, layer: int) -> Levels:
+def by_kind(summary: Any, gate: str, layer: int) -> Levels:
     """Levels of all words, each the mean of its kind that a run recorded."""
     return [
         np.array([summary[f"level_{gate}_{layer}_of_{kind_of(word)}"] for word in leaves(tree)])
@@ -161,7 +178,7 @@ def by_kind(summary: Mapping[str, float], gate: str, layer: int) -> Levels:
 
 
 def cut_after(words: Sequence[str], levels: Any) -> Tree:
-    """The mirror image of `split_tree`: in two, after the first highest level, the last word's not counted."""
+    """The mirror image of `split_tree`: in two, after the first highest level, the last word's left out."""
     return divided(words, lambda i, j: i + 1 + int(levels[i : j - 1].argmax()), "split", 0, len(words))
 
 
@@ -204,7 +221,7 @@ def controls_of(rule: str) -> dict[str, float]:
     return {name.removeprefix(f"{rule}_"): f1 for name, f1 in own.items()}
 
 
-def over_controls(networks: Mapping[str, Any], reading: str, rule: str) -> dict[str, Interval]:
+def over_controls(networks: Any, reading: str, rule: str) -> dict[str, Interval]:
     """By control: the interval of a reading's F1 less that of the control.
 
     Besides the trees without a network there are the same network before training, and its mean levels by
