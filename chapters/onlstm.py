@@ -461,11 +461,40 @@ table(
 )
 
 # %% [markdown]
-# So on this grammar the network has found *a level for each kind of word*: a preposition opens more than a determiner. That is less than a parser, which may give one word different levels in different places. And it is more than the network was told, since nobody told it that there are kinds of words.
+# So on this grammar the network has found *a level for each kind of word*. A verb or a preposition opens more than a determiner does. That is less than a parser, which may give one word different levels in different places. And it is more than the network was told, since nobody told it that there are kinds of words.
 #
 # ## What surprised us
 #
-# **The other gate knows the trees, too.** One can read the word's position instead, as the mean of $\tilde i_t$. The article argues that trees can come from $d_f$ only, since $d_i$ speaks of the present word alone. In the first layer, the table shows, both do about equally well. In the second, $d_i$ is worse than random levels. Its maxima are not where phrases begin but where they *end*: cut *after* them instead of before them, with the mean levels of each kind of word, and the trees are good.
+# **The other gate knows the trees, too.** One can read the word's position instead, as the mean of $\tilde i_t$. The article argues that trees can come from $d_f$ only, since $d_i$ speaks of the present word alone. In the first layer, the table shows, both do about equally well. In the second, $d_i$ is worse than random levels. Why? Here are the mean levels of the ten networks:
+
+# %% tags=["nbval-ignore-output", "hide-input"]
+KINDS = {
+    "determiner": "the a this",
+    "adjective": "adj",
+    "noun": "noun",
+    "verb": "verb",
+    "preposition": "of in with",
+    "adverb": "now here again often",
+    "conjunction": "and but while",
+}
+
+
+def mean_level(arm, reading, words):
+    columns = [f"level_{reading}_of_{word}" for word in words.split()]
+    return f"{arm[columns].to_numpy().mean():.2f}"
+
+
+table(
+    {
+        "layer 2": kind,
+        "$d_f$": mean_level(ours, "forget_2", words),
+        "$d_i$": mean_level(ours, "input_2", words),
+    }
+    for kind, words in KINDS.items()
+)
+
+# %% [markdown]
+# In the second layer $d_i$ is largest at nouns and adverbs, with which phrases *end*. So cut *after* the maximum instead of before it, with these mean levels of each network, and the trees are good:
 
 
 # %% tags=["nbval-ignore-output"]
@@ -509,7 +538,7 @@ verdict(
 )
 
 # %% [markdown]
-# **So does a plain LSTM, in its input gate.** {cite:t}`dyer2019` found that an ordinary LSTM gives about as good trees by the greedy rule. Read by its forget gate, ours does not. But the last column of the table has a row that we did not expect: the mean *input* gate of its first layer gives trees as good as any ON-LSTM's. We saw this after the rule was fixed, so it is a hint and not a verdict. It fits theirs: ordered neurons are one way to see where a language model divides a sentence, and not the only one.
+# **So does a plain LSTM, in its input gate.** {cite:t}`dyer2019` found that an ordinary LSTM gives about as good trees by the greedy rule. Read by its forget gate, ours does not. But the last column of the table has a row that we did not expect: the mean *input* gate of its first layer gives trees as good as the best reading of the ON-LSTMs. We saw this after the rule was fixed, so it is a hint and not a verdict. It fits theirs: ordered neurons are one way to see where a language model divides a sentence, and not the only one.
 #
 # **The paper's input gate is the article's, shifted.** The paper sets
 #
@@ -531,7 +560,7 @@ verdict(
 )
 
 # %% [markdown]
-# **The greedy rule cannot draw most trees.** After a cut at $x_k$, no bracket begins with $x_k$ except $[x_k,x_{>k}]$. So with five words $[[a,b],[[c,d],e]]$ is out of reach, whatever the levels. {cite:t}`dyer2019` called the rule incomplete and biased to the right. Both can be counted, over all orders of the levels:
+# **The greedy rule cannot draw most trees of a long sentence.** After a cut at $x_k$, no bracket begins with $x_k$ except $[x_k,x_{>k}]$. So with five words $[[a,b],[[c,d],e]]$ is out of reach, whatever the levels. {cite:t}`dyer2019` called the rule incomplete and biased to the right. Both can be counted, over all orders of the levels:
 
 
 # %%
