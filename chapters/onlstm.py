@@ -72,7 +72,7 @@ def memory(d_f, n=6):
 
 wrote = memory(D_F)
 tree = tree_from_levels(WORDS, D_F)
-fig, (ax, below) = plotting.panels(2, height=2.5, width=5.6)
+fig, (ax, below) = plotting.panels(2, height=2.3, width=4.6)
 for level, row in enumerate(wrote):
     for who, run in itertools.groupby(range(10), key=lambda t: row[t]):
         first, *rest = run
@@ -81,7 +81,7 @@ for level, row in enumerate(wrote):
         ax.add_patch(plt.Rectangle(*box, fc=shade, alpha=0.15))
         ax.add_patch(plt.Rectangle(*box, fc="none", ec=shade))
         name = WORDS[who - 1] if who else "•"
-        ax.text(first, level + 1, name, ha="center", va="center", fontsize=8)
+        ax.text(first, level + 1, name, ha="center", va="center", fontsize=7.5)
 for t, d in enumerate(D_F):
     ax.plot([t - 0.47, t + 0.47], [d - 0.5] * 2, color=plotting.INK, lw=2.5)
 ax.set(xlim=(-0.5, 9.5), ylim=(0.5, 6.5), ylabel="level", yticks=range(1, 7))
@@ -353,7 +353,7 @@ axes[1].set(xlim=span[:2], ylim=(0, 1), xticks=[], ylabel="$1-$mean")
 for ax in axes[:2]:
     ax.grid(False)
 for ax, tree in zip(axes[2:], (found[middle], gold[middle])):
-    plotting.draw_tree(ax, in_english(tree), fontsize=8)
+    plotting.draw_tree(ax, in_english(tree), fontsize=7.5)
 axes[2].set_title(f"found, F1 {100 * scores[middle]:.0f} %")
 axes[3].set_title("true", color=plotting.GREEN)
 plt.show()
