@@ -174,7 +174,7 @@ def onlstm_step(x, h, c, W, U, b, levels):
     return o * c.tanh(), c
 
 
-# %% tags=["hide-input"]
+# %%
 past, word = torch.tensor([10.0, 20, 30, 40, 50]), torch.arange(1.0, 6)
 half = torch.full((5,), 0.5)
 
@@ -467,7 +467,7 @@ table(
 #
 # **The other gate knows the trees, too.** One can read the word's position instead, as the mean of $\tilde i_t$. The article argues that trees can come from $d_f$ only, since $d_i$ speaks of the present word alone. In the first layer, the table shows, both do about equally well. In the second, $d_i$ is worse than random levels. Why? Here are the mean levels of the ten networks:
 
-# %% tags=["nbval-ignore-output", "hide-input"]
+# %% tags=["nbval-ignore-output"]
 KINDS = {
     "determiner": "the a this",
     "adjective": "adj",
@@ -479,17 +479,14 @@ KINDS = {
 }
 
 
-def mean_level(arm, reading, words):
-    columns = [f"level_{reading}_of_{word}" for word in words.split()]
-    return f"{arm[columns].to_numpy().mean():.2f}"
+def mean_level(gate, words):
+    columns = [f"level_{gate}_2_of_{word}" for word in words.split()]
+    return f"{ours[columns].to_numpy().mean():.2f}"
 
 
 table(
-    {
-        "layer 2": kind,
-        "$d_f$": mean_level(ours, "forget_2", words),
-        "$d_i$": mean_level(ours, "input_2", words),
-    }
+    {"layer 2": kind, "$d_f$": mean_level("forget", words)}
+    | {"$d_i$": mean_level("input", words)}
     for kind, words in KINDS.items()
 )
 
@@ -578,7 +575,7 @@ def binary_trees(n):
     return math.comb(2 * n - 2, n - 1) // n
 
 
-# %% tags=["hide-input"]
+# %%
 def trees_of(rule, n):
     """Those that a rule gives, one for each order of the levels."""
     return [rule("abcdef"[:n], o) for o in itertools.permutations(range(n))]
@@ -591,6 +588,7 @@ def leaning(rule, aim):
     return sum(map(len, found)) / len(found) / len(wanted)
 
 
+# %% tags=["hide-input"]
 sizes = range(2, 7)
 counts, all_splits = (
     {n: len(set(map(str, trees_of(rule, n)))) for n in sizes}
