@@ -24,7 +24,7 @@ import torch
 from IPython.display import Markdown, display
 
 from kexue import data, decoding
-from kexue.book import plotting
+from kexue.book import interactive, plotting
 from kexue.book.ledger import verdict
 from kexue.book.notebook import card, setup, source
 from kexue.book.plotting import mean_interval
@@ -1407,7 +1407,7 @@ widest = max(
     for frame in steps
     for place, *_ in frame
 )
-plotting.stories_figure(
+interactive.stories_figure(
     {
         word: [
             [dots(row, *side) for row, side in enumerate(frame)]

@@ -26,7 +26,7 @@ from scipy import integrate, optimize, stats
 from torch.distributions import Categorical, Laplace, Normal, Uniform
 
 from kexue import data
-from kexue.book import plotting
+from kexue.book import interactive, plotting
 from kexue.book.ledger import verdict
 from kexue.book.notebook import card, setup, source
 from kexue.experiments import recorded
@@ -502,7 +502,7 @@ clouds = {
     for tau in (10, 3, 1, 0.5, 0.25, 0.1, 0.03, 0.01)
 }
 winners = gumbel_max(p.log().expand(200, -1), seeded())
-plotting.simplex_slider(
+interactive.simplex_slider(
     clouds,
     group=winners,
     names=[f"class {i} wins (p = {q:.1f})" for i, q in enumerate(p, 1)],

@@ -24,7 +24,7 @@ from IPython.display import Markdown, display
 from torch import nn
 
 from kexue import data, reading
-from kexue.book import plotting
+from kexue.book import interactive, plotting
 from kexue.book.ledger import verdict
 from kexue.book.notebook import card, setup, source
 from kexue.book.plotting import mean_interval
@@ -1309,7 +1309,7 @@ def heat_map(p, top=12):
 
 
 maps = [heat_map(p) for p in places]
-plotting.views_figure(
+interactive.views_figure(
     [trace for trace, _ in maps],
     {
         f"{i}: {chosen[i - 1].answer}": (

@@ -23,7 +23,7 @@ import torch
 from torch.nn.functional import log_softmax
 
 from kexue import data, smoothing
-from kexue.book import notebook, plotting
+from kexue.book import interactive, notebook, plotting
 from kexue.book.ledger import verdict
 from kexue.book.notebook import decided, source, table
 from kexue.experiments import recorded, smoothing_digits
@@ -108,7 +108,7 @@ plt.show()
 # %% tags=["hide-input"]
 points = torch.randn(150, 3, generator=rng, dtype=torch.float64)
 sharpnesses = (0.1, 0.3, 1, 2, 4, 8, 16, 32, 100)
-plotting.simplex_slider(
+interactive.simplex_slider(
     {f"{K:g}": torch.softmax(K * points, -1) for K in sharpnesses},
     group=points.argmax(-1),
     names=[f"score {i} is largest" for i in (1, 2, 3)],

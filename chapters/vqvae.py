@@ -28,7 +28,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import cross_entropy, mse_loss
 
 from kexue import data
-from kexue.book import plotting
+from kexue.book import interactive, plotting
 from kexue.book.ledger import verdict
 from kexue.book.notebook import card, setup, source
 from kexue.experiments import recorded
@@ -1585,7 +1585,7 @@ for code in sequence:
     }
     frames.append((label, [picture, grid]))
 hidden = {"visible": False, "constrain": "domain"}
-plotting.slider_figure(
+interactive.slider_figure(
     frames,
     start=sequence.index(own),
     prefix="code: ",

@@ -168,8 +168,6 @@ TARGETS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "onlstm.LSTM.forward": lambda: (seeded(onlstm.LSTM, 4, (4, 4)), x(3, 3, 4)),
     "onlstm.ONLSTM": lambda: (4, 4, 2, 2, 0.1),
     "onlstm.ONLSTM.forward": lambda: (seeded(onlstm.ONLSTM, 4, 4, 2, 2), x(3, 3, 4)),
-    "onlstm.HGRN": lambda: (4, 2, 0.1),
-    "onlstm.HGRN.forward": lambda: (seeded(onlstm.HGRN, 4, 2), x(3, 3, 4)),
     "onlstm.LanguageModel": lambda: (5, (4, 4), "onlstm", 2),
     "onlstm.LanguageModel.forward": lambda: (seeded(onlstm.LanguageModel, 5, (4, 4), chunk_size=2), ids(3, 3)),
     "onlstm.balanced": lambda: (["a", "b", "c"],),

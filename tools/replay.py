@@ -52,7 +52,6 @@ RELATIVE = np.repeat([5e-4, 5e-2], [10, FIRST - 10])
 # the code that had recorded them gave the same differences; one example of a batch fell on the other side.
 IN_BFLOAT16 = {
     "decoding_seq2seq",
-    "onlstm_language_model",
     "onlstm_texts",
     "onlstm_logic",
     "reading_comprehension",

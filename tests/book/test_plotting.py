@@ -4,17 +4,18 @@ import io
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from kexue.book import plotting
+from kexue.book import drawing, interactive, plotting
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_simplex_slider_places_groups_in_the_triangle():
     cloud = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1 / 3, 1 / 3, 1 / 3]])
-    figure = plotting.simplex_slider(
+    figure = interactive.simplex_slider(
         {"0": cloud, "1": cloud[::-1]},
         group=[0, 1, 2, 2],
         names=["a", "b", "c"],
@@ -130,9 +131,24 @@ def test_a_star_stands_in_the_row_of_its_group():
 
 def slider():
     frames = [(f"{k}", [{"type": "scatter", "x": [0, 1], "y": [0, k]}]) for k in (1, 2, 3)]
-    return plotting.slider_figure(
+    return interactive.slider_figure(
         frames, start=1, prefix="K = ", caption="a < b", alt='a "line"', xaxis={"visible": False}
     )
+
+
+def test_a_tree_stands_above_its_words_and_its_brackets_cover_what_they_hold():
+    _, ax = plotting.panels()
+    drawing.draw_tree(ax, [["a", "b"], ["c", ["d", "e"]]])
+    assert [(text.get_text(), text.get_position()[0]) for text in ax.texts] == [
+        (word, place) for place, word in enumerate("abcde")
+    ]
+    lines = [line.get_xydata().tolist() for line in ax.lines]
+    over = sorted((x, y) for (x, y), (other, height) in lines if y == height and x != other)
+    assert over == [(0, 1), (0.5, 3), (2, 2), (3, 1)]  # [a b], all, [c …], [d e]: where each begins, how high
+    hangs = [line for line in lines if line[0][0] == line[1][0]]
+    assert len(hangs) == 8  # a part of a bracket each
+    assert ax.get_xlim() == (-0.5, 4.5)
+    plt.close()
 
 
 def test_slider_figure_has_a_sensible_first_frame():
@@ -150,14 +166,14 @@ def test_slider_figure_has_a_sensible_first_frame():
 def test_the_axes_of_interactive_figures_have_room_for_their_numbers():
     assert slider().layout.template.layout.yaxis.automargin
     frames = [("1", [{"type": "scatter", "x": [0, 1], "y": [0, 1]}])]
-    axis = plotting.slider_figure(frames, start=0, prefix="", caption="c", alt="a", xaxis={"title": "x"})
+    axis = interactive.slider_figure(frames, start=0, prefix="", caption="c", alt="a", xaxis={"title": "x"})
     assert axis.layout.sliders[0].pad.t - slider().layout.sliders[0].pad.t >= 40
 
 
 def test_the_frames_of_a_slider_hold_what_changes_in_half_the_space():
     fixed = {"type": "heatmap", "colorscale": "Greys", "text": ["a", "b"]}
     frames = [(str(k), [fixed | {"z": np.full((2, 2), k / 3)}]) for k in range(3)]
-    figure = plotting.slider_figure(frames, start=0, prefix="", caption="c", alt="a", redraw=True)
+    figure = interactive.slider_figure(frames, start=0, prefix="", caption="c", alt="a", redraw=True)
     assert figure.data[0].colorscale is not None
     for k, frame in enumerate(figure.frames):
         (trace,) = frame.data
@@ -196,7 +212,7 @@ def test_figures_are_small_pictures_and_photographs_keep_their_colours():
 def test_views_of_the_same_data_change_what_is_seen():
     traces = [{"type": "scatter", "x": [0], "y": [i]} for i in range(2)]
     views = {"both": ([True, True], {"xaxis.range": [0, 1]}), "one": ([False, True], {"xaxis.range": [2, 3]})}
-    figure = plotting.views_figure(traces, views, prefix="see: ", caption="c", alt="a", showlegend=False)
+    figure = interactive.views_figure(traces, views, prefix="see: ", caption="c", alt="a", showlegend=False)
     assert [trace.visible for trace in figure.data] == [True, True]
     (control,) = figure.layout.sliders
     assert [step.label for step in control.steps] == ["both", "one"]
@@ -205,13 +221,13 @@ def test_views_of_the_same_data_change_what_is_seen():
     assert figure.layout.meta == {"alt": "a", "caption": "c"}
     assert control.currentvalue.prefix == "see: "
     assert figure.layout.showlegend is False
-    reverse = plotting.views_figure(traces, dict(reversed(views.items())), prefix="", caption="c", alt="a")
+    reverse = interactive.views_figure(traces, dict(reversed(views.items())), prefix="", caption="c", alt="a")
     assert [trace.visible for trace in reverse.data] == [False, True]
     assert list(reverse.layout.xaxis.range) == [2, 3]
     with pytest.raises(ValueError, match="views must hold at least one, got none"):
-        plotting.views_figure(traces, {}, prefix="", caption="c", alt="a")
+        interactive.views_figure(traces, {}, prefix="", caption="c", alt="a")
     with pytest.raises(ValueError, match=r"views must say of 2 traces if they are seen, got \[True\]"):
-        plotting.views_figure(traces, {"one": ([True], {})}, prefix="", caption="c", alt="a")
+        interactive.views_figure(traces, {"one": ([True], {})}, prefix="", caption="c", alt="a")
 
 
 def test_stories_have_a_menu_and_a_slider_each():
@@ -219,7 +235,7 @@ def test_stories_have_a_menu_and_a_slider_each():
         return [{"type": "scatter", "x": [0], "y": [y]}] * traces
 
     stories = {"one": [step(0, 1), step(1, 2)], "two": [step(2, 2)]}
-    figure = plotting.stories_figure(stories, prefix="step ", caption="c", alt="a", showlegend=False)
+    figure = interactive.stories_figure(stories, prefix="step ", caption="c", alt="a", showlegend=False)
     assert [trace.y[0] for trace in figure.data] == [0, 1, 1, 2, 2]
     assert [trace.visible for trace in figure.data] == [True, False, False, False, False]
     assert figure.layout.meta == {"alt": "a", "caption": "c"}
@@ -234,4 +250,4 @@ def test_stories_have_a_menu_and_a_slider_each():
     assert [step["args"][0] for step in change["sliders"][0]["steps"]] == [shown]
     for bad in ({}, {"one": []}):
         with pytest.raises(ValueError, match="stories must hold at least one, each with a step, got"):
-            plotting.stories_figure(bad, prefix="", caption="c", alt="a")
+            interactive.stories_figure(bad, prefix="", caption="c", alt="a")

@@ -8,14 +8,14 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from kexue.book import ledger, plotting, site, sphinx
+from kexue.book import interactive, ledger, site, sphinx
 
 ROOT = Path(__file__).parents[2]
 
 
 def slider():
     frames = [(f"{k}", [{"type": "scatter", "x": [0, 1], "y": [0, k]}]) for k in (1, 2, 3)]
-    return plotting.slider_figure(
+    return interactive.slider_figure(
         frames, start=1, prefix="K = ", caption="a < b", alt='a "line"', xaxis={"visible": False}
     )
 

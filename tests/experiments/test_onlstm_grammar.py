@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from kexue import runs
 from kexue.experiments import onlstm_grammar as grammar
 from kexue.experiments import recorded
-from kexue.onlstm import brackets, leaves
+from kexue.onlstm import brackets, leaves, split_tree
 from kexue.runs.statistics import mean_interval
 
 
@@ -31,6 +32,31 @@ def test_levels_are_averaged_over_the_words_with_a_key():
     assert np.concatenate(by_kind).sum() == pytest.approx(np.concatenate(levels).sum())
     words = [grammar.kind_of(word) for tree in grammar.gold() for word in leaves(tree)]
     assert len({*np.concatenate(by_kind).round(9)}) == len(set(words))
+
+
+def mirrored(tree):
+    return tree if isinstance(tree, str) else [mirrored(part) for part in reversed(tree)]
+
+
+def test_a_cut_after_the_highest_level_is_a_cut_before_it_in_the_mirror():
+    draw = np.random.default_rng(0)
+    assert grammar.cut_after("abcd", np.array([1, 3, 2, 4])) == [["a", "b"], ["c", "d"]]
+    for n in range(1, 9):
+        words, levels = list("abcdefgh"[:n]), draw.permutation(n)
+        assert grammar.cut_after(words, levels) == mirrored(split_tree(words[::-1], levels[::-1]))
+
+
+def test_levels_of_kinds_of_words_are_those_that_a_run_recorded():
+    run = recorded("onlstm_grammar")["onlstm-seed12"]
+    for rule, f1 in grammar.f1_by_rule(grammar.by_kind(run.summary, "forget", 1)).items():
+        assert f1 == pytest.approx(run.summary[f"{rule}_forget_1_by_kind"], abs=0.01)
+
+
+def test_each_word_of_the_grammar_has_an_english_one():
+    words = {word for text in grammar.texts(0, 4000) for word in text}
+    spoken = {grammar.spoken(word) for word in words}
+    assert len(spoken) == len(words)
+    assert not any(set(word) & set(".0123456789") for word in spoken)
 
 
 def test_no_control_knows_the_trees_that_four_levels_give():
@@ -59,19 +85,19 @@ def recorded_f1(arm, reading):
 
 def over_each_control(rule):
     """Intervals of the F1 from d_f of layer 2, less that of each control."""
-    reading = f"{rule}_forget_2"
-    own = recorded_f1("onlstm", reading)
-    known = {
-        name: own - f1 for name, f1 in grammar.controls().items() if "_" not in name or name.startswith(rule)
-    }
-    known |= {kind: own - recorded_f1("onlstm", f"{reading}_{kind}") for kind in ("untrained", "by_position")}
-    return {name: mean_interval(differences) for name, differences in known.items()}
+    networks = runs.table("onlstm_grammar")
+    return grammar.over_controls(networks[networks.index.str.startswith("onlstm-")], "forget_2", rule)
 
 
 @pytest.mark.verifies("onlstm.grammar")
 def test_recorded_trees_by_the_greedy_rule_are_better_than_every_control():
-    assert len(over_each_control("greedy")) == 9
-    assert all(interval.beyond() for interval in over_each_control("greedy").values())
+    found = over_each_control("greedy")
+    assert len(found) == 9
+    assert all(interval.beyond() for interval in found.values())
+    # Written out for one that needs no network, and for one that does.
+    own = recorded_f1("onlstm", "greedy_forget_2")
+    assert found["right"] == mean_interval(own - grammar.controls()["right"])
+    assert found["by_position"] == mean_interval(own - recorded_f1("onlstm", "greedy_forget_2_by_position"))
 
 
 @pytest.mark.fails("onlstm.grammar")

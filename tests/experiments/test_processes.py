@@ -201,7 +201,7 @@ COMPARED = {
     "masking": Compared("masking_reviews", CLASSIFIED, 30),
     "smoothing": Compared("smoothing_digits", ["--networks", "2", "--loss", "f1"], 30),
     # In bfloat16, whose digits are three: gradients of halves are rounded before they are added.
-    "onlstm": Compared("onlstm_language_model", PREDICTED, 30, 1e-3),
+    "onlstm": Compared("onlstm_texts", PREDICTED, 30, 1e-3),
     "logic": Compared("onlstm_logic", INFERRED, 30, 1e-2),
     "both": Compared("decoding_seq2seq", ["--model", "both", *WRITTEN], 30, 1e-2),
     "apart": Compared("decoding_seq2seq", ["--model", "apart", *WRITTEN], 30, 1e-2),

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from bad_input import refused
+from printed import printed
 from stacks import (
     F64,
     VARIANTS,
@@ -214,6 +215,28 @@ test_bad_arguments_of_cells_are_named = refused(
 
 def hard_sigmoid(x):
     return (0.25 * x + 0.5).clamp(0, 1)
+
+
+@pytest.mark.parametrize(("hidden", "levels"), [(12, 4), (6, 6), (5, 1)])
+def test_the_printed_cell_equals_the_package_s_in_value_and_gradient(hidden, levels):
+    minimal, cell = printed("onlstm", torch=torch), cell_of("cumsum", 3, hidden, levels, dtype=F64)
+    weights = cell.ih.weight, cell.hh.weight, cell.ih.bias, cell.hh.bias
+    results = []
+    for is_printed in (True, False):
+        x, h, c = given = [
+            randn(4, d, seed=k).tanh().requires_grad_() for k, d in enumerate((3, hidden, hidden))
+        ]
+        if is_printed:
+            bias = cell.ih.bias + cell.hh.bias
+            state = minimal["onlstm_step"](x, h, c, cell.ih.weight, cell.hh.weight, bias, levels)
+        else:
+            state = cell(x, (h, c))
+        some = sum((part * randn(4, hidden, seed=9 + k)).sum() for k, part in enumerate(state))
+        results.append((state, torch.autograd.grad(some, [*given, *weights])))
+    torch.testing.assert_close(*results)
+    z = randn(5, 7)
+    for name in ("cumax", "reverse_cumax"):
+        torch.testing.assert_close(minimal[name](z), getattr(onlstm, name)(z))
 
 
 FAULTS = [

@@ -6,9 +6,9 @@ from bad_input import refused
 from stacks import gen, randn
 
 from kexue import onlstm
-from kexue.onlstm import HGRN, LSTM, ONLSTM, LanguageModel
+from kexue.onlstm import LSTM, ONLSTM, LanguageModel
 
-CELLS = ["onlstm", "lstm", "hgrn"]
+CELLS = ["onlstm", "lstm"]
 
 
 def model(cell, **options):
@@ -65,17 +65,13 @@ def test_the_stack_of_a_language_model_is_as_asked(cell, kind):
     levels = [(c.num_levels, c.complement) for c in net.stack.layers]
     assert levels == ([(4, True), (6, True), (3, True)] if cell == "onlstm" else [(0, False)] * 3)
     assert (net.stack.dropout, net.stack.recurrent_dropout) == (0.1, 0.2)
-    linear = LanguageModel(9, (6, 6), "hgrn", dropout=0.1).stack
-    assert isinstance(linear, HGRN)
-    assert (len(linear.gates), linear.dropout) == (2, 0.1)
 
 
 RATES = ["embedding_dropout", "input_dropout", "dropout", "output_dropout", "recurrent_dropout"]
 
 
-@pytest.mark.parametrize(
-    ("cell", "rate"), [(c, r) for c in CELLS for r in RATES if (c, r) != ("hgrn", "recurrent_dropout")]
-)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("rate", RATES)
 def test_a_language_model_drops_in_training_only(cell, rate):
     net, ids = model(cell, **{rate: 0.5}), text(steps=30)
     torch.manual_seed(1)
@@ -120,9 +116,7 @@ def test_the_trace_of_a_language_model(cell):
 
 test_bad_arguments_of_language_models_are_named = refused(
     (lambda: LanguageModel(9.0), TypeError, "vocab_size must be an int, got float"),
-    (lambda: LanguageModel(9, (4,), "gru"), ValueError, r"cell must be one of \('onlstm', 'lstm', 'hgrn'\), got 'gru'"),
-    (lambda: LanguageModel(9, (4, 6), "hgrn"), ValueError, r"hidden_sizes must be equal for hgrn, got \(4, 6\)"),
-    (lambda: LanguageModel(9, (4,), "hgrn", recurrent_dropout=0.1), ValueError, r"recurrent_dropout must be 0 for hgrn, got 0\.1"),
+    (lambda: LanguageModel(9, (4,), "gru"), ValueError, r"cell must be one of \('onlstm', 'lstm'\), got 'gru'"),
     (lambda: LanguageModel(9, (4,), "lstm", embedding_dropout=1.0), ValueError, r"embedding_dropout must lie in \[0, 1\), got 1\.0"),
     (lambda: LanguageModel(9, (4,), "lstm", input_dropout=-1), ValueError, r"input_dropout must lie in \[0, 1\), got -1"),
     (lambda: LanguageModel(9, (4,), "lstm", output_dropout=2), ValueError, r"output_dropout must lie in \[0, 1\), got 2"),
@@ -133,7 +127,6 @@ test_bad_arguments_of_language_models_are_named = refused(
     (lambda: model("lstm")(torch.zeros(2, 0).long()), ValueError, r"with T ≥ 1, got \(2, 0\)"),
     (lambda: model("onlstm")(torch.tensor([[1, 7]])), ValueError, "ids must be between 0 and 6, got 1 to 7"),
     (lambda: model("onlstm")(torch.tensor([[1]]), []), ValueError, r"state must have one \(h, c\) for each of 2 layers, got 0"),
-    (lambda: model("hgrn").trace(torch.tensor([[1]])), ValueError, 'cell must be "onlstm" or "lstm" for a trace, got "hgrn"'),
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import torch
 from bad_input import refused
 from hypothesis import given
 from hypothesis import strategies as st
+from printed import printed
 
 from kexue import onlstm
 from kexue.onlstm import (
@@ -25,6 +26,8 @@ from kexue.onlstm import (
     split_tree,
     tree_from_levels,
 )
+
+PRINTED = printed("onlstm", torch=torch)
 
 
 def article_tree(tokens, levels):
@@ -94,6 +97,12 @@ def shapes(n):
 
 @pytest.mark.slow
 @pytest.mark.unchecked  # thousands of calls
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=12))
+def test_the_printed_rule_gives_the_package_s_trees(levels):
+    words = [str(k) for k in range(len(levels))]
+    assert PRINTED["tree_of"](words, levels) == tree_from_levels(words, levels)
+
+
 @pytest.mark.verifies("onlstm.trees")
 @pytest.mark.parametrize("n", range(1, 7))
 def test_the_rule_cannot_produce_every_tree(n):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kexue.book import plotting
+from kexue.book import interactive, plotting
 from kexue.runs.statistics import Interval
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def partitions_slider(
         marks = below | values | {"marker": {"color": plotting.INK, "size": 8}}
         frames.append((str(k), [*fixed, nodes, marks]))
     hidden = {"visible": False}
-    return plotting.slider_figure(
+    return interactive.slider_figure(
         frames,
         start=counts.index(start),
         prefix="modules: ",
@@ -187,3 +187,31 @@ def partitions_slider(
         legend={"orientation": "h", "y": 1.08},
         height=560,
     )
+
+
+def draw_tree(ax: "Axes", tree: Any, fontsize: float = 9.0, color: str = plotting.BLUE) -> None:
+    """Draw a tree of nested lists above its words, which stand at 0, 1, 2, …
+
+    Brackets are right-angled: a line over what they hold, from which their parts hang.
+    """
+
+    def draw(node: Any, start: int) -> tuple[float, float, int]:
+        """Where the node's line comes down, how high the node is, and where its words end."""
+        if isinstance(node, str):
+            ax.text(start, -0.2, node, ha="right", va="top", fontsize=fontsize, rotation=45)
+            return start, 0.0, start + 1
+        parts, stop = [], start
+        for child in node:
+            x, y, stop = draw(child, stop)
+            parts.append((x, y))
+        top = 1 + max(y for _, y in parts)
+        ax.plot([parts[0][0], parts[-1][0]], [top, top], color=color, linewidth=1.5)
+        for x, y in parts:
+            ax.plot([x, x], [y, top], color=color, linewidth=1.5)
+        return (parts[0][0] + parts[-1][0]) / 2, top, stop
+
+    _, top, stop = draw(tree, 0)
+    ax.set(xlim=(-0.5, stop - 0.5), ylim=(-0.1, top + 0.3), xticks=[], yticks=[])
+    ax.grid(False)
+    for side in ("bottom", "left"):
+        ax.spines[side].set_visible(False)

@@ -1,6 +1,7 @@
 """Every data set: where it is from, under which licence, and how its files are fetched and checked."""
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -225,7 +226,9 @@ def fetch(name: str) -> Path:
         ValueError: no such file in `FILES`, or the one in KEXUE_DATA is another.
         FileNotFoundError: not in KEXUE_DATA, and not downloaded; says which file, from where, how big.
     """
-    import pooch  # belongs to the extra "book"
+    with warnings.catch_warnings():  # of a progress bar, for which some kernels have no widgets
+        warnings.simplefilter("ignore")
+        import pooch  # belongs to the extra "book"
 
     if name not in FILES:
         raise ValueError(f"name must be one of {sorted(FILES)}, got {name!r}")

@@ -30,6 +30,7 @@ from kexue.onlstm import (
     balanced,
     bracket_f1,
     deterministic_recurrence,
+    divided,
     kneser_ney,
     leaves,
     left_branching,
@@ -38,6 +39,7 @@ from kexue.onlstm import (
     tree_from_levels,
 )
 from kexue.onlstm.parsing import END, master_levels
+from kexue.runs.statistics import Interval, mean_interval
 
 RULES: dict[str, Callable[[Sequence[str], Any], Tree]] = {"greedy": tree_from_levels, "split": split_tree}
 """[left, [token, right]], which leans to the right, and [left, right], which does not."""
@@ -118,6 +120,42 @@ def kind_of(word: str) -> str:
     return word.partition(".")[0].rstrip("01234")
 
 
+# What stands for nouns, adjectives and verbs where a reader sees a sentence; nothing is trained on it.
+SPOKEN = (
+    {
+        "noun": "farmer horse field barn goat fence plough dog",
+        "adj": "old lame muddy quiet",
+        "verb": "fed led sold kept saw tied",
+    },
+    {
+        "noun": "sailor boat harbour island gull anchor captain net",
+        "adj": "grey salty distant broken",
+        "verb": "steered passed lost watched found left",
+    },
+    {
+        "noun": "cook kettle spoon pie oven guest knife bowl",
+        "adj": "hot sweet clean heavy",
+        "verb": "baked stirred served burnt tasted cut",
+    },
+    {
+        "noun": "singer violin song drum pupil stage choir flute",
+        "adj": "loud young soft famous",
+        "verb": "played heard praised tuned taught wrote",
+    },
+    {
+        "noun": "judge thief lawyer witness letter guard trial jury",
+        "adj": "honest nervous tall guilty",
+        "verb": "accused freed blamed called questioned believed",
+    },
+)
+
+
+def spoken(word: str) -> str:
+    """A word of the grammar in English: noun3.2 is "song"."""
+    symbol, _, number = word.partition(".")
+    return SPOKEN[int(symbol[-1])][symbol[:-1]].split()[int(number)] if number else word
+
+
 # --- Trees and controls ------------------------------------------------------------------------
 
 
@@ -129,6 +167,19 @@ def f1_of(predict: Callable[[list[str], int], Tree]) -> float:
 def f1_by_rule(levels: Levels) -> dict[str, float]:
     """Of the trees of levels, by each rule."""
     return {name: f1_of(lambda words, i, rule=rule: rule(words, levels[i])) for name, rule in RULES.items()}  # type: ignore[misc]
+
+
+def by_kind(summary: Any, gate: str, layer: int) -> Levels:
+    """Levels of all words, each the mean of its kind that a run recorded."""
+    return [
+        np.array([summary[f"level_{gate}_{layer}_of_{kind_of(word)}"] for word in leaves(tree)])
+        for tree in gold()
+    ]
+
+
+def cut_after(words: Sequence[str], levels: Any) -> Tree:
+    """The mirror image of `split_tree`: in two, after the first highest level, the last word's left out."""
+    return divided(words, lambda i, j: i + 1 + int(levels[i : j - 1].argmax()), "split", 0, len(words))
 
 
 def averaged(levels: Levels, key: Callable[[int, str], Any]) -> Levels:
@@ -162,6 +213,30 @@ def controls() -> dict[str, float]:
         ]
         found |= {f"{rule}_{name}": float(np.mean([one[rule] for one in scores])) for rule in RULES}
     return found
+
+
+def controls_of(rule: str) -> dict[str, float]:
+    """F1 in percent of the trees that need no network, by one rule (`RULES`)."""
+    own = {name: f1 for name, f1 in controls().items() if "_" not in name or name.startswith(rule)}
+    return {name.removeprefix(f"{rule}_"): f1 for name, f1 in own.items()}
+
+
+def over_controls(networks: Any, reading: str, rule: str) -> dict[str, Interval]:
+    """By control: the interval of a reading's F1 less that of the control.
+
+    Besides the trees without a network there are the same network before training, and its mean levels by
+    the position of the word.
+
+    Args:
+        networks: what runs recorded, a column each (`runs.table`).
+        reading: gate and layer, for example "forget_2".
+        rule: of `RULES`.
+    """
+    own = np.asarray(networks[f"{rule}_{reading}"], dtype=float)
+    known: dict[str, Any] = dict(controls_of(rule))
+    for name in ("untrained", "by_position"):
+        known[name] = np.asarray(networks[f"{rule}_{reading}_{name}"], dtype=float)
+    return {name: mean_interval(own - f1) for name, f1 in known.items()}
 
 
 # --- Training ----------------------------------------------------------------------------------

@@ -6,10 +6,8 @@
 
 The task is Bowman et al.'s (2015): two formulas over six variables with and, or, not; one of seven relations
 holds between them. Training sees at most 6 operators, the test goes to 12. The data are drawn here, by a
-grammar of our own: their files differ in how formulas are drawn. The chapter `onlstm` (onlstm.claim6) reads
-what it records in runs/. How its verdict is computed was fixed before the final runs (seeds 1 to 3): it holds
-if the ON-LSTM's accuracy on 7 to 12 operators is higher than the LSTM's, with a 95 % interval of the
-difference over the seeds that excludes 0.
+grammar of our own, or are the original files (`files`). Nothing of it has been recorded on these, and no
+chapter reads it.
 """
 
 import math
@@ -241,28 +239,7 @@ SCALES = {
     "gpu": Config(width=128, hidden=400, chunk_size=10, dropout=0.2, steps=24_000),
 }
 
-# Units that give both the same number of parameters, as nearly as they can.
-HIDDEN = {"onlstm": 128, "lstm": 131}
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
-
-# The same grid for both; chosen by the accuracy on pairs for choosing settings, of at most 6 operators.
-TUNING = {
-    f"onlstm_logic_tuning/{cell}-rate{rate:g}": Config(
-        cell, hidden=HIDDEN[cell], learning_rate=rate, steps=1500
-    )
-    for cell in HIDDEN
-    for rate in RATES
-}
-
-# What the tuning found best for each. (The LSTM: 3e-3 and 1e-2 alike; with 3e-3 it fits the training better.)
-BEST = {"onlstm": 1e-2, "lstm": 3e-3}
-FINALS = {
-    f"onlstm_logic/{cell}-seed{seed}": Config(
-        cell, hidden=HIDDEN[cell], learning_rate=rate, steps=4000, seed=seed
-    )
-    for cell, rate in BEST.items()
-    for seed in (1, 2, 3)
-}
 
 # On the original files: the same rates for both, and the same number of parameters.
 FILES_HIDDEN = {"onlstm": 200, "lstm": 204}
@@ -283,9 +260,8 @@ PLANNED = {
     for seed in range(1, 6)
     for cell in FILES_HIDDEN
 }
-RECORDINGS = {**TUNING, **FINALS}
 # The trainings of hours, which `--record` runs, count as declared once they have been begun.
-RECORDINGS |= {
+RECORDINGS = {
     name: config
     for name, config in PLANNED.items()
     if __name__ == "__main__" or (runs.runs_folder() / name).is_dir()

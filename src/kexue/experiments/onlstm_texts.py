@@ -339,8 +339,8 @@ NEWS_TUNING = {
     for rate in NEWS_RATES
     for cell in SIZES
 }
-# What the tuning found best for each, then one rate for all dropouts, three epochs each, and the final runs. Since
-# 0.1 was worse than none by several points of valid perplexity, for both, 0.2 was not tried.
+# What the tuning found best for each, then one rate for all dropouts, three epochs each, and the final runs.
+# Since 0.1 was worse than none by several points of valid perplexity, for both, 0.2 was not tried.
 NEWS_BEST = {"onlstm": 4e-3, "lstm": 4e-3}
 NEWS_DROPOUTS = (0.0, 0.1)
 NEWS_BEST_DROPOUT = {"onlstm": 0.0, "lstm": 0.0}

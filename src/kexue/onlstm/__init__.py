@@ -14,7 +14,6 @@ from kexue.data import Tree
 from kexue.onlstm.cells import LSTMCell, MasterInput, ONLSTMCell, State
 from kexue.onlstm.counts import kneser_ney
 from kexue.onlstm.gates import cumax, reverse_cumax, segmented_update
-from kexue.onlstm.hgrn import HGRN
 from kexue.onlstm.language_model import Cell, LanguageModel, Prediction
 from kexue.onlstm.layers import LSTM, ONLSTM, locked_dropout
 from kexue.onlstm.parsing import baseline_scores, master_levels, protocol_scores, tree_scores
@@ -36,7 +35,6 @@ from kexue.onlstm.trees import (
 )
 
 __all__ = [
-    "HGRN",
     "LSTM",
     "ONLSTM",
     "Cell",

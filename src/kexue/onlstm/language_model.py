@@ -11,11 +11,10 @@ from torch.nn.functional import linear
 
 from kexue.nn import checks
 from kexue.onlstm.cells import MasterInput, State
-from kexue.onlstm.hgrn import HGRN
 from kexue.onlstm.layers import LSTM, ONLSTM, checked_sizes, locked_dropout
 from kexue.onlstm.recurrence import Trace
 
-Cell = Literal["onlstm", "lstm", "hgrn"]
+Cell = Literal["onlstm", "lstm"]
 
 
 class Prediction(NamedTuple):
@@ -36,15 +35,15 @@ class LanguageModel(nn.Module):
 
     Args:
         vocab_size: V.
-        hidden_sizes: H of each layer; the last is that of the embeddings, too. For "hgrn" all are equal.
-        cell: "onlstm", "lstm" or "hgrn".
+        hidden_sizes: H of each layer; the last is that of the embeddings, too.
+        cell: "onlstm" or "lstm".
         chunk_size: neurons a level; for "onlstm" only.
         master_input: of the ON-LSTM; see `ONLSTMCell`.
         embedding_dropout: whole words, the same in all of the batch.
         input_dropout: on the embeddings, one mask for all times; so are the next two.
         dropout: between the layers.
         output_dropout: on the last layer's output.
-        recurrent_dropout: DropConnect on the recurrent weights; not for "hgrn", which has none.
+        recurrent_dropout: DropConnect on the recurrent weights.
         embedding_scale: factor of the embeddings where they are the input; √H if None, as in Transformers,
             since vectors that are shared with the softmax are short.
         output_scale: factor of the last layer's output before the softmax, for the same reason.
@@ -53,8 +52,7 @@ class LanguageModel(nn.Module):
     Raises:
         TypeError: a size that is no int, a scale or dropout that is no number.
         ValueError: a size or scale that is not positive, or a size that chunk_size does not divide; a
-            dropout outside [0, 1); an unknown cell or master_input; different sizes or a recurrent_dropout
-            for "hgrn".
+            dropout outside [0, 1); an unknown cell or master_input.
     """
 
     def __init__(
@@ -89,7 +87,7 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(vocab_size, embedding_size)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
-        self.stack: ONLSTM | LSTM | HGRN
+        self.stack: ONLSTM | LSTM
         if cell == "onlstm":
             self.stack = ONLSTM(
                 embedding_size,
@@ -104,12 +102,6 @@ class LanguageModel(nn.Module):
             self.stack = LSTM(
                 embedding_size, sizes, dropout, recurrent_dropout, paper_dropconnect=paper_dropconnect
             )
-        elif cell == "hgrn":
-            if len(set(sizes)) > 1:
-                raise ValueError(f"hidden_sizes must be equal for hgrn, got {sizes}")
-            if recurrent_dropout:
-                raise ValueError(f"recurrent_dropout must be 0 for hgrn, got {recurrent_dropout}")
-            self.stack = HGRN(embedding_size, len(sizes), dropout)
         else:
             raise ValueError(f"cell must be one of {get_args(Cell)}, got {cell!r}")
 
@@ -148,10 +140,5 @@ class LanguageModel(nn.Module):
         return locked_dropout(x.transpose(0, 1), self.input_dropout, self.training)
 
     def trace(self, ids: Integer[Tensor, "batch time"], state: Sequence[State] | None = None) -> list[Trace]:
-        """h, c and master gates of each layer at each position; not for "hgrn".
-
-        Raises ValueError for an "hgrn", and as `forward` does.
-        """
-        if isinstance(self.stack, HGRN):
-            raise ValueError('cell must be "onlstm" or "lstm" for a trace, got "hgrn"')
+        """h, c and master gates of each layer at each position. Raises as `forward` does."""
         return self.stack.trace(self.embed(ids), state)

@@ -12,7 +12,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from kexue import data
 from kexue.data import Tree
-from kexue.onlstm.hgrn import HGRN
 from kexue.onlstm.language_model import LanguageModel
 from kexue.onlstm.trees import (
     balanced,
@@ -57,7 +56,6 @@ def master_levels(
 
 def _gate_means(model: LanguageModel, ids: Tensor) -> Float[Tensor, "2 layers batch time"]:
     """1 − mean of the gate that keeps, and mean of the one that writes."""
-    assert not isinstance(model.stack, HGRN)
     x, found = model.embed(ids), []
     for cell, trace in zip(model.stack.layers, model.trace(ids), strict=True):
         keep, write = trace.master_forget, trace.master_input
