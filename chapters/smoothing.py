@@ -11,7 +11,7 @@
 #
 # *函数光滑化杂谈：不可导函数的可导逼近*
 #
-# Write a metric in terms of onehot(argmax), replace that by softmax, and the metric becomes a differentiable loss. Its gradient shows what it learns: which samples accuracy ignores, and which threshold F1 prefers.
+# Write a metric in terms of onehot(argmax), replace that by softmax, and the metric becomes a differentiable loss. Its gradient then shows what training will do: which samples smooth accuracy ignores, and where smooth F1 puts the threshold.
 
 # %% tags=["hide-input"]
 # On Colab, first: %pip install -q "kexue[book] @ git+https://github.com/kexue-book/executable-scientific-spaces"
@@ -40,8 +40,8 @@ rng = notebook.setup("smoothing")
 # jumps in between. Gradient descent asks for the slope, and the answer is zero.
 #
 # So classifiers are trained on cross-entropy, which nobody wants for its own sake, and judged by accuracy or F1, which
-# nobody trains on. The two can disagree. Take four pictures of two classes. Model A gives the correct class the probability 0.51 each
-# time; model B gives it 0.99 three times and 0.49 once. B has the lower cross-entropy, 0.19 against 0.67, but it gets only three pictures right, and A all four.
+# hardly anyone trains on. The two can disagree. Take four pictures from two classes. Model A gives the correct class a probability of 0.51 each
+# time; model B gives it 0.99 three times and 0.49 once. B has the lower cross-entropy, 0.19 against 0.67, but it gets only three pictures right; A gets all four.
 
 # %% tags=["hide-input"]
 a, b = torch.full((4,), 0.51), torch.tensor([0.99, 0.99, 0.99, 0.49])
@@ -55,8 +55,8 @@ verdict(
 )
 
 # %% [markdown]
-# The article starts from an observation: such metrics all contain the same jump, the one-hot vector of the largest
-# score, $\operatorname{onehot}(\arg\max x)$. Put $\operatorname{softmax}(Kx)$ in its place, and the metric has a slope everywhere. The *sharpness* $K$, an inverse temperature, sets how
+# The article starts from an observation: in all such metrics the jump comes from the same place, the one-hot vector of the largest
+# score, $\operatorname{onehot}(\arg\max x)$. Put $\operatorname{softmax}(Kx)$ in its place, and the metric becomes differentiable everywhere. The *sharpness* $K$, an inverse temperature, sets how
 # closely the smooth version follows the jump.
 
 # %% mystnb={"figure": {"caption": "Replacing onehot(argmax) by a softmax turns a staircase into a smooth curve, which steepens with the sharpness $K$. Index of the largest of the six scores $-(u-i)^2$, as $u$ moves from 0 to 5."}, "image": {"alt": "A staircase of six steps, and three smooth curves: a nearly straight line for K = 0.5, a gentle ripple for K = 2, rounded steps for K = 10."}} tags=["hide-input"]
@@ -72,7 +72,7 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# We build three pieces, the maximum, the one-hot vector and the index. Then we do what the article only proposes, and train on smooth accuracy and F1. A smooth top-$k$ comes last.
+# We first build three pieces: the maximum, the one-hot vector and the index. Then we train on smooth accuracy and smooth F1, which the article only proposes. A smooth top-$k$ comes last.
 #
 # ## The smooth maximum
 #
@@ -90,20 +90,20 @@ plt.show()
 # 0\le\frac1K\log\sum_i e^{Kx_i}-m\le\frac{\log n}K.
 # $$ (smoothing-bound)
 #
-# A score within about $1/K$ of the top counts as another winner; $n$ equal winners lift the result by exactly
+# A score $d$ below the top counts as $e^{-Kd}$ of another winner; $n$ equal winners lift the result by exactly
 # $\log(n)/K$, which is the worst case. As $K\to\infty$ the excess vanishes. Often $K=1$ will do, the article says, since a network can learn the scale of its scores.
-# Larger scores have wider gaps, but ties remain inexact: a thousand equal scores always give an error of $\log1000=6.9$. What matters for training is the gradient, and that is $\operatorname{softmax}(Kx)$. The maximum passes its whole gradient to the winner; the smooth maximum shares it out.
+# Scaling the scores up widens their gaps, but it cannot separate ties: at $K=1$, a thousand equal scores always give an error of $\log1000=6.9$. What matters for training is the gradient, and that is $\operatorname{softmax}(Kx)$: the maximum passes the whole gradient to the winner, the smooth maximum shares it out.
 #
 # ## Softmax is the smooth one-hot vector
 #
-# For the scores 3, 2 and 0 the one-hot vector of the largest is $[1,0,0]$. To approximate it, subtract the maximum, which gives 0, −1 and −3, and exponentiate: 1, 0.37 and 0.05. The largest error is $e^{-\Delta}$, here 0.37, where $\Delta$ is the gap between the best two scores. Now replace the maximum by the smooth maximum {eq}`smoothing-eq2` with $K=1$, called logsumexp. This divides the three numbers by their sum, 1.42, and gives the softmax, $0.71, 0.26, 0.04$:
+# For the scores 3, 2 and 0 the one-hot vector of the largest is $[1,0,0]$. To approximate it, subtract the maximum, which gives 0, −1 and −3, and exponentiate: 1, 0.37 and 0.05. With a gap $\Delta$ between the two best scores, the largest error is $e^{-\Delta}$, here 0.37. Now replace the maximum by the smooth maximum {eq}`smoothing-eq2` with $K=1$, known as logsumexp. This divides the three numbers by their sum, 1.42. The result is the softmax, $0.71, 0.26, 0.04$:
 #
 # $$
 # \operatorname{onehot}(\arg\max x)\approx\Bigl[e^{x_i-\operatorname{logsumexp}(x)}\Bigr]_i
 # =\Bigl[\frac{e^{x_i}}{\sum_j e^{x_j}}\Bigr]_i=\operatorname{softmax}(x).
 # $$ (smoothing-eq7)
 #
-# With sharpness $K$ the error shrinks like $e^{-K\Delta}$, unless there is a tie. Three weights that sum to 1 are a point in a triangle whose corners are the one-hot vectors. Move the slider:
+# With sharpness $K$ the error shrinks like $e^{-K\Delta}$, unless there is a tie. Three non-negative weights that sum to 1 are a point in a triangle, whose corners are the one-hot vectors. Move the slider:
 
 # %% tags=["hide-input"]
 points = torch.randn(150, 3, generator=rng, dtype=torch.float64)
@@ -128,7 +128,7 @@ interactive.simplex_slider(
 # $$ (smoothing-eq10)
 #
 # The right-hand side is the *mean* of an index sampled from the softmax; the argmax is its *mode*. The two
-# are close when one score stands out. With two nearly equal peaks, as in $[5,0,0,0,4.99]$, the mean is 2.99, where the score is 0. So the soft argmax suits a single bump over ordered positions, such as a keypoint along a row
+# are close when one score stands out. With two nearly equal peaks, as in $[5,0,0,0,4.99]$, the mean is 2.99, where the score is 0. So use the soft argmax only for a single bump over ordered positions, such as a keypoint along a row
 # of pixels. For unordered classes it is meaningless.
 #
 # In code, with a shift that keeps the exponentials finite:
@@ -162,14 +162,14 @@ print(f"soft index of two peaks: {1 + soft_argmax(peaks):.2f}")
 # %% [markdown]
 # ## Smooth accuracy ignores what it gets wrong
 #
-# The accuracy is the average inner product of two one-hot vectors, that of a sample's class $t_s$ and that of the predicted class. Write $\mathbf 1_{t_s}$ for the first, and replace the second by the model's probabilities $p_s$:
+# Accuracy averages the inner product of two one-hot vectors, one for the sample's class $t_s$ and one for the predicted class. Write $\mathbf 1_{t_s}$ for the first, and replace the second by the model's probabilities $p_s$:
 #
 # $$
 # \text{accuracy}\approx\frac1N\sum_{s=1}^N\langle\mathbf 1_{t_s},p_s\rangle.
 # $$ (smoothing-eq13)
 #
-# This is the mean probability of the correct class. It is also, exactly, the expected accuracy of a model that *samples* its predictions from $p_s$, since expectations are linear. Reinforcement learning would estimate the gradient of
-# this expectation from samples; here it is known in closed form. (From here on $K=1$: a network learns the scale of its scores.)
+# This is the mean probability of the correct class. It is also exactly the expected accuracy of a model that *samples* its predictions from $p_s$, since such a model is right with probability $\langle\mathbf 1_{t_s},p_s\rangle$. Reinforcement learning would estimate the gradient of
+# this expectation from samples; here it is known in closed form. (For the losses we set $K=1$, since a network can learn the scale of its scores.)
 
 
 # %% tags=["minimal"]
@@ -178,27 +178,27 @@ def soft_accuracy(probs, target):
 
 
 # %% [markdown]
-# What does this loss learn? Let $p$ be the probability of a sample's correct class. Cross-entropy is $-\log p$, the smooth
+# What does this loss teach a model? Let $p$ be the probability of a sample's correct class. Cross-entropy is $-\log p$, the smooth
 # accuracy contributes $-p$, and the chain rule gives
 #
 # $$
 # \nabla(-p)=p\cdot\nabla(-\log p).
 # $$ (smoothing-weight)
 #
-# *The gradient of the smooth accuracy is that of cross-entropy, each sample weighted by the probability of its label.* Cross-entropy pulls the correct class's score up at the rate $1-p$: 0.1, 0.4 and 0.99 for $p=0.9$, $0.6$ and $0.01$. The smooth accuracy pulls at $p(1-p)$: 0.09, 0.24 and 0.0099. It almost ignores the sample on which cross-entropy pulls hardest.
+# *The gradient of the smooth accuracy is that of cross-entropy, with each sample weighted by the probability of its label.* Cross-entropy pushes the score of the correct class up at the rate $1-p$, which is 0.1, 0.4 and 0.99 for $p=0.9$, $0.6$ and $0.01$. The smooth accuracy pushes at $p(1-p)$, which is 0.09, 0.24 and 0.0099. It almost ignores the sample on which cross-entropy pushes hardest.
 
-# %% mystnb={"figure": {"caption": "Cross-entropy pulls hardest where the model is wrong; the smooth accuracy hardly pulls there. Pull on the score of the correct class, against the probability that the model gives it."}, "image": {"alt": "A straight line that falls from 1 to 0 for cross-entropy, and a parabola from 0 up to a quarter at one half and down to 0 for the smooth accuracy."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Cross-entropy pushes hardest where the model is wrong; the smooth accuracy hardly pushes there. Push on the score of the correct class, as a function of its probability."}, "image": {"alt": "A straight line that falls from 1 to 0 for cross-entropy, and a parabola from 0 up to a quarter at one half and down to 0 for the smooth accuracy."}} tags=["hide-input"]
 p = torch.linspace(0, 1, 201)
 fig, ax = plotting.panels(height=2.2)
 ax.plot(p, 1 - p, label="cross-entropy, $1-p$")
 ax.plot(p, p * (1 - p), label="smooth accuracy, $p(1-p)$")
-ax.set(xlabel="probability $p$ of the correct class", ylabel="pull")
+ax.set(xlabel="probability $p$ of the correct class", ylabel="push")
 ax.legend()
 plt.show()
 
 # %% [markdown]
-# This can help or harm. A sample that the model never learns to fit may be *mislabelled*, and then it is better ignored. But a class that the model learns slowly may be ignored, too.
-# Both happen. First the harm: we train eight small networks on scikit-learn's digits with each loss, at a learning rate of 0.03.
+# This can help or harm. A sample that the model never learns to fit may be *mislabelled*, and is then better ignored. But a class that the model is merely slow to learn may be ignored as well.
+# Both happen. First the harm. With each loss we train eight small networks on scikit-learn's digits. The learning rate, 0.03, is larger than validation would choose, and shows the effect clearly.
 
 # %%
 digits = data.digits()
@@ -249,10 +249,10 @@ for ax, (name, shares) in zip(axes, found.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# The weight $p$ suggests how a class is lost. At first all classes have $p\approx0.1$. Those that are learned first are pulled harder, so they are learned faster still. A class that falls behind counts for less at each step, until
-# its gradient is nearly gone. The 8, which resembles several other digits, is often the one.
+# The weight $p$ suggests how a class is lost. At first all classes have $p\approx0.1$. Those that are learned first are pushed harder, so they are learned faster still. A class that falls behind counts for less at each step, until
+# its gradient is nearly gone. At this rate it is often the 8, perhaps because it resembles several other digits.
 #
-# If that is the cause, there are two remedies. Train with cross-entropy first, until every class has a sizeable $p$. Or put a floor under the weight, $\max(p,0.1)$:
+# If that is the cause, two remedies should work. Train with cross-entropy first, until $p$ is no longer small for any class. Or put a floor under the weight, $\max(p,0.1)$:
 
 
 # %% tags=["nbval-ignore-output"]
@@ -265,8 +265,8 @@ kept = torch.tensor([recall(train(floored, seed)) for seed in range(8)])
 print("networks that lose a class:", int((kept < 0.05).any(-1).sum()), "of 8")
 
 # %% [markdown]
-# For numbers, we trained 50 networks per loss on five splits, with 0, 20 or 40 % of the training labels replaced by wrong ones, uniformly at random.
-# Every loss was given the same six learning rates, initial weights and minibatches. For comparison there are label smoothing and generalised cross-entropy {cite:p}`zhang2018gce`, whose weight is $\sqrt p$. The baseline is ridge regression on the one-hot labels.
+# To measure this, we trained 50 networks per loss on five splits. In each, 0, 20 or 40 % of the training labels were replaced by wrong ones, chosen uniformly at random.
+# Every loss was given the same six learning rates, initial weights and minibatches. For comparison we include label smoothing and generalised cross-entropy {cite:p}`zhang2018gce`, whose weight is $\sqrt p$. The baseline is ridge regression on the one-hot labels.
 
 # %% mystnb={"figure": {"caption": "On clean labels the smooth accuracy trails when trained from scratch. After a cross-entropy stage, or with a floor under its weight, it matches cross-entropy there and beats it on noisy labels. Test accuracy of 50 networks, with means and 95 % intervals."}, "image": {"alt": "Three panels for 0, 20 and 40 percent of wrong labels, each with seven rows of 50 points. Accuracy from scratch scatters widely to the left; so does, at 40 percent, its output layer of zeros. With 20 and 40 percent, the last two rows and generalised cross-entropy lie furthest right."}} tags=["nbval-ignore-output", "hide-input"]
 runs = recorded("smoothing_digits")
@@ -281,9 +281,9 @@ plotting.seeds_panels(
 )
 
 # %% [markdown]
-# Both remedies work. At the learning rate that validation chooses, some of the networks trained from scratch lose a class; with either remedy none does. On clean labels, accuracy then only draws level with cross-entropy. With noisy labels it pulls clearly ahead, although validation may stop cross-entropy before it has memorised them. Generalised cross-entropy, which needs no remedy, comes close. Label smoothing gains little on noisy labels. A first stage must be long enough: at the smallest learning rate most networks lose a class in spite of it. And an equal start is no remedy: from an output layer of zeros, where every $p$ is 1/10, no network loses a class at the chosen rate, but at the smallest and the largest ones most do.
+# Both remedies work. At the learning rate chosen by validation, some of the networks trained from scratch lose a class; with either remedy, none does. On clean labels, the remedied accuracy loss only draws level with cross-entropy. On noisy labels it is clearly ahead, even though validation may stop cross-entropy before it memorises the wrong ones. Generalised cross-entropy needs no remedy and is a little behind; label smoothing gains little. All stay behind nearest neighbours on the same labels: it is the losses that we compare. Two limits remain. The first stage must be long enough: at the smallest learning rate, most networks lose a class despite it. And an equal start, from an output layer of zeros, helps at some rates only.
 #
-# So is accuracy the ideal loss, as the article remarks? For fine-tuning on noisy labels it is a good one; on clean labels it is level with cross-entropy, and within these 1,200 steps label smoothing is better than both. From scratch it is worse than cross-entropy on clean labels; the verdict is open because we had asked beforehand whether the loss exceeds half a point, and the interval includes that bound.
+# So is accuracy the ideal loss, as the article remarks? For fine-tuning on noisy labels it is a good one. On clean labels it only matches cross-entropy, and within these 1,200 steps label smoothing beats both. Trained from scratch on clean labels, it ends behind cross-entropy: a few networks lose a class, at several points each, and the others trail by little. The verdict is nevertheless open: our rule, fixed beforehand, asks whether the deficit exceeds half a point, and the interval contains that bound.
 
 
 # %% tags=["hide-input"]
@@ -322,17 +322,17 @@ verdict(
 )
 
 # %% [markdown]
-# ## F1 as a loss, and the threshold it learns
+# ## Smooth F1 puts the threshold at half the best F1
 #
-# For two classes, with labels $t\in\{0,1\}$ and probabilities $p$ of the positive one, $\sum tp$ counts the true positives,
-# $\sum t$ the positives and $\sum p$ the predicted ones. So recall is $\sum tp/\sum t$, precision is $\sum tp/\sum p$, and
+# Take two classes, with labels $t\in\{0,1\}$ and probabilities $p$ of the positive class. With hard predictions, $\sum tp$ counts the true positives,
+# $\sum t$ the positives and $\sum p$ the predicted positives. So recall is $\sum tp/\sum t$, precision is $\sum tp/\sum p$, and
 # their harmonic mean is
 #
 # $$
 # F_1\approx\frac{2\sum_s t_sp_s}{\sum_s(t_s+p_s)},
 # $$ (smoothing-eq14)
 #
-# a loss already used by {cite:t}`jansche2005`:
+# which {cite:t}`jansche2005` already used as a training objective:
 
 
 # %% tags=["minimal"]
@@ -341,18 +341,18 @@ def soft_f1(probs, target, eps=1e-8):
 
 
 # %% [markdown]
-# Let $S=\sum(t+p)$. The quotient rule gives $\partial F_1/\partial p_s=(2t_s-F_1)/S$: a positive is pushed up by $2-F_1$, a negative down by $F_1$, both over $S$. Now suppose that many samples look alike, at a point $x$ where a share $q=P(t=1\mid x)$ of them is positive.
-# On balance they are pushed by
+# Let $S=\sum(t+p)$. The quotient rule gives $\partial F_1/\partial p_s=(2t_s-F_1)/S$: a positive is pushed up by $2-F_1$ and a negative down by $F_1$, both divided by $S$. Now suppose that many samples look alike, at a point $x$ where a share $q=P(t=1\mid x)$ of them is positive.
+# Up to the factor $1/S$, the average push on them is
 #
 # $$
 # q\,(2-F_1)-(1-q)\,F_1=2q-F_1.
 # $$ (smoothing-threshold)
 #
-# If the model can set each prediction freely, it rises to 1 where $q>F_1/2$ and falls to 0 elsewhere. *At the optimum $F^*$, a sample is classified as positive if and only if $P(t=1\mid x)>F^*/2$.* Where the best possible F1 is 0.4, a probability of 0.2 is the break-even point: the upward push, $0.2\cdot1.6$, equals the downward push, $0.8\cdot0.4$. This threshold is known
+# If the model can set each prediction freely, the prediction at $x$ rises to 1 where $q>F_1/2$ and falls to 0 where $q<F_1/2$. *At the optimum $F^*$, a sample is classified as positive if and only if $P(t=1\mid x)>F^*/2$.* For example, if the best possible F1 is 0.4, the break-even probability is 0.2: the upward push, $0.2\cdot1.6$, equals the downward push, $0.8\cdot0.4$. This threshold is known
 # {cite:p}`zhao2013,lipton2014`. Does training on the smooth F1 find it?
 #
-# We draw negatives from the standard normal distribution and positives from the same distribution shifted by 1.5; they make up 1, 2 or 5 % of the data.
-# The classes overlap, so that even the best F1 is low, and $P(t=1\mid x)$ is known exactly. A logistic regression has a single threshold to learn. We train 30 side by side, each on a draw of its own:
+# We draw negatives from the standard normal distribution and positives from the same distribution shifted by 1.5. Positives make up 1, 2 or 5 % of the data.
+# The classes overlap, so that even the best F1 is low, and $P(t=1\mid x)$ is known exactly. A logistic regression has a single threshold to learn. We train 30 models in parallel, each on its own draw, on all samples at once and on minibatches of 64:
 
 # %% tags=["hide-input"]
 source(study.gaussian, study.minus_f1, study.fit)
@@ -385,7 +385,7 @@ plotting.seeds_panels(
 )
 
 # %% [markdown]
-# It does. F1 is flat near its optimum, so a slightly misplaced boundary costs almost nothing. Even with 1 % of positives, about 50 to train on, the learned boundary averages over 90 % of the best possible F1, although single draws scatter widely. Random weights, or cross-entropy thresholded at ½, reach far less.
+# With all samples it does; with minibatches the boundary ends too low, for a reason that we come to below. F1 is flat near its optimum, so a slightly misplaced boundary costs almost nothing. Even with 1 % positives, about 50 training samples, the learned boundary reaches more than 90 % of the best possible F1 on average, although individual draws scatter widely. Initial weights, or cross-entropy thresholded at ½, reach far less.
 
 
 # %% tags=["hide-input"]
@@ -407,7 +407,7 @@ verdict(
 # %% [markdown]
 # ### Cross-entropy with a tuned threshold does as well
 #
-# Is it fair to threshold cross-entropy at ½? Its threshold can be moved after training, for free. Choose it on validation data, or set it to $F/2$, where $F$ is the best F1 expected under the model's own probabilities. On the Gaussian data, either closes the gap.
+# But thresholding cross-entropy at ½ is not a fair comparison: the threshold can be moved after training, for free. Either tune it on validation data, or plug in $F/2$, where $F$ is the best F1 expected under the model's own probabilities. On the Gaussian data, either closes the gap.
 
 
 # %% tags=["hide-input"]
@@ -435,7 +435,7 @@ plotting.seeds_panels(
 )
 
 # %% [markdown]
-# So if your model is well specified, tune the threshold. The diabetes data have 442 patients, and the positives are the worst tenth. There, training on F1 looks slightly better, but the intervals overlap.
+# So if your model is well specified, as logistic regression is for these Gaussians, tune the threshold. For contrast we take real data: 442 diabetes patients, of whom the worst tenth are the positives. There, training on F1 looks slightly better, but the difference, split by split, may as well be nothing.
 
 # %% tags=["hide-input"]
 gains = {
@@ -456,7 +456,7 @@ verdict(
 # %% [markdown]
 # ### Minibatches bias F1
 #
-# F1 is a ratio of sums. On a minibatch both sums are over the batch, so the minibatch average is biased, as the article warns. In the extreme case, a minibatch without positives scores 0 and gives no gradient: it pushes no negative down. With 1 % of positives, that is half of the batches of 64, so negatives are pushed down too rarely, and in the figure above the boundary ends too low.
+# F1 is a ratio of sums. On a minibatch both sums are over the batch, so the minibatch average is biased, as the article warns. In the extreme case, a minibatch without positives scores 0 and gives no gradient: it pushes no negative down. With 1 % positives, about half of the batches of 64 have none. So negatives are pushed down too rarely, which explains much of why the boundary of batches of 64 ended too low. At 5 %, where few batches are empty, what is left is the bias of the ratio.
 
 # %% tags=["hide-input"]
 few = by_entropy["5% positives"]
@@ -470,7 +470,7 @@ verdict(
 # %% [markdown]
 # ### Must F1 training start with cross-entropy?
 #
-# The article advises training with cross-entropy nearly to convergence, then fine-tuning with $-F_1$: from scratch, it warns, training may fail. For accuracy, that advice was right. With ten digits, there is an F1 for each of them against the others, and the loss is minus their mean:
+# The article advises training with cross-entropy nearly to convergence, then fine-tuning with $-F_1$: from scratch, it warns, training may fail. For accuracy, that advice was right. With ten digits we compute the F1 of each against the other nine; the loss is minus their mean, the *macro* F1:
 
 
 # %% tags=["minimal"]
@@ -480,16 +480,16 @@ def soft_macro_f1(probs, target):
 
 
 # %% [markdown]
-# Here the first stage matters less.
+# Here the first stage matters less. The table gives the test F1 in per cent for each share of wrong labels. The last two columns give the share of networks that lose a class on clean labels, first at the learning rate chosen by validation, then over all six.
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 table(smoothing_digits.overview(networks))
 
 # %% [markdown]
-# The table has test F1 in per cent for each share of wrong labels, and how many networks lose a class on clean labels, at the learning rate that validation chooses and over all six. From scratch, F1 loses one at the largest rate only, and ends a fraction of a point behind. Like accuracy, it withstands wrong labels.
+# Trained from scratch, F1 loses a class only at the largest rate, and ends a fraction of a point behind two-stage training. Like accuracy, it is robust to wrong labels.
 #
-# Part of the reason is its denominator. At the scores, both losses carry the factor $p(1-p)$, so that F1, too, can lose a class for good; but it does so later. A class that is never predicted has $F_1=0$ and $S=m$, its number of samples, so that $\partial F_1/\partial p=2/m$ for each of them. A class predicted perfectly has $F_1=1$ and $S=2m$, which gives $1/(2m)$, four times less. F1 favours the class that falls behind;
-# accuracy, which has no denominator, does not. For logistic regression on the Gaussian data, trained on minibatches, a cross-entropy stage does not help.
+# Why does F1 lose classes less often? With respect to the scores, both gradients carry the factor $p(1-p)$, so F1, too, can lose a class for good. But F1 pushes harder where a class falls behind. A class that is never predicted has $F_1=0$ and $S=m$, its number of samples, so that $\partial F_1/\partial p=2/m$ for each of them. A class predicted perfectly has $F_1=1$ and $S=2m$, which gives $1/(2m)$, a quarter of that: half through the numerator $2-F_1$, half through $S$.
+# The accuracy pushes all classes alike. For logistic regression on the Gaussian data, trained on minibatches, a cross-entropy stage does not help.
 
 # %% tags=["hide-input"]
 by_stages = in_batches(first_stage=300)
@@ -531,7 +531,7 @@ verdict(
 # The entries sum to $k$. If $k<n$ and the $k+1$ largest scores are distinct, scaling the scores up gives the right indicator. But take the two scores $s\cdot(1,0)$ with a large $s$, and $k=2$, where both entries should
 # be 1. The first step selects the first score. In the second, its entry $(1-p_1)x_1$ is almost 0, like the other score, so they tie, and the result is $(1.5,0.5)$.
 #
-# A second failure occurs even for $k<n$. Scores that are nearly equal *share* a step, and are then handicapped by their share.
+# A second failure occurs even for $k<n$. Nearly equal scores *share* a step, and each is then discounted by its share, as if it had been taken.
 # With $1000\cdot(1,0.9999,0.9,0)$ and $k=2$ the recursion returns $(0.52,0.48,1,0)$: the third score overtakes both winners.
 #
 # The remedy is to choose all $k$ at once. Give every score the same smooth step, and move the step until the total is $k$:
@@ -564,7 +564,7 @@ def soft_top_k(x, k, sharpness=1.0):
         low = torch.where(many, middle, low)
         high = torch.where(many, high, middle)
     w = (p * (1 - p)).sum(-1, keepdim=True)
-    # k < n; a Newton step moves nothing any more, but carries the gradient
+    # a last Newton step, of size zero, whose derivative is that of λ; k < n
     total = torch.sigmoid(z - low).sum(-1, keepdim=True)
     return torch.sigmoid(z - low - (total - k) / w)
 
@@ -592,7 +592,7 @@ for ax, method in zip(axes, (soft_k_max, soft_top_k), strict=True):
 plt.show()
 
 # %% [markdown]
-# How far is this from the hard choice? Let $\Delta$ be the gap between the last score that is in and the first that is out. Because the $p_i$ sum to $k$, what is missing from the top $k$ has leaked to the rest; call it $M$. It is at most $k\,e^{-K(x_{(k)}-\lambda)}$, and also at most
+# How far is this from the hard choice? Let $\Delta=x_{(k)}-x_{(k+1)}$ be the gap between the last score selected and the first one left out. Because the $p_i$ sum to $k$, the mass missing from the top $k$ has leaked to the rest; call it $M$. It is at most $k\,e^{-K(x_{(k)}-\lambda)}$, and also at most
 # $(n-k)\,e^{-K(\lambda-x_{(k+1)})}$. Multiply the two bounds, and $\lambda$ cancels:
 #
 # $$
@@ -607,13 +607,15 @@ plt.show()
 # $$
 
 # %% [markdown]
+# ## When to use what
+#
+# For clean labels, cross-entropy with label smoothing did best here. For F1, train with cross-entropy and tune the threshold. On clean labels we found no case in which training on F1 was clearly better, and it needs batches with enough positives. Against wrong labels, fine-tune on the smooth accuracy or on F1 after cross-entropy, put a floor under the weight (`floored_accuracy` in the package), or take generalised cross-entropy. For a position on a line, use the soft argmax; for a set of $k$ items, one shared threshold. {doc}`../pages/api` documents the package's versions, which check their input.
+#
 # ## Related and later work
 #
-# **Losses.** One minus the smooth accuracy is half the $L_1$ distance between $p$ and the one-hot label. {cite:t}`ghosh2017` proved that a minimiser of this loss withstands symmetric label noise. {cite:t}`zhang2018gce` found that it trains poorly with many classes, and proposed the weight $p^r$ (their $q$ is our $r$), between cross-entropy, $r=0$, and accuracy, $r=1$. Our figure has $r=\frac12$.
+# **Losses.** One minus the smooth accuracy is half the $L_1$ distance between $p$ and the one-hot label. {cite:t}`ghosh2017` proved that this loss is robust to symmetric label noise, as long as the right label remains the most frequent one. The smooth F1 is known in image segmentation as the soft Dice loss {cite:p}`milletari2016`. {cite:t}`zhang2018gce` found that it trains poorly with many classes, and proposed the weight $p^r$ (their $q$ is our $r$), between cross-entropy, $r=0$, and accuracy, $r=1$. Our figure has $r=\frac12$.
 #
-# **Softmax alternatives.** Sparsemax {cite:p}`martins2016` and entmax {cite:p}`peters2019` replace softmax by maps that reach 0 and 1 at a finite gap.
-#
-# **Top-k.** Any increasing function from 0 to 1 can take the place of $\sigma$. {cite:t}`struski2025` use the distribution function of the Laplace distribution. Between neighbouring scores the sum is then $a-b\,e^{\lambda}+c\,e^{-\lambda}$, so that $\lambda$ has a closed form.
+# **Top-k.** Sparsemax {cite:p}`martins2016` and entmax {cite:p}`peters2019` reach 0 and 1 at a finite gap. Any increasing function from 0 to 1 can take the place of $\sigma$. {cite:t}`struski2025` use the distribution function of the Laplace distribution. Between neighbouring sorted scores $\lambda$ then solves a quadratic equation in $e^\lambda$.
 # After a sort this costs $O(n)$, and the authors report that it is ahead of earlier methods for long vectors and large $k$. On our CPU, for $n=100{,}000$, that sort costs more than the package's Newton iteration, which needs none. {cite:t}`blondel2020` sort and rank by projections in $O(n\log n)$, with piecewise linear results.
 
 # %% tags=["nbval-ignore-output", "hide-input"]
@@ -640,10 +642,8 @@ table(
 # %% [markdown]
 # Times, forward and backward with $k=n/10$, are relative to `torch.topk`, from one run.
 #
-# Three later chapters use the same substitution. Gumbel-Softmax adds noise to the scores, so that the soft one-hot vector is also a *sample*. ON-LSTM's `cumax` is the cumulative sum of a softmax, a smooth step.
+# Three later chapters build on this. Gumbel-Softmax adds noise to the scores, so that the soft one-hot vector is also a *sample*. ON-LSTM's `cumax` is the cumulative sum of a softmax, a smooth step.
 # VQ-VAE is hard in the forward pass and uses a surrogate gradient in the backward pass.
-#
-# **When to use what.** For F1, train with cross-entropy and tune the threshold; we found no case in which training on F1 was clearly better, and it wants batches that hold enough positives. Against wrong labels, fine-tune on the smooth accuracy or on F1 after cross-entropy, put a floor under the weight (`floored_accuracy` in the package), or take generalised cross-entropy. For a position on a line, the soft argmax; for a set of $k$, one shared threshold. {doc}`../pages/api` has the functions with checks of their input.
 #
 # ## Exercises
 #
@@ -694,8 +694,8 @@ for second in (2.01, 1.99):
 # :::{dropdown} Protocol, rules and their history
 # **Digits.** Five stratified splits (half for training, 15 % for validation, 35 % for testing) of scikit-learn's 1,797 digits; on each of them ten networks
 # 64–32–10, with initial weights, minibatches and wrong labels of their own; 1,200 Adam steps of 64 samples, the first 400 of which are the first stage. Each loss
-# has the same six learning rates. (They were five; the best of cross-entropy turned out to be the smallest, so a smaller one was added. It changed nothing.) The rate and the time of stopping, in steps of 200, are those with the best mean validation accuracy (for F1: F1), where validation labels are as noisy as those of training.
-# Intervals are over the networks: they speak of training on these splits. A network that is to count must beat ridge regression on the same labels. The eight networks trained on this page are an illustration; the verdicts rest on the recorded ones.
+# has the same six learning rates. (The smallest was added later, because cross-entropy had chosen the smallest of the first five; it changed nothing.) The learning rate and the stopping time, a multiple of 200 steps, are those with the best mean validation accuracy, or for F1 the best F1. Validation labels are as noisy as training labels.
+# Intervals are over networks, so they describe training on these splits only. As an entry condition, a network must beat ridge regression on the same labels. The eight networks trained on this page are an illustration; the verdicts rest on the recorded ones.
 #
 # **F1.** Gaussian classes: 30 independent draws of 5,000 samples each for training, validation and testing; logistic regression, 300 Adam steps on all
 # samples, 600 on minibatches, the second stage beginning at half; four learning rates, the best by mean validation F1. Diabetes: 30 stratified splits (50, 20 and 30 %), which overlap, so that
@@ -706,7 +706,7 @@ for second in (2.01, 1.99):
 # the plugged-in threshold, and for networks in the comparison of F1 with and without a first stage.
 # :::
 #
-# **How often the intervals would err** on which the rules rest, by simulation with the spread of these runs: *false* is how often one excludes 0 if there were no effect, *power* how often it does at an effect of the given size.
+# **How often would the intervals behind these rules err?** We simulate, with the spread of these runs. The column *false* gives how often an interval excludes 0 when there is no effect, *power* how often it does when the effect has the size under *at*.
 
 
 # %% tags=["nbval-ignore-output", "hide-cell"]

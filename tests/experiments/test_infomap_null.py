@@ -155,3 +155,17 @@ def test_pairs_of_words_are_counted(monkeypatch):
     together = null.pairs_of_words(2, 1, near=False)
     assert list(together.edges(data="weight")) == [("乙", "甲", 1)]
     assert null.pairs_of_words(2, 2, near=False).size() == 0
+
+
+def test_the_mixing_of_planted_groups_is_the_share_of_links_between_them():
+    links, group = null.planted_by_mixing(2000, 5, 20, 0.3, seed=0)
+    between = (group[:, None] != group) * links.toarray()
+    assert between.sum() / links.sum() == pytest.approx(0.3, abs=0.01)
+
+
+def test_merging_step_by_step_ends_with_two_triangles_and_one_module():
+    links = nx.to_numpy_array(nx.Graph([(0, 1), (0, 2), (1, 2), (2, 3), (3, 4), (3, 5), (4, 5)]), range(6))
+    found = communities.merged_step_by_step(links)
+    assert [len(set(labels.tolist())) for labels in found.values()] == [6, 5, 4, 3, 2, 1]
+    assert (found[2][:3] == found[2][0]).all()
+    assert (found[2][3:] == found[2][3]).all()

@@ -7,6 +7,7 @@ from kexue.book import ledger
 from kexue.experiments import infomap_null as null
 from kexue.experiments import infomap_optima as optima
 from kexue.experiments import infomap_words as words
+from kexue.experiments.tasks import infomap_rules as rules
 from kexue.runs import table
 from kexue.runs.statistics import mean_interval
 
@@ -49,7 +50,7 @@ def planted_trials(found_up_to, leiden_up_to, modules=20.0):
     ],
 )
 def test_the_number_of_groups_comes_out(found, leiden, modules, expected):
-    decision = null.number_comes_out(planted_trials(found, leiden, modules))
+    decision = rules.number_comes_out(planted_trials(found, leiden, modules))
     assert outcome(decision) == expected
     assert decision.measured["largest with Leiden above 0.5"] == leiden
     first = next(iter(decision.measured.items()))
@@ -73,12 +74,12 @@ def noise(modules=50.0, saved=1.0, one_module=1.0, degrees=(3, 4, 5, 6, 8, 10)):
 
 
 def test_modules_in_noise_are_many_somewhere_or_nowhere():
-    assert outcome(null.modules_in_noise(noise())) == "holds"
-    assert outcome(null.modules_in_noise(noise(modules=9.0))) == "refuted"
-    assert outcome(null.modules_in_noise(noise(saved=0.0))) == "refuted"
+    assert outcome(rules.modules_in_noise(noise())) == "holds"
+    assert outcome(rules.modules_in_noise(noise(modules=9.0))) == "refuted"
+    assert outcome(rules.modules_in_noise(noise(saved=0.0))) == "refuted"
     some = pd.concat([noise(degrees=(3, 4, 5, 6)), noise(modules=9.0, degrees=(8,))])
-    assert outcome(null.modules_in_noise(some)) == "restricted"
-    assert outcome(null.modules_in_noise(noise(degrees=(3, 4, 5, 6)))) == "restricted"  # 8 is missing
+    assert outcome(rules.modules_in_noise(some)) == "restricted"
+    assert outcome(rules.modules_in_noise(noise(degrees=(3, 4, 5, 6)))) == "restricted"  # 8 is missing
 
 
 def planted_rows(weak=0.05, behind=-0.2, price=-0.05):
@@ -95,13 +96,13 @@ def planted_rows(weak=0.05, behind=-0.2, price=-0.05):
 
 
 def test_a_prior_is_silent_in_noise_and_may_have_its_price():
-    assert outcome(null.with_a_prior(noise(), planted_rows())) == "holds"
-    assert outcome(null.with_a_prior(noise(), planted_rows(price=-0.3))) == "restricted"
+    assert outcome(rules.with_a_prior(noise(), planted_rows())) == "holds"
+    assert outcome(rules.with_a_prior(noise(), planted_rows(price=-0.3))) == "restricted"
     # One random network of five with two modules is not "most": that refutes nothing.
-    assert outcome(null.with_a_prior(noise(one_module=0.8), planted_rows())) == "open"
-    assert outcome(null.with_a_prior(noise(one_module=0.8), planted_rows(price=-0.3))) == "open"
-    assert outcome(null.with_a_prior(noise(one_module=0.4), planted_rows())) == "refuted"
-    worst = null.with_a_prior(noise(), planted_rows(price=-0.3)).measured
+    assert outcome(rules.with_a_prior(noise(one_module=0.8), planted_rows())) == "open"
+    assert outcome(rules.with_a_prior(noise(one_module=0.8), planted_rows(price=-0.3))) == "open"
+    assert outcome(rules.with_a_prior(noise(one_module=0.4), planted_rows())) == "refuted"
+    worst = rules.with_a_prior(noise(), planted_rows(price=-0.3)).measured
     assert next(iter(worst.values())).mean == pytest.approx(-0.3)
 
 
@@ -119,7 +120,7 @@ def test_a_prior_is_silent_in_noise_and_may_have_its_price():
     ],
 )
 def test_what_is_found_below_the_limit_and_above(weak, behind, expected):
-    decision = null.detectable(planted_rows(weak, behind))
+    decision = rules.detectable(planted_rows(weak, behind))
     assert outcome(decision) == expected
     assert list(decision.measured)[:3] == [
         f"AMI at signal 1.5, {groups} groups, InfoMap minus spectral" for groups in (2, 4, 10)
@@ -130,7 +131,7 @@ def test_what_is_found_below_the_limit_and_above(weak, behind, expected):
 
 
 def p_values(told_apart, **others):
-    return dict.fromkeys(null.REAL[:told_apart], 0.01) | dict.fromkeys(null.REAL[told_apart:], 0.5) | others
+    return dict.fromkeys(rules.REAL[:told_apart], 0.01) | dict.fromkeys(rules.REAL[told_apart:], 0.5) | others
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def p_values(told_apart, **others):
 def test_six_real_networks_decide_and_no_other(apart, alarms, expected):
     noise = [0.01] * alarms + [0.5] * (200 - alarms)
     for others in ({}, {"control": 0.3}, {"control": 0.01, "another": 0.9}):
-        decision = null.told_apart(p_values(apart, **others), noise)
+        decision = rules.told_apart(p_values(apart, **others), noise)
         assert outcome(decision) == expected
         assert decision.measured["p ≤ 0.05"].startswith(f"{apart} of 6 real networks; {alarms} of 200")
 
@@ -215,7 +216,7 @@ def test_few_settings_matter(ratio, clear, at_the_limit, expected):
 
 def test_agreement_by_tau_is_that_of_the_package_with_each():
     networks = {0.3: [null.planted(200, 4, 16, 3.0, 0), null.planted(200, 4, 16, 3.0, 1)]}
-    found = null.agreement_by_tau(networks, (0.15, 0.9))
+    found = rules.agreement_by_tau(networks, (0.15, 0.9))
     assert list(found) == [(0.3, 0.15), (0.3, 0.9)]
     assert min(found[0.3, 0.15]) > 0.9
     assert found[0.3, 0.9] != found[0.3, 0.15]
@@ -225,13 +226,13 @@ def test_agreement_by_tau_is_that_of_the_package_with_each():
 
 
 def test_the_numbers_of_the_ledger_are_the_recorded_ones():
-    rows = null.rows_of("infomap_null_random", "compare")
+    rows = rules.rows_of("infomap_null_random", "compare")
     alarms = rows[~rows["compare"]].p
     nulls, weights = table("infomap_null"), table("infomap_null_weights")
     few = int((alarms <= 0.05).sum())
     why = ledger.row("infomap.null").why
     assert f"{few} of {len(alarms)} p ({few / len(alarms):.1%})".replace("%", " %") in why
-    assert [name for name in null.REAL if nulls.p[name] > 0.05] == ["florentine"]
+    assert [name for name in rules.REAL if nulls.p[name] > 0.05] == ["florentine"]
     graph = null.NETWORKS["florentine"]()
     assert f"{len(graph)} nodes and {graph.size()} links" in why
     shuffled, strengths = weights.loc["places-shuffled"], weights.loc["places-strengths"]
@@ -239,7 +240,7 @@ def test_the_numbers_of_the_ledger_are_the_recorded_ones():
     assert f"{shuffled.null_mean:.2f} on average" in why
     assert strengths.null_most == 0
 
-    planted = null.rows_of("infomap_null_planted", "groups").set_index(["groups", "signal"])
+    planted = rules.rows_of("infomap_null_planted", "groups").set_index(["groups", "signal"])
     weak = mean_interval(planted.loc[10, 0.75].ami_infomap)
     why = ledger.row("infomap.limit").why
     assert f"the agreement of InfoMap is {weak:.3f}" in why
@@ -273,15 +274,15 @@ def test_missed_optima_are_those_of_the_summaries():
 
 
 def test_rows_and_curves_are_what_was_recorded():
-    rows = null.rows_of("infomap_null_random", "degree", "compare")
+    rows = rules.rows_of("infomap_null_random", "degree", "compare")
     assert len(rows) == 5 * len(null.DEGREES) + 200
     noise = rows[rows["compare"]]
-    curves = null.curves(noise, "degree", "modules")
+    curves = rules.curves(noise, "degree", "modules")
     assert list(curves) == ["InfoMap", "Leiden", "with a prior"]  # no spectral method there
     x, y = curves["Leiden"]
     assert y[x == 4].tolist() == noise[noise.degree == 4].modules_leiden.tolist()
-    copies = null.saved_by_copies()
-    assert list(copies) == list(null.TITLES.values())
+    copies = rules.saved_by_copies()
+    assert list(copies) == list(rules.TITLES.values())
     assert {len(bits) for bits in copies.values()} == {100}
     assert copies["karate club"][0] == pytest.approx(table("infomap_null").saved["karate"])
 

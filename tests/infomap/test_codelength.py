@@ -194,7 +194,8 @@ test_bad_input_is_named = refuses([
     (lambda: hierarchical_map_equation(FLOW, []), ValueError, "levels must hold at least one partition"),
     (lambda: hierarchical_map_equation(FLOW, [[0, 0, 1], [0, 1, 1]]), ValueError, r"levels\[1\] does not"),
     (lambda: map_equation(FLOW, {0, 1, 2}), TypeError, "partition must be a mapping or a sequence, got set"),
-    (lambda: map_equation(FLOW, [[0], [1], [2]]), TypeError, r"partition must have hashable modules, got \[0\]"),
+    (lambda: map_equation(FLOW, [[0], [1], [2]]), TypeError, r"a module of partition must be hashable, got \[0\]"),
+    (lambda: map_equation(FLOW, [([],), 1, 2]), TypeError, r"a module of partition must be hashable"),
     (lambda: map_equation(FLOW, [0, math.nan, 1]), ValueError, "partition must have modules that equal themselves, got nan"),
 ])  # fmt: skip
 

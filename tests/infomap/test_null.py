@@ -146,6 +146,7 @@ test_bad_input_is_named = refuses([
     (lambda: rewired(nx.Graph([(0, 0)])), ValueError, "graph must have links between nodes, got none"),
     (lambda: rewired(np.full((2, 2), 0.5), null="strengths"), ValueError, "graph must have whole weights"),
     (lambda: rewired(np.full((2, 2), 1e8), null="strengths"), ValueError, "of ten million at most"),
+    (lambda: rewired(PATH, sides=[0, 1, 1, 0]), ValueError, "sides must differ at the ends of each link"),
     (lambda: rewired(PATH, sides=[0, 1]), ValueError, "sides must be 0 or 1 for each of 4 nodes"),
     (lambda: rewired(PATH, sides=[0, 1, 2, 1]), ValueError, "sides must be 0 or 1 for each of 4 nodes"),
     (lambda: rewired("path"), TypeError, "graph must be a networkx graph or a matrix"),

@@ -52,8 +52,7 @@ def labels_of(flow: Flow, partition: Partition, name: str = "partition") -> np.n
     number: dict[Hashable, int] = {}
     labels = []
     for module in partition.tolist() if isinstance(partition, np.ndarray) else partition:
-        if not isinstance(module, Hashable):
-            raise TypeError(f"{name} must have hashable modules, got {module!r}")
+        checks.hashable(f"a module of {name}", [module])
         if isinstance(module, numbers.Number) and module != module:
             raise ValueError(f"{name} must have modules that equal themselves, got {module!r}")
         labels.append(number.setdefault(module, len(number)))

@@ -101,7 +101,10 @@ def _sides(sides: ArrayLike, nodes: int) -> Int[np.ndarray, " n"]:
 
 def _in_order(ends: Int[np.ndarray, "links 2"], sides: Int[np.ndarray, " n"]) -> Int[np.ndarray, "links 2"]:
     """Each link from the side 0 to the side 1, so that an exchange of ends keeps them apart."""
-    swap = sides[ends[:, 0]] > sides[ends[:, 1]]
+    left, right = sides[ends].T
+    if sides.any() and (within := left == right).any():
+        raise ValueError(f"sides must differ at the ends of each link, got a link {ends[within][0].tolist()}")
+    swap = left > right
     ends[swap] = ends[swap, ::-1]
     return ends
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.cluster import KMeans
 
-from kexue.infomap import Engine, infomap
+from kexue.infomap import Engine, infomap, map_equation, random_walk_flow
 from kexue.infomap.package import modules_by_package
 
 
@@ -66,3 +66,31 @@ def all_methods(links: sparse.csr_array, trials: int, seed: int) -> dict[str, np
         "regularized": regularized(links, trials, seed),
         "leiden": leiden(links, seed)[0],
     }
+
+
+def merged_step_by_step(links: np.ndarray) -> dict[int, np.ndarray]:
+    """A partition into each number of modules, from one node each to a single one.
+
+    Of two linked modules those are merged that give the shortest description; then single nodes move to a
+    neighbour's module, as long as that helps and no module becomes empty.
+    """
+    flow, near = random_walk_flow(links, 0.0), links > 0
+
+    def length(labels: np.ndarray) -> float:
+        return map_equation(flow, labels)
+
+    labels = np.arange(len(links))
+    found = {len(links): labels}
+    for count in range(len(links) - 1, 0, -1):
+        pairs = {tuple(sorted(pair)) for pair in labels[np.argwhere(near)].tolist()}
+        mergers = [np.where(labels == b, a, labels) for a, b in sorted(pairs) if a != b]
+        labels = min(mergers, key=length)
+        for node in 3 * list(range(len(links))):
+            if (labels == labels[node]).sum() > 1:
+                for target in sorted(set(labels[near[node]].tolist())):
+                    trial = labels.copy()
+                    trial[node] = target
+                    if length(trial) < length(labels) - 1e-12:
+                        labels = trial
+        found[count] = labels
+    return found
