@@ -95,7 +95,7 @@ def network(
     """
     import networkx as nx
 
-    nx.draw_networkx_edges(graph, places, ax=ax, alpha=0.3)
+    nx.draw_networkx_edges(graph, places, ax=ax, edge_color=plotting.INK, alpha=0.6)
     for number, module in enumerate(dict.fromkeys(modules[v] for v in graph)):
         inside = [v for v in graph if modules[v] == module]
         parts = list(dict.fromkeys(inner[v] for v in inside)) if inner else [module]
@@ -170,7 +170,7 @@ def partitions_slider(
         nodes = base | {"mode": "markers", "x": xy[:, 0], "y": xy[:, 1], "marker": {"size": 11} | look}
         here = [bits[k] for bits in curves.values()]
         values = {"x": [k] * len(here), "y": here, "text": [f"{bits:.2f}" for bits in here]}
-        values |= {"mode": "markers+text", "textposition": "top right"}
+        values |= {"mode": "markers+text", "textposition": ["top right", "bottom right", "top right"]}
         marks = below | values | {"marker": {"color": plotting.INK, "size": 8}}
         frames.append((str(k), [*fixed, nodes, marks]))
     hidden = {"visible": False}
