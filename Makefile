@@ -23,6 +23,8 @@ WORKERS ?= auto
 
 export PYTHONUTF8 = 1
 export JUPYTER_PLATFORM_DIRS = 1
+# Of one test, in seconds: the slowest takes two minutes on two busy cores, and one that hangs says where.
+export PYTEST_TIMEOUT ?= 900
 ifneq ($(wildcard ../shared/data),)
 export KEXUE_DATA ?= $(abspath ../shared/data)
 endif
