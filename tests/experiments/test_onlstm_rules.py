@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pandas
 import pytest
 
@@ -116,7 +117,9 @@ def test_a_network_counts_beyond_what_it_was_trained_on(lstm, onlstm, expected):
     ],
 )
 def test_one_language_model_is_better_where_both_beat_counts(ours, plain, counts, expected):
-    decision, reached = rules.better_language_model({"onlstm": ours, "lstm": plain}, counts)
+    decision, reached = rules.better_language_model(
+        {"onlstm": np.array(ours), "lstm": np.array(plain)}, counts
+    )
     assert outcome(decision, reached) == expected
     change, *perplexities, of_counts = decision.measured.values()
     assert (change.mean < 0) == (expected in ("holds", "unreached") and ours < plain) or expected == "open"

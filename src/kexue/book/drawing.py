@@ -202,8 +202,8 @@ def memory(ax: "Axes", wrote: ArrayLike, words: Sequence[str], stays: Sequence[i
     """
     rows = np.asarray(wrote)
     for level, row in enumerate(rows, start=1):
-        for who, places in groupby(range(len(words)), key=lambda place, row=row: int(row[place])):
-            first, *rest = places
+        for who, cells in groupby(enumerate(row), key=lambda cell: int(cell[1])):
+            first, *rest = (place for place, _ in cells)
             shade = plotting.COLOURS[who % 6] if who else "none"
             box = (first - 0.47, level - 0.44), len(rest) + 0.94, 0.88
             ax.add_patch(Rectangle(*box, facecolor=shade, alpha=0.15))

@@ -81,16 +81,21 @@ def counted(right_up_to: Mapping[str, Sequence[int]]) -> Decision:
     )
 
 
+def log_gap(perplexity: Mapping[str, Any]) -> np.ndarray:
+    """By how many percent the log perplexity of an LSTM is above that of the ON-LSTM of the same seed."""
+    ours, plain = (np.asarray(perplexity[cell], dtype=float) for cell in ("onlstm", "lstm"))
+    return 100 * np.log(plain / ours)
+
+
 def better_language_model(perplexity: Mapping[str, Any], of_counts: float) -> tuple[Decision, bool]:
     """onlstm.claim1, by cell: the perplexity of each seed, and that of counts; and whether it is reached."""
-    ours, plain = (np.asarray(perplexity[cell], dtype=float) for cell in ("onlstm", "lstm"))
-    change = mean_interval(100 * np.log(ours / plain))
+    change = mean_interval(-log_gap(perplexity))
     above = change.beyond()
     measured = {
         "log perplexity, ON-LSTM less LSTM (%)": change,
-        "perplexity, ON-LSTM": mean_interval(ours),
-        "LSTM": mean_interval(plain),
+        "perplexity, ON-LSTM": mean_interval(perplexity["onlstm"]),
+        "LSTM": mean_interval(perplexity["lstm"]),
         "counts of five words": of_counts,
     }
-    reached = all(mean_interval(each).beyond(of_counts) is False for each in (ours, plain))
+    reached = all(mean_interval(perplexity[cell]).beyond(of_counts) is False for cell in ("onlstm", "lstm"))
     return Decision(None if above is None else not above, False, measured), reached
