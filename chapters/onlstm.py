@@ -274,7 +274,7 @@ drawing.gate_and_trees(gate, d_f[middle], dict(zip(titles, shown)))
 # %% [markdown]
 # ## Controls first
 #
-# What would a tree score that knows no grammar? Trees that branch to the left or right, or split in halves; random levels; levels by the frequency or the rarity of a word; and random levels that favour early words. For each network there are two more: the same network *before training*, and its levels *averaged by position* in the sentence, so that only a general slope is left. The greedy rule itself is suspect, since its tree for random levels leans to the right. So we also *split only*, into $x_{<k}$ and $x_{\ge k}$, never at the first word; this rule does not lean.
+# What would a tree score that knows no grammar? Trees that branch to the left or right, or split in halves; random levels; levels by the frequency or rarity of a word; random levels that favour early words. For each network there are two more: the same network *before training*, and its levels *averaged by position* in the sentence, so that only a general slope is left. The greedy rule itself is suspect, since its tree for random levels leans to the right. So we also *split only*, into $x_{<k}$ and $x_{\ge k}$, never at the first word; this rule does not lean.
 #
 # We fixed the reading beforehand: $d_f$ of the second layer, as in the paper. There are ten networks, and as many plain LSTMs with equally many weights, read by $1-$ the mean of their forget gate.
 
@@ -510,7 +510,7 @@ holds, partly, numbers = onlstm_rules.protocols_near_published(protocols)
 verdict("onlstm.claim8", holds=holds, restricted=partly, measured=numbers)
 
 # %% [markdown]
-# With punctuation the full stop ends up inside every right-branching bracket, and hardly any is right. If moreover the gold trees are made binary and the root is counted, all four baselines of the first copies come out within three points, and under no other of the eight protocols do they. So a score of 47.7 is 8 points above right-branching, not 31.
+# With punctuation the full stop ends up inside every right-branching bracket, and hardly any is right. If moreover the gold trees are made binary and the root is counted, all four baselines of the first copies come out within three points. Under no other of the eight protocols do they. So a score of 47.7 is 8 points above right-branching, not 31.
 #
 # Whether a trained network's levels agree with these trees is untested here. It takes the setting of the paper, which is one command on a GPU:
 
