@@ -26,15 +26,15 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from kexue import data, onlstm, runs
-from kexue.book import drawing, interactive, plotting
+from kexue.book import drawing, interactive, notebook, plotting
 from kexue.book.ledger import verdict
-from kexue.book.notebook import card, setup, table
-from kexue.experiments import onlstm_grammar
-from kexue.experiments.tasks import counting
+from kexue.book.notebook import table
+from kexue.experiments import onlstm_grammar, onlstm_texts, recorded
+from kexue.experiments.tasks import onlstm_rules
 from kexue.onlstm import bracket_f1, leaves, split_tree, tree_from_levels
-from kexue.runs.statistics import false_alarms, mean_interval
+from kexue.runs.statistics import mean_interval
 
-rng = setup("onlstm")
+rng = notebook.setup("onlstm")
 onlstm.deterministic_recurrence()
 
 # %% [markdown]
@@ -45,49 +45,19 @@ onlstm.deterministic_recurrence()
 # So let the memory be a column of levels, the short-lived things at the bottom and the lasting ones at the top. Each word then settles two questions. From which level upwards does the past stay? This position is $d_f$. Up to which level does the word write? This is $d_i$. Below, we have chosen both by hand, with $d_i=d_f-1$.
 
 # %% mystnb={"figure": {"caption": "A word that writes high starts a large phrase, and what it wrote stays until the phrase is over. Above: the memory after each word, one column a word; a bar shows how long a level keeps what a word wrote, and the dark line is where the past begins to stay, $d_f$. Levels with a dot hold what was there before the sentence. Below: the tree that follows from $d_f$."}, "image": {"alt": "Six levels of bars over ten words. In the bottom row every word has a bar of its own. The word played fills rows three and four until and. The word and fills row five to the end; row six is untouched. The tree below divides before and, then before played and before barked."}} tags=["hide-input"]
-WORDS = [
-    "the",
-    "singer",
-    "played",
-    "the",
-    "old",
-    "song",
-    "and",
-    "a",
-    "dog",
-    "barked",
-]
+SENTENCE = "the singer played the old song and a dog barked"
+WORDS = SENTENCE.split()
 D_F = [3, 2, 5, 3, 2, 2, 6, 3, 2, 5]  # 1-based, as in the formulas
-
-
-def memory(d_f, n=6):
-    """Which word wrote each cell, after each word; 0 for none: (n, T)."""
-    c, columns = torch.zeros(n), []
-    for t, d in enumerate(d_f, start=1):
-        word, none = torch.full((n,), float(t)), torch.zeros(n)
-        c = onlstm.segmented_update(c, word, none, none, d - 1, d - 2)
-        columns.append(c)
-    return torch.stack(columns, 1).int().numpy()
-
-
-wrote = memory(D_F)
+c, columns, none = torch.zeros(6), [], torch.zeros(6)
+for t, d in enumerate(D_F, start=1):
+    c = onlstm.segmented_update(c, none + t, none, none, d - 1, d - 2)
+    columns.append(c)
+wrote = torch.stack(columns, 1).int().numpy()  # which word, in each cell
 tree = tree_from_levels(WORDS, D_F)
 fig, (ax, below) = plotting.panels(2, height=2.3, width=4.6)
-for level, row in enumerate(wrote):
-    for who, run in itertools.groupby(range(10), key=lambda t: row[t]):
-        first, *rest = run
-        shade = plotting.COLOURS[who % 6] if who else "none"
-        box = (first - 0.47, level + 0.56), len(rest) + 0.94, 0.88
-        ax.add_patch(plt.Rectangle(*box, fc=shade, alpha=0.15))
-        ax.add_patch(plt.Rectangle(*box, fc="none", ec=shade))
-        name = WORDS[who - 1] if who else "•"
-        ax.text(first, level + 1, name, ha="center", va="center", fontsize=7.5)
-for t, d in enumerate(D_F):
-    ax.plot([t - 0.47, t + 0.47], [d - 0.5] * 2, color=plotting.INK, lw=2.5)
-ax.set(xlim=(-0.5, 9.5), ylim=(0.5, 6.5), ylabel="level", yticks=range(1, 7))
+drawing.memory(ax, wrote, WORDS, D_F)
 ax.set_xticks(range(10), [f"{d}\n{d - 1}" for d in D_F])
 ax.set_xlabel("$d_f$, and below it $d_i$")
-ax.grid(False)
 drawing.draw_tree(below, tree)
 plt.show()
 
@@ -205,49 +175,12 @@ assert expected.tolist() == [1, 6.5, 30, 40, 50]
 # Now cut a sentence before every word whose level exceeds a threshold, and lower the threshold:
 
 # %% tags=["hide-input"]
-places = np.arange(10.0)
-heights = sorted(set(D_F), reverse=True)
-
-
-def pieces(threshold, y):
-    """The parts between words whose level reaches the threshold, as lines."""
-    starts = [t for t in range(10) if t == 0 or D_F[t] >= threshold]
-    ends = [*starts[1:], 10]
-    x = [(a - 0.35, b - 0.65, np.nan) for a, b in zip(starts, ends)]
-    x = np.pad(np.ravel(x), (0, 30 - 3 * len(starts)), constant_values=np.nan)
-    return {"x": x, "y": np.where(np.isnan(x), np.nan, y)}
-
-
-bars = np.full((10, 3), np.nan)
-bars[:, 0], bars[:, 1] = 0, D_F
-line = {"type": "scatter", "mode": "lines", "hoverinfo": "skip"}
-line |= {"showlegend": False}
-frames = []
-for shown in range(len(heights) + 1):
-    at = heights[shown - 1] - 0.5 if shown else 6.5
-    traces = [
-        line
-        | {"x": np.repeat(places, 3), "y": bars.ravel()}
-        | {"line": {"color": plotting.BLUE, "width": 14}},
-        line
-        | {"x": np.array([-0.5, 9.5]), "y": np.array([at, at])}
-        | {"line": {"color": plotting.ORANGE, "dash": "dash"}},
-    ]
-    for row, height in enumerate([7, *heights]):
-        drawn = pieces(height, -1.0 - row)
-        if row > shown:
-            drawn = {k: np.full(30, np.nan) for k in drawn}
-        colour = {"color": plotting.GREEN, "width": 8}
-        traces.append(line | drawn | {"line": colour})
-    frames.append((f"{at:g}", traces))
-interactive.slider_figure(
-    frames,
+interactive.cuts_slider(
+    WORDS,
+    D_F,
     start=2,
-    prefix="threshold ",
     caption="As the threshold falls, the sentence breaks into clauses, then phrases, then words. Blue: the levels of the first figure; orange: the threshold; green: the pieces so far, one row for each threshold.",
     alt="Ten bars over the words of the sentence, a dashed threshold, and rows of green segments below. Each lower threshold adds a row with more and shorter segments.",
-    xaxis={"tickvals": places, "ticktext": WORDS, "tickangle": -60},
-    yaxis={"title": "level", "tickvals": [2, 3, 5, 6], "range": [-5.7, 6.9]},
 )
 
 # %% [markdown]
@@ -273,9 +206,7 @@ def tree_of(words, levels):
 
 # %% tags=["hide-input"]
 def bracketed(tree):
-    if isinstance(tree, str):
-        return tree
-    return "[" + " ".join(bracketed(part) for part in tree) + "]"
+    return str(tree).replace("'", "").replace(",", "")
 
 
 assert tree_of(WORDS, D_F) == tree
@@ -289,16 +220,8 @@ print(bracketed(tree_of(WORDS, D_F)))
 # %% tags=["hide-input"]
 gold = onlstm_grammar.gold()
 texts = [leaves(tree) for tree in gold]
-
-
-def in_english(tree):
-    if isinstance(tree, str):
-        return onlstm_grammar.spoken(tree)
-    return [in_english(part) for part in tree]
-
-
 short = next(tree for tree in gold if len(leaves(tree)) == 9)
-print(bracketed(in_english(short)))
+print(bracketed(onlstm_grammar.spoken(short)))
 
 # %% [markdown]
 # The network sees words without brackets: 4,000 sentences, two layers of 64 neurons, 16 levels each, and the task of predicting the next word. This is the whole training:
@@ -344,24 +267,14 @@ middle = int(apart.argmin())
 vectors = vocabulary.ids(["<eos>", *texts[middle]])[None]
 with torch.no_grad():
     gate = model.trace(vectors)[1].master_forget[0, 1:]
-fig, axes = plotting.panels(4, height=1.55)
-span = (-0.5, len(gate) - 0.5, 0.5, 16.5)
-axes[0].imshow(gate.T, origin="lower", aspect="auto", extent=span, vmin=0)
-axes[0].set(ylabel="level", xticks=[], yticks=[1, 8, 16])
-axes[1].bar(range(len(gate)), d_f[middle], color=plotting.BLUE)
-axes[1].set(xlim=span[:2], ylim=(0, 1), xticks=[], ylabel="$1-$mean")
-for ax in axes[:2]:
-    ax.grid(False)
-for ax, tree in zip(axes[2:], (found[middle], gold[middle])):
-    drawing.draw_tree(ax, in_english(tree), fontsize=7.5)
-axes[2].set_title(f"found, F1 {100 * scores[middle]:.0f} %")
-axes[3].set_title("true", color=plotting.GREEN)
-plt.show()
+shown = map(onlstm_grammar.spoken, (found[middle], gold[middle]))
+titles = f"found, F1 {100 * scores[middle]:.0f} %", "true"
+drawing.gate_and_trees(gate, d_f[middle], dict(zip(titles, shown)))
 
 # %% [markdown]
 # ## Controls first
 #
-# What would a tree score that knows no grammar? Trees that branch to the left or right, or split in halves; random levels; levels by the frequency or the rarity of a word; and random levels that favour early words. For each network there are two more: the same network *before training*, and its levels *averaged by position* in the sentence, so that only a general slope is left. The greedy rule itself is suspect, since its tree for random levels leans to the right. So we also *split only*, into $x_{<k}$ and $x_{\ge k}$, never at the first word; this rule does not lean.
+# What would a tree score that knows no grammar? Trees that branch to the left or right, or split in halves; random levels; levels by the frequency or rarity of a word; random levels that favour early words. For each network there are two more: the same network *before training*, and its levels *averaged by position* in the sentence, so that only a general slope is left. The greedy rule itself is suspect, since its tree for random levels leans to the right. So we also *split only*, into $x_{<k}$ and $x_{\ge k}$, never at the first word; this rule does not lean.
 #
 # We fixed the reading beforehand: $d_f$ of the second layer, as in the paper. There are ten networks, and as many plain LSTMs with equally many weights, read by $1-$ the mean of their forget gate.
 
@@ -371,62 +284,35 @@ ours, plain, paper = (
     networks[networks.index.str.startswith(arm)].set_index("seed").sort_index()
     for arm in ("onlstm", "lstm", "paper")
 )
-NAMES = {
-    "left": "left-branching",
-    "right": "right-branching",
-    "balanced": "halves",
-    "random": "random levels",
-    "frequency": "frequent words high",
-    "rarity": "rare words high",
-    "first_high": "early words high",
-}
-TITLES = {"greedy": "greedy rule", "split": "splits only"}
-known = {rule: onlstm_grammar.controls_of(rule) for rule in TITLES}
-fig, axes = plotting.panels(2, height=2.5)
-for ax, rule in zip(axes, TITLES):
-    at = f"{rule}_forget_2"
-    groups = {
-        "ON-LSTM": ours[at],
-        "by position": ours[f"{at}_by_position"],
-        "untrained": ours[f"{at}_untrained"],
-        "LSTM": plain[at],
-    }
-    best = max(known[rule], key=known[rule].get)
-    plotting.seeds(ax, groups, (NAMES[best], known[rule][best]))
-    ax.set(title=TITLES[rule], xlabel="F1 (%)", xlim=(0, 80))
-plt.show()
+plotting.seeds_panels(
+    *onlstm_grammar.compared(ours, plain),
+    height=2.5,
+    xlabel="F1 (%)",
+    xlim=(0, 80),
+)
 
 # %% tags=["nbval-ignore-output", "hide-input"]
+known = {rule: onlstm_grammar.controls_of(rule) for rule in onlstm_rules.RULES}
 table(
     {
         "tree without a network": name,
         "F1, greedy": f"{known['greedy'][key]:.1f}",
         "splits only": f"{known['split'][key]:.1f}",
     }
-    for key, name in NAMES.items()
+    for key, name in onlstm_rules.TREES.items()
 )
 
 # %% tags=["hide-input"]
-parity = [
-    arm.perplexity - arm.perplexity_of_counts for arm in (ours, plain, paper)
-]
-entry = all(mean_interval(gap).beyond() is False for gap in parity)
-
-
+entry = onlstm_rules.beat_counts(ours, plain, paper)
 over_controls = onlstm_grammar.over_controls
-gains = {rule: over_controls(ours, "forget_2", rule) for rule in TITLES}
-sides = [[g.beyond() for g in gain.values()] for gain in gains.values()]
-every = [all(side) for side in sides]
-below = False in sides[0] + sides[1]
+gains = {rule: over_controls(ours, "forget_2", rule) for rule in known}
+holds, partly, numbers = onlstm_rules.trees_are_found(gains)
 verdict(
     "onlstm.grammar",
-    holds=True if all(every) else None if not (any(every) or below) else False,
-    restricted=any(every),
+    holds=holds,
+    restricted=partly,
     reached=entry,
-    measured={
-        f"{TITLES[rule]}, over its average by position": gain["by_position"]
-        for rule, gain in gains.items()
-    },
+    measured=numbers,
 )
 lead = mean_interval(ours.greedy_forget_2 - plain.greedy_forget_2)
 verdict(
@@ -443,21 +329,20 @@ verdict(
 # What did the networks learn? Replace each word's level by the mean level of its *kind*, so that all nouns share one level, all determiners another. The trees do not get worse:
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-READINGS = {
-    "$d_f$, layer 1": "forget_1",
-    "$d_f$, layer 2": "forget_2",
-    "$d_i$, layer 1": "input_1",
-    "$d_i$, layer 2": "input_2",
+READ = {
+    "ON-LSTM": (ours, ""),
+    "the same, by kind of word": (ours, "_by_kind"),
+    "paper’s gate": (paper, ""),
+    "LSTM": (plain, ""),
 }
 table(
-    {
-        "F1, greedy rule": name,
-        "ON-LSTM": f"{ours[f'greedy_{key}'].mean():.0f}",
-        "the same, by kind of word": f"{ours[f'greedy_{key}_by_kind'].mean():.0f}",
-        "paper’s gate": f"{paper[f'greedy_{key}'].mean():.0f}",
-        "LSTM": f"{plain[f'greedy_{key}'].mean():.0f}",
+    {"F1, greedy rule": f"${symbol}$, layer {layer}"}
+    | {
+        name: f"{arm[f'greedy_{gate}_{layer}{how}'].mean():.0f}"
+        for name, (arm, how) in READ.items()
     }
-    for name, key in READINGS.items()
+    for gate, symbol in {"forget": "d_f", "input": "d_i"}.items()
+    for layer in (1, 2)
 )
 
 # %% [markdown]
@@ -517,22 +402,8 @@ by_gate = {
     (gate, layer): over_controls(ours, f"{gate}_{layer}", "greedy")
     for gate, layer in itertools.product(("forget", "input"), (1, 2))
 }
-best = {  # above every control
-    key: all(gain.beyond() for gain in gains.values())
-    for key, gains in by_gate.items()
-}
-d_i = [by_gate["input", layer]["random"].beyond() for layer in (1, 2)]
-only_d_f = best["forget", 1] and best["forget", 2] and True not in d_i
-verdict(
-    "onlstm.claim4",
-    holds=False if best["input", 1] or best["input", 2] else only_d_f or None,
-    reached=best["forget", 1] or best["forget", 2],
-    measured={
-        "F1 from d_i of layer 1, over its closest control": min(
-            by_gate["input", 1].values(), key=lambda gain: gain.low
-        )
-    },
-)
+(holds, _, numbers), entry_d_f = onlstm_rules.only_from_forgetting(by_gate)
+verdict("onlstm.claim4", holds=holds, reached=entry_d_f, measured=numbers)
 
 # %% [markdown]
 # **So does a plain LSTM, in its input gate.** {cite:t}`dyer2019` found that an ordinary LSTM gives about as good trees by the greedy rule. Read by its forget gate, ours does not. But the last column of the table has a row that we did not expect: the mean *input* gate of its first layer gives trees as good as the best reading of the ON-LSTMs. We saw this after the rule was fixed, so it is a hint and not a verdict. It fits theirs: ordered neurons are one way to see where a language model divides a sentence, and not the only one.
@@ -547,11 +418,9 @@ verdict(
 
 # %% tags=["hide-input"]
 change = mean_interval(100 * np.log(paper.perplexity / ours.perplexity))
-inside = change.low > -2 and change.high < 2
-outside = change.low > 2 or change.high < -2
 verdict(
     "onlstm.eq11",
-    holds=True if inside else False if outside else None,
+    holds=change.within(-2, 2),
     reached=entry,
     measured={"perplexity, paper’s gate over the article’s (%)": change},
 )
@@ -594,19 +463,11 @@ counts, all_splits = (
     {n: len(set(map(str, trees_of(rule, n)))) for n in sizes}
     for rule in (tree_from_levels, split_tree)
 )
-lean = {
-    (rule, aim): leaning(rule, aim)
-    for rule in (tree_from_levels, split_tree)
-    for aim in (onlstm.right_branching, onlstm.left_branching)
-}
-assert all(greedy_trees(n) == count for n, count in counts.items())
+assert counts == {n: greedy_trees(n) for n in sizes}
 for rule, name in {tree_from_levels: "greedy", split_tree: "splits"}.items():
-    right, left = (
-        lean[rule, aim]
-        for aim in (onlstm.right_branching, onlstm.left_branching)
-    )
     print(
-        f"{name}: {right:.0%} of right-branching, {left:.0%} of left-branching"
+        f"{name}: {leaning(rule, onlstm.right_branching):.0%} of right-branching,",
+        f"{leaning(rule, onlstm.left_branching):.0%} of left-branching",
     )
 table(
     {
@@ -616,14 +477,13 @@ table(
     }
     for n in (4, 5, 6, 10, 20, 40)
 )
+share = greedy_trees(40) / binary_trees(40)
 verdict(
     "onlstm.trees",
     holds=all(all_splits[n] == binary_trees(n) for n in sizes)
     and [n for n in sizes if counts[n] == binary_trees(n)] == [2, 3, 4]
-    and greedy_trees(40) / binary_trees(40) < 0.01,
-    measured={
-        "share of the trees of 40 words": greedy_trees(40) / binary_trees(40)
-    },
+    and share < 0.01,
+    measured={"share of the trees of 40 words": share},
 )
 
 # %% [markdown]
@@ -635,46 +495,57 @@ verdict(
 
 # %% tags=["hide-input"]
 protocols = onlstm.protocol_scores()
-published = dict(left=13.1, right=16.5, balanced=21.3, random_splits=21.3)
-close = [
-    kind
-    for kind, found in protocols.items()
-    if all(abs(found[name] - f1) <= 3 for name, f1 in published.items())
-]
 SHOWN = {
-    "first copies of the paper": published,
+    "first copies of the paper": onlstm_rules.PUBLISHED,
     "words only": protocols[False, False, False],
     "with punctuation": protocols[True, False, False],
     "the same, binary trees, root counted": protocols[True, True, True],
 }
-COLUMNS = ("left", "right", "halves", "random")
 table(
     {"F1 of": name}
-    | {
-        column: f"{score:.1f}"
-        for column, score in zip(COLUMNS, scores.values(), strict=True)
-    }
+    | {tree.partition("_")[0]: f"{f1:.1f}" for tree, f1 in scores.items()}
     for name, scores in SHOWN.items()
 )
-explains = (True, True, True) in close
-verdict(
-    "onlstm.claim8",
-    holds=explains and len(close) == 1,
-    restricted=explains and len(close) > 1,
-    measured={
-        "right-branching, words only": protocols[False, False, False]["right"]
-    },
-)
+holds, partly, numbers = onlstm_rules.protocols_near_published(protocols)
+verdict("onlstm.claim8", holds=holds, restricted=partly, measured=numbers)
 
 # %% [markdown]
-# With punctuation the full stop ends up inside every right-branching bracket, and hardly any is right. If moreover the gold trees are made binary and the root is counted, all four baselines of the first copies come out within three points, and under no other of the eight protocols do they. So a score of 47.7 is 8 points above right-branching, not 31.
+# With punctuation the full stop ends up inside every right-branching bracket, and hardly any is right. If moreover the gold trees are made binary and the root is counted, all four baselines of the first copies come out within three points. Under no other of the eight protocols do they. So a score of 47.7 is 8 points above right-branching, not 31.
 #
-# Our own networks for real text, a Chinese language model against a Kneser-Ney model and an LSTM, and the treebank with trees at a width that a laptop can train, are being recorded under rules that are fixed. Until they are complete, both claims count as untested here. The setting of the paper itself is one command on a GPU, and nothing from it is shown until somebody has run it:
+# Whether a trained network's levels agree with these trees is untested here. It takes the setting of the paper, which is one command on a GPU:
 
 # %% tags=["gpu", "skip-execution", "nbval-ignore-output"]
 # %run -m kexue.experiments.onlstm_texts --scale gpu
 
 # %% [markdown]
+# ## Is it a better language model?
+#
+# In the paper's experiments ON-LSTM generally beats the LSTM, as a language model among others. Its perplexity is 56.2 on the test part of the Penn Treebank, against 57.3 of the well-tuned LSTM of {cite:t}`merity2018`. We compare the two on Chinese, which the article's own model also read: one month of the People's Daily (人民日报, *Rénmín Rìbào*), already divided into words. Both get the same number of weights and the same grid of settings, and five seeds train the best one for three epochs. What must a model beat first? Smoothed counts of up to five words, which take seconds.
+
+# %% mystnb={"figure": {"caption": "On Chinese news every ON-LSTM predicts better than every LSTM of the same size, and both predict far better than counts of five words. Test perplexity, one point for each of five seeds, with means and 95 % intervals; below, the same points closer."}, "image": {"alt": "Two panels of two rows of five points each. In the upper one both rows lie far to the left of a dashed line for counts of five words. The lower one shows that all points of ON-LSTM lie to the left of all points of LSTM."}} tags=["nbval-ignore-output", "hide-input"]
+news = runs.table("onlstm_news").sort_values("seed").groupby("cell")
+tested = dict(iter(news.test_perplexity))
+settings = recorded("onlstm_news")["onlstm-seed1"].settings
+of_counts = onlstm_texts.perplexity_of_counts(settings)
+fig, (ax, closer) = plotting.panels(2, height=1.6)
+rows = {"ON-LSTM": tested["onlstm"], "LSTM": tested["lstm"]}
+plotting.seeds(ax, rows, ("counts of five words", of_counts))
+plotting.seeds(closer, rows)
+ax.set_xlim(70, 1.25 * of_counts)
+closer.set_xlabel("test perplexity")
+plt.show()
+
+# %% tags=["hide-input"]
+(holds, _, numbers), beaten = onlstm_rules.better_language_model(
+    tested, of_counts
+)
+verdict(
+    "onlstm.claim1", holds=holds, reached=beaten, measured=numbers, bound=0.0
+)
+
+# %% [markdown]
+# Both pass, and the ON-LSTM is ahead, at this size too. It may owe this to the order or only to its extra gates; we have not separated the two.
+#
 # ## Where this went
 #
 # **Trees without annotation.** All numbers are published F1 on the test part of the Wall Street Journal, words only, mean over sentences.
@@ -705,10 +576,8 @@ verdict(
 
 # %% tags=["hide-cell"]
 # c must come first, and is alone afterwards: so [d, e] needs nothing more, and [c, d] can never be a bracket.
-assert tree_from_levels("abcde", [1, 1, 3, 2, 1]) == [
-    ["a", "b"],
-    ["c", ["d", "e"]],
-]
+possible = [["a", "b"], ["c", ["d", "e"]]]
+assert tree_from_levels("abcde", [1, 1, 3, 2, 1]) == possible
 never = [["a", "b"], [["c", "d"], "e"]]
 orders = itertools.product(range(5), repeat=5)
 print(any(tree_from_levels("abcde", order) == never for order in orders))
@@ -731,26 +600,11 @@ print(f"mixed {mixed:.2f}, kept {kept:.2f}, empty {empty:.2f}")
 # %% tags=["hide-cell"]
 # A counter adds to what it keeps. Only where both claim a cell is f∘c + i∘ĉ computed; elsewhere a cell is
 # copied or replaced. Gers and Schmidhuber (2001) trained LSTMs on such languages; Weiss, Goldberg and Yahav
-# (2018) show that a GRU cannot count without bound.
-reach = {
-    cell: [counting.counts_to(cell, seed) for seed in range(10, 15)]
-    for cell in ("lstm", "onlstm")
-}
-ends_at = [min(numbers) for numbers in reach.values()]
-some = [max(numbers) > 20 for numbers in reach.values()]
-verdict(
-    "onlstm.claim9",
-    holds=True
-    if min(ends_at) >= 40
-    else None
-    if min(ends_at) <= 20 and all(some)
-    else False,
-    restricted=min(ends_at) > 20,
-    measured={
-        f"{cell}, right up to": ", ".join(map(str, numbers))
-        for cell, numbers in reach.items()
-    },
-)
+# (2018) show that a GRU cannot count without bound. These were trained by kexue.experiments.onlstm_counting.
+counters = runs.table("onlstm_counting").groupby("cell").right_up_to
+reach = {cell: list(map(int, numbers)) for cell, numbers in counters}
+holds, partly, numbers = onlstm_rules.counted(reach)
+verdict("onlstm.claim9", holds=holds, restricted=partly, measured=numbers)
 
 # %% [markdown]
 # ## Experimental details
@@ -762,6 +616,8 @@ verdict(
 #
 # **Treebank.** Words only: punctuation, \$ and # with it, and empty elements are removed; unary brackets count once; root and single words do not count; a sentence without brackets has recall 1. NLTK's sample has 3,914 sentences. The published values of the four baselines are from other papers' copies of the table. Of the eight protocols, the outcome of one was known when the rule was written.
 #
+# **News.** The People's Daily in blocks of 50 paragraphs in turn: one in 20 for choosing settings, one in 20 for the test, the rest for training. Words with fewer than 20 occurrences are unknown. Two layers (ON-LSTM 256 and 128, LSTM 268 and 128). Learning rates 0.002, 0.004 and 0.008 were tried in 1,000 steps, with a dropout of 0.1; for both the best was 0.004. Then dropout 0 and 0.1 were tried in 5,400 steps. For both, 0.1 was worse by several points of perplexity on the validation part, so 0.2 was not tried, and both train without, the least there can be. Known were three seeds of the first edition, in which the two were level.
+#
 # **Counting.** One layer of 32 neurons, 400 steps; right means every prediction after the first $b$. Six networks of the first edition were known.
 #
 # **Dropped.** The first edition also showed eleven Chinese sentences, a race against HGRN with unequal parts, and logical inference. None of them decided anything.
@@ -770,42 +626,28 @@ verdict(
 # **How often the rules would err**, by simulation with the spread of these runs: *false* is how often an interval excludes 0 if there is no effect, *power* how often it does at the effect given.
 
 # %% tags=["nbval-ignore-output", "hide-cell"]
-differences = {  # and the effect at which to state the power
-    "greedy, over its average by position": (
-        ours.greedy_forget_2 - ours.greedy_forget_2_by_position,
-        15.0,
-    ),
-    "splits only, over the same": (
-        ours.split_forget_2 - ours.split_forget_2_by_position,
-        15.0,
-    ),
-    "ON-LSTM less LSTM": (ours.greedy_forget_2 - plain.greedy_forget_2, 15.0),
-    "$d_i$ of layer 1, over its average by position": (
-        ours.greedy_input_1 - ours.greedy_input_1_by_position,
-        15.0,
-    ),
+AT = {  # with an effect of 15 points
+    "greedy, over its average by position": "greedy_forget_2",
+    "splits only, over the same": "split_forget_2",
+    "$d_i$ of layer 1, over its average by position": "greedy_input_1",
 }
-rows = []
-for name, (values, effect) in differences.items():
-    d = values.to_numpy()
-    chance = false_alarms(
-        lambda d: mean_interval(d).beyond(), d.std(ddof=1), len(d), effect, 2000
-    )
-    wrong = f"{chance.holds + chance.refuted:.1%}"
-    rows.append(
-        {"rule": name, "false": wrong, "power": f"{chance.power:.0%}"}
-        | {"at": f"{effect:g} points"}
-    )
-table(rows)
+notebook.alarms(
+    {
+        name: (ours[at] - ours[f"{at}_by_position"], 15)
+        for name, at in AT.items()
+    }
+    | {"ON-LSTM less LSTM": (ours.greedy_forget_2 - plain.greedy_forget_2, 15)}
+    | {"news, LSTM less ON-LSTM (%)": (onlstm_rules.log_gap(tested), 2)}
+)
 
 # %% [markdown]
 # ## Data, seeds and versions
 
 # %% tags=["nbval-ignore-output", "hide-input"]
-card(
+notebook.card(
     "onlstm",
     {
-        "Sizes": f"{len(networks)} recorded networks of the grammar, {int(ours.parameters.iloc[0]):,} weights each; here one, and ten that count",
-        "Seeds": "grammar: 11 to 20, here 0; its held-out sentences: 1; counting: 10 to 14; random trees: 0",
+        "Sizes": f"{len(networks)} recorded networks of the grammar, {int(ours.parameters.iloc[0]):,} weights each, and {counters.size().sum()} that count; {news.seed.size().sum()} of the news, {int(news.parameters.max().max()):,} weights; here one",
+        "Seeds": "grammar: 11 to 20, here 0; its held-out sentences: 1; news: 1 to 5, tuning 0; counting: 10 to 14; random trees: 0",
     },
 )

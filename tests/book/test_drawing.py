@@ -107,3 +107,31 @@ def test_the_slider_divides_the_network_and_shows_what_it_costs():
     assert list(wires.x[:2]) == [0, 1]
     first = figure.frames[0].data
     assert any(list(trace.marker.color or ()) == [plotting.COLOURS[0]] * 3 for trace in first if trace.marker)
+
+
+def test_a_memory_has_a_bar_for_as_long_as_a_level_keeps_what_a_word_wrote(ax):
+    drawing.memory(ax, [[1, 2, 3], [1, 1, 3], [0, 0, 0]], ["a", "b", "c"], stays=[3, 2, 3])
+    filled = [patch for patch in ax.patches if patch.get_alpha() is not None]
+    boxes = [(*patch.get_xy(), patch.get_width()) for patch in filled]
+    texts = [(text.get_text(), *text.get_position()) for text in ax.texts]
+    below = [("a", 0, 1), ("b", 1, 1), ("c", 2, 1)]
+    assert texts == [*below, ("a", 0, 2), ("c", 2, 2), ("•", 0, 3)]
+    np.testing.assert_allclose(boxes[3], (-0.47, 1.56, 1.94))  # of a, for two words
+    colours = [patch.get_facecolor()[:3] for patch in filled]
+    assert colours[0] == colours[3] != colours[1]
+    assert [line.get_ydata()[0] for line in ax.lines] == [2.5, 1.5, 2.5]
+    assert ax.get_ylim() == (0.5, 3.5)
+
+
+def test_a_gate_stands_above_the_levels_and_the_trees(monkeypatch):
+    monkeypatch.setattr(mpl.pyplot, "show", lambda: None)
+    gate = np.array([[0.1, 0.2, 0.9, 1.0], [0.5, 0.5, 0.5, 1.0]])
+    drawing.gate_and_trees(gate, [0.4, 0.3], {"found": ["a", "b"], "true": ["b", "a"]})
+    figure = mpl.pyplot.gcf()
+    picture, bars, found, true = figure.axes
+    np.testing.assert_array_equal(picture.images[0].get_array(), gate.T)
+    assert picture.get_xlim() == bars.get_xlim() == (-0.5, 1.5)
+    assert [bar.get_height() for bar in bars.patches] == [0.4, 0.3]
+    assert [ax.get_title() for ax in (found, true)] == ["found", "true"]
+    assert [text.get_text() for text in true.texts] == ["b", "a"]
+    mpl.pyplot.close(figure)

@@ -251,3 +251,23 @@ def test_stories_have_a_menu_and_a_slider_each():
     for bad in ({}, {"one": []}):
         with pytest.raises(ValueError, match="stories must hold at least one, each with a step, got"):
             interactive.stories_figure(bad, prefix="", caption="c", alt="a")
+
+
+def test_a_falling_threshold_cuts_a_sentence_into_smaller_pieces():
+    figure = interactive.cuts_slider(["a", "b", "c"], [2, 1, 3], start=1, caption="c", alt="a")
+    assert [frame.name for frame in figure.frames] == ["3.5", "2.5", "1.5", "0.5"]
+    assert figure.layout.sliders[0].active == 1
+    bars, threshold, *rows = figure.data
+    assert [y for y in bars.y if y > 0] == [2, 1, 3]
+    assert list(threshold.y) == [2.5, 2.5]
+
+    def pieces(trace):
+        ends = np.asarray(trace.x, dtype=float)
+        return ends[~np.isnan(ends)].round(2).tolist()
+
+    whole, once = [-0.35, 2.35], [-0.35, 1.35, 1.65, 2.35]
+    assert [pieces(row) for row in rows] == [whole, once, [], []]
+    last = [trace for trace in figure.frames[-1].data if trace.x is not None]
+    assert pieces(last[-1]) == [-0.35, 0.35, 0.65, 1.35, 1.65, 2.35]  # every word by itself
+    assert {y for y in rows[1].y if y == y} == {-2}
+    assert list(figure.layout.xaxis.ticktext) == ["a", "b", "c"]

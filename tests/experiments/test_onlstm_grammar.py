@@ -6,6 +6,7 @@ import pytest
 from kexue import runs
 from kexue.experiments import onlstm_grammar as grammar
 from kexue.experiments import recorded
+from kexue.experiments.tasks import onlstm_rules as rules
 from kexue.onlstm import brackets, leaves, split_tree
 from kexue.runs.statistics import mean_interval
 
@@ -57,6 +58,7 @@ def test_each_word_of_the_grammar_has_an_english_one():
     spoken = {grammar.spoken(word) for word in words}
     assert len(spoken) == len(words)
     assert not any(set(word) & set(".0123456789") for word in spoken)
+    assert grammar.spoken([["the", "noun3.2"], "here"]) == [["the", "song"], "here"]
 
 
 def test_no_control_knows_the_trees_that_four_levels_give():
@@ -105,6 +107,20 @@ def test_recorded_trees_by_splits_alone_are_not_better_than_the_mean_level_of_th
     found = over_each_control("split")
     assert found.pop("by_position").beyond() is None
     assert all(interval.beyond() for interval in found.values())
+
+
+def test_networks_are_compared_beside_the_best_tree_without_one():
+    networks = runs.table("onlstm_grammar")
+    ours, plain = (networks[networks.index.str.startswith(arm)] for arm in ("onlstm-", "lstm-"))
+    groups, baselines = grammar.compared(ours, plain)
+    assert list(groups) == ["greedy rule", "splits only"]
+    assert [list(group) for group in groups.values()] == [["ON-LSTM", "by position", "untrained", "LSTM"]] * 2
+    np.testing.assert_array_equal(groups["splits only"]["LSTM"], plain.split_forget_2)
+    np.testing.assert_array_equal(groups["greedy rule"]["by position"], ours.greedy_forget_2_by_position)
+    for rule, (name, f1) in zip(grammar.RULES, baselines, strict=True):
+        assert f1 == max(grammar.controls_of(rule).values())
+        assert name in rules.TREES.values()
+    assert set(rules.TREES) == set(grammar.controls_of("split"))
 
 
 @pytest.mark.verifies("onlstm.plain")

@@ -25,6 +25,21 @@ def test_a_language_model_s_parts_are_disjoint_blocks(monkeypatch):
     assert len({int(ids[0]) for ids in texts.train}) == 2700
 
 
+def test_counts_know_a_text_that_repeats_and_no_order_of_one_that_is_drawn(monkeypatch):
+    draw = np.random.default_rng(0)
+    repeats = tuple(tuple("abcdefgh") for _ in range(2000))
+    drawn = tuple(tuple(draw.choice(list("abcdefgh"), 8)) for _ in range(2000))
+    found = []
+    for words in (repeats, drawn):
+        text = data.TaggedText(words, words, data.SOURCES["people_daily"])
+        replace(data, "people_daily", lambda text=text: text, monkeypatch)
+        onlstm_texts.corpus.cache_clear()
+        found.append(onlstm_texts.perplexity_of_counts(Config()))
+    onlstm_texts.corpus.cache_clear()
+    assert found[0] < 1.1
+    assert 7 < found[1] < 10  # of nine symbols
+
+
 @pytest.mark.system
 def test_a_language_model_predicts_the_next_word_of_what_it_read(monkeypatch, tmp_path):
     """A text that repeats is learned; a target out of place would leave the entropy of its words."""

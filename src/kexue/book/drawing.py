@@ -1,10 +1,12 @@
 """Figures of networks, codes and shares, in the look of `plotting`."""
 
-from collections.abc import Hashable, Mapping
-from itertools import cycle
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import cycle, groupby
 from typing import TYPE_CHECKING, Any
 
+import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from kexue.book import interactive, plotting
@@ -187,6 +189,55 @@ def partitions_slider(
         legend={"orientation": "h", "y": 1.08},
         height=560,
     )
+
+
+def memory(ax: "Axes", wrote: ArrayLike, words: Sequence[str], stays: Sequence[int]) -> None:
+    """Draw an ordered memory after each word: a bar for as long as a level keeps what a word wrote.
+
+    Args:
+        ax: where to draw; a column a word, a row a level, the lowest at the bottom.
+        wrote: the number of the word that wrote each level last, from 1, or 0 for none: (levels, words).
+        words: which stand in the bars.
+        stays: of each word, the level from which the past stays, from 1: a thick line below it.
+    """
+    rows = np.asarray(wrote)
+    for level, row in enumerate(rows, start=1):
+        for who, cells in groupby(enumerate(row), key=lambda cell: int(cell[1])):
+            first, *rest = (place for place, _ in cells)
+            shade = plotting.COLOURS[who % 6] if who else "none"
+            box = (first - 0.47, level - 0.44), len(rest) + 0.94, 0.88
+            ax.add_patch(Rectangle(*box, facecolor=shade, alpha=0.15))
+            ax.add_patch(Rectangle(*box, facecolor="none", edgecolor=shade))
+            name = words[who - 1] if who else "•"
+            ax.text(first, level, name, ha="center", va="center", fontsize=7.5)
+    for place, level in enumerate(stays):
+        ax.plot([place - 0.47, place + 0.47], [level - 0.5] * 2, color=plotting.INK, linewidth=2.5)
+    ax.set(xlim=(-0.5, len(words) - 0.5), ylim=(0.5, len(rows) + 0.5), ylabel="level")
+    ax.set(xticks=range(len(words)), yticks=range(1, len(rows) + 1))
+    ax.grid(False)
+
+
+def gate_and_trees(gate: ArrayLike, levels: ArrayLike, trees: Mapping[str, Any]) -> None:
+    """Draw a master gate, the level of each word below it, and trees over the words; show the figure.
+
+    Args:
+        gate: of each word and level, in [0, 1]: (words, levels).
+        levels: of the words.
+        trees: by title.
+    """
+    drawn, level = np.asarray(gate), np.asarray(levels)
+    _, axes = plotting.panels(2 + len(trees), height=1.55)
+    span = (-0.5, len(drawn) - 0.5, 0.5, drawn.shape[1] + 0.5)
+    axes[0].imshow(drawn.T, origin="lower", aspect="auto", extent=span, vmin=0)
+    axes[0].set(ylabel="level", xticks=[], yticks=[1, drawn.shape[1] // 2, drawn.shape[1]])
+    axes[1].bar(range(len(level)), level, color=plotting.BLUE)
+    axes[1].set(xlim=span[:2], ylim=(0, 1), xticks=[], ylabel="$1-$mean")
+    for ax in axes[:2]:
+        ax.grid(False)
+    for ax, (title, tree) in zip(axes[2:], trees.items(), strict=True):
+        draw_tree(ax, tree, fontsize=7.5)
+        ax.set_title(title)
+    plt.show()
 
 
 def draw_tree(ax: "Axes", tree: Any, fontsize: float = 9.0, color: str = plotting.BLUE) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from kexue.book.plotting import AXIS, COLOURS, INK
 
-__all__ = ["simplex_slider", "slider_figure", "stories_figure", "views_figure"]
+__all__ = ["cuts_slider", "simplex_slider", "slider_figure", "stories_figure", "views_figure"]
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -58,6 +58,56 @@ def simplex_slider(
         xaxis={"visible": False},
         yaxis={"visible": False, "scaleanchor": "x"},
         legend={"orientation": "h", "y": 1.1},
+    )
+
+
+def cuts_slider(
+    words: Sequence[str], levels: Sequence[int], start: int, caption: str, alt: str
+) -> "go.Figure":
+    """An interactive bar for each word's level, with a falling threshold; below, the pieces that it cuts.
+
+    A sentence is cut before every word whose level exceeds the threshold. Each threshold adds a row of
+    pieces; the first row is the whole sentence.
+
+    Args:
+        words: stand at the bottom.
+        levels: of the words, whole numbers.
+        start: so many thresholds have been passed at first.
+        caption: stands below the figure in the book.
+        alt: a description for those who do not see the figure.
+    """
+    count, heights = len(words), sorted(set(levels), reverse=True)
+    cuts = [heights[0] + 1, *heights]
+    bars = np.full((count, 3), np.nan)
+    bars[:, 0], bars[:, 1] = 0, levels
+    base: dict[str, Any] = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "showlegend": False}
+    bar = {"x": np.repeat(np.arange(count), 3), "y": bars.ravel(), "line": {"color": COLOURS[0], "width": 14}}
+    frames = []
+    for passed in range(len(cuts)):
+        threshold = cuts[passed] - 0.5
+        dashed = {
+            "x": [-0.5, count - 0.5],
+            "y": [threshold] * 2,
+            "line": {"color": COLOURS[1], "dash": "dash"},
+        }
+        traces = [base | bar, base | dashed]
+        for row, cut in enumerate(cuts):
+            starts = [t for t in range(count) if t == 0 or levels[t] >= cut]
+            x = np.full((count, 3), np.nan)
+            if row <= passed:
+                x[: len(starts), 0] = np.array(starts) - 0.35
+                x[: len(starts), 1] = np.array([*starts[1:], count]) - 0.65
+            pieces = {"x": x.ravel(), "y": np.where(np.isnan(x.ravel()), np.nan, -1.0 - row)}
+            traces.append(base | pieces | {"line": {"color": COLOURS[2], "width": 8}})
+        frames.append((f"{threshold:g}", traces))
+    return slider_figure(
+        frames,
+        start=start,
+        prefix="threshold ",
+        caption=caption,
+        alt=alt,
+        xaxis={"tickvals": list(range(count)), "ticktext": list(words), "tickangle": -60},
+        yaxis={"title": "level", "tickvals": heights[::-1], "range": [-len(cuts) - 0.7, heights[0] + 0.9]},
     )
 
 

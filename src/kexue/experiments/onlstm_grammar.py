@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from kexue import data, runs
 from kexue.data import Tree
+from kexue.experiments.tasks import onlstm_rules
 from kexue.onlstm import (
     LanguageModel,
     MasterInput,
@@ -150,10 +151,12 @@ SPOKEN = (
 )
 
 
-def spoken(word: str) -> str:
-    """A word of the grammar in English: noun3.2 is "song"."""
-    symbol, _, number = word.partition(".")
-    return SPOKEN[int(symbol[-1])][symbol[:-1]].split()[int(number)] if number else word
+def spoken(tree: Tree) -> Tree:
+    """A tree, or a word, of the grammar in English: noun3.2 is "song"."""
+    if not isinstance(tree, str):
+        return [spoken(part) for part in tree]
+    symbol, _, number = tree.partition(".")
+    return SPOKEN[int(symbol[-1])][symbol[:-1]].split()[int(number)] if number else tree
 
 
 # --- Trees and controls ------------------------------------------------------------------------
@@ -237,6 +240,27 @@ def over_controls(networks: Any, reading: str, rule: str) -> dict[str, Interval]
     for name in ("untrained", "by_position"):
         known[name] = np.asarray(networks[f"{rule}_{reading}_{name}"], dtype=float)
     return {name: mean_interval(own - f1) for name, f1 in known.items()}
+
+
+def compared(trained: Any, plain: Any) -> tuple[dict[str, dict[str, Any]], list[tuple[str, float]]]:
+    """F1 by the title of the rule and by network, from d_f of layer 2, and each rule's best tree without one.
+
+    Args:
+        trained: what ON-LSTMs recorded (`runs.table`).
+        plain: what LSTMs recorded.
+    """
+    groups, baselines = {}, []
+    for rule, title in onlstm_rules.RULES.items():
+        at = f"{rule}_forget_2"
+        groups[title] = {
+            "ON-LSTM": trained[at],
+            "by position": trained[f"{at}_by_position"],
+            "untrained": trained[f"{at}_untrained"],
+            "LSTM": plain[at],
+        }
+        f1, best = max((f1, name) for name, f1 in controls_of(rule).items())
+        baselines.append((onlstm_rules.TREES[best], f1))
+    return groups, baselines
 
 
 # --- Training ----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -28,6 +29,7 @@ from kexue.onlstm import (
     MasterInput,
     baseline_scores,
     deterministic_recurrence,
+    kneser_ney,
     tree_scores,
 )
 from kexue.onlstm.parsing import END
@@ -104,6 +106,13 @@ def corpus(config: Config) -> Corpus:
     known = ([word for word in text if word != "<unk>"] for text in train)
     vocabulary = data.Vocabulary(known, config.at_least)
     return Corpus(vocabulary, *([vocabulary.ids(text) for text in part] for part in (train, valid, test)))
+
+
+def perplexity_of_counts(config: Config) -> float:
+    """Of the test part, by counts of five words: what a model must beat first."""
+    texts = corpus(config)
+    read, held_out = (torch.cat(part).numpy() for part in (texts.train, texts.test))
+    return math.exp(-np.log(kneser_ney(read, held_out, len(texts.vocabulary))).mean())
 
 
 # --- Training ----------------------------------------------------------------------------------
