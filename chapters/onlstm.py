@@ -11,7 +11,7 @@
 #
 # *ON-LSTM：用有序神经元表达层次结构*
 #
-# Put the neurons of an LSTM in order, and let every word decide how far up it overwrites them. How much a word erases tells how large a phrase begins with it, so a network that has only learned to predict the next word draws trees. Whether these are the right trees is an experiment, and it needs sharp controls.
+# Put the neurons of an LSTM in order, and let every word decide how far up it overwrites them. How much a word erases tells how strong a boundary precedes it, so a network that has only learned to predict the next word draws trees. Whether they are the right trees only an experiment with sharp controls can tell.
 
 # %% tags=["hide-input"]
 # On Colab, first: %pip install -q "kexue[book] @ git+https://github.com/kexue-book/executable-scientific-spaces"
@@ -40,9 +40,9 @@ onlstm.deterministic_recurrence()
 # %% [markdown]
 # ## A memory in which some things last longer than others
 #
-# A network reads *the singer played the old song and a dog barked*, word by word. What should it keep in mind? After *the* it should expect a noun, and that expectation is useless two words later. After *played* it should expect an object, and must keep doing so until the object is complete. That two clauses are being joined matters to the end of the sentence.
+# A network reads *the singer played the old song and a dog barked*, word by word. What should it keep in mind? After *the* it should expect a noun, and that expectation is useless two words later. After *played* it should expect an object, and must keep doing so until the object is complete. That two clauses are being joined matters until the sentence ends.
 #
-# So let the memory be a column of levels, the short-lived things at the bottom and the lasting ones at the top. Each word then settles two questions. From which level upwards does the past stay? This position is $d_f$. Up to which level does the word write? This is $d_i$. Below, we have chosen both by hand, with $d_i=d_f-1$.
+# So let the memory be a column of levels, the short-lived things at the bottom and the lasting ones at the top. Each word then settles two questions. From which level up is the past kept? This is $d_f$. Up to which level does the word write? This is $d_i$. Below, both are set by hand, with $d_i=d_f-1$.
 
 # %% mystnb={"figure": {"caption": "A word that writes high starts a large phrase, and what it wrote stays until the phrase is over. Above: the memory after each word, one column a word; a bar shows how long a level keeps what a word wrote, and the dark line is where the past begins to stay, $d_f$. Levels with a dot hold what was there before the sentence. Below: the tree that follows from $d_f$."}, "image": {"alt": "Six levels of bars over ten words. In the bottom row every word has a bar of its own. The word played fills rows three and four until and. The word and fills row five to the end; row six is untouched. The tree below divides before and, then before played and before barked."}} tags=["hide-input"]
 SENTENCE = "the singer played the old song and a dog barked"
@@ -72,9 +72,9 @@ verdict(
 )
 
 # %% [markdown]
-# Read the picture by rows. The bottom row changes with each word. *Played* stays in two levels for as long as its object lasts, and *and* stays to the end. The words that write highest divide the sentence: first *and*, then *played* and *barked*. The tree follows.
+# Read the upper panel row by row (dots: never written). The bottom row changes with each word. *Played* stays in two levels for as long as its object lasts, and *and* stays to the end. The words that write highest divide the sentence: first *and*, then *played* and *barked*. This gives the tree below it.
 #
-# This is the idea of ON-LSTM {cite:p}`shen2019onlstm`, in the order in which the article explains it {cite:p}`su2019onlstm`. We first make the update exact, then soft so that it can be trained, and then ask what its trees are worth.
+# This is the idea of ON-LSTM {cite:p}`shen2019onlstm` (*the paper*), told in the order of *the article* {cite:p}`su2019onlstm`. We first make the update exact, then soft so that it can be trained, and then ask what its trees are worth.
 #
 # ## The cell
 #
@@ -87,7 +87,7 @@ verdict(
 # \end{aligned}
 # $$ (onlstm-eq1)
 #
-# Renumber the neurons, and the rows and columns of all weights with them: each neuron computes what it did before, in another place. So an order is free to be given a meaning. ON-LSTM keeps the gates and the output, and changes only how $c_t$ is made of $c_{t-1}$ and $\hat c_t$.
+# Renumber the neurons, and the rows and columns of all weights with them: each neuron computes what it did before, in another place. So the order means nothing yet, and we may give it a meaning. ON-LSTM keeps gates and output, and changes only how $c_t$ is computed from $c_{t-1}$ and $\hat c_t$.
 #
 # **Hard positions.** Let $x_t$ and $h_{t-1}$ determine two integers $d_f$ and $d_i$. The past claims the levels from $d_f$ up, and the word those up to $d_i$. If the claims overlap, an LSTM decides where both apply:
 #
@@ -95,7 +95,7 @@ verdict(
 # c_t=\begin{pmatrix}\hat c_{t,<d_f}\\ f_{t,[d_f:d_i]}\circ c_{t-1,[d_f:d_i]}+i_{t,[d_f:d_i]}\circ\hat c_{t,[d_f:d_i]}\\ c_{t-1,>d_i}\end{pmatrix}\qquad(d_f\le d_i).
 # $$ (onlstm-eq4)
 #
-# If they do not, the levels between them are emptied:
+# If they do not, any levels in between are set to zero:
 #
 # $$
 # c_t=\begin{pmatrix}\hat c_{t,\le d_i}\\ 0_{(d_i:d_f)}\\ c_{t-1,\ge d_f}\end{pmatrix}\qquad(d_f>d_i).
@@ -103,7 +103,7 @@ verdict(
 #
 # Take five neurons with $c_{t-1}=(10,20,30,40,50)$, $\hat c_t=(1,2,3,4,5)$, and all gates at one half. With $d_f=2$ and $d_i=4$ the new memory is $(1,11,16.5,22,50)$: written, mixed three times, kept. With $d_f=4$ and $d_i=2$ it is $(1,2,0,40,50)$.
 #
-# **One formula.** Write the two claims as vectors of zeros and ones. The past's is $\tilde f_t=0\dots01\dots1$, with its first 1 at $d_f$: the cumulative sum, from the left, of the one-hot vector of $d_f$. The word's is $\tilde i_t=1\dots10\dots0$, with its last 1 at $d_i$: a cumulative sum from the right. Where both claim, $\omega_t=\tilde f_t\circ\tilde i_t$ is 1, and both cases become
+# **One formula.** Write the two claims as vectors of zeros and ones. For the past, $\tilde f_t=0\dots01\dots1$ has its first 1 at $d_f$: the cumulative sum, from the left, of the one-hot vector of $d_f$. For the word, $\tilde i_t=1\dots10\dots0$ has its last 1 at $d_i$: a cumulative sum from the right. Where both claim, $\omega_t=\tilde f_t\circ\tilde i_t$ is 1, and both cases become
 #
 # $$
 # c_t=\omega_t\circ(f_t\circ c_{t-1}+i_t\circ\hat c_t)+(\tilde f_t-\omega_t)\circ c_{t-1}+(\tilde i_t-\omega_t)\circ\hat c_t.
@@ -120,7 +120,7 @@ verdict(
 #
 # The paper calls the first of these cumax, and both *master gates*. Is this more than a trick? Suppose that the past's claim begins at 2 or at 3, with probability one half each, and that the word's ends at 2. The gates are $\tilde f=(0,\frac12,1,1,1)$ and $\tilde i=(1,1,0,0,0)$, and our five neurons become $(1,6.5,30,40,50)$. That is the average of the two hard results, $(1,11,30,40,50)$ and $(1,2,30,40,50)$. It always is: {eq}`onlstm-eq6` is linear in $\tilde f$, $\tilde i$ and $\omega$, so for independent positions *the soft update is the expected hard one*. The paper introduces each gate as such an expectation (its section 4.1).
 #
-# A sentence has fewer levels than a network has neurons, so each level is a group of neurons that share their master gates. With $q$ neurons to a level, the cell has only $1+\frac1{2q}$ times the weights of an LSTM. All of it:
+# A sentence has fewer levels than a network has neurons, so each level is a group of neurons that share their master gates. With $q$ neurons to a level, the cell has only $1+\frac1{2q}$ times the weights of an LSTM. The whole cell:
 
 
 # %% tags=["minimal"]
@@ -162,7 +162,7 @@ assert expected.tolist() == [1, 6.5, 30, 40, 50]
 # %% [markdown]
 # ## Forgetting marks a boundary
 #
-# Why should forgetting have to do with phrases? While a phrase lasts, what the network has stored about it helps to predict the next word. Once it is over, most of that is of no use, while what came before the phrase still is. A good predictor will therefore forget *at boundaries*, and forget more at the boundary of a larger phrase.
+# What has forgetting to do with phrases? While a phrase lasts, what the network has stored about it helps to predict the next word. Once it is over, most of that is useless, while what was stored before it is still needed. A good predictor will therefore forget *at boundaries*, and forget more at the boundary of a larger phrase.
 #
 # How much does it forget? The softmax $p_f$ inside {eq}`onlstm-eq9` is a distribution over the level at which the past begins. Its mode would be one answer; its mean is a smoother one, and needs only the gate:
 #
@@ -170,7 +170,7 @@ assert expected.tolist() == [1, 6.5, 30, 40, 50]
 # d_f\approx\sum_{k=1}^nk\,p_f(k)=n\Bigl(1-\frac1n\sum_{k=1}^n\tilde f_t(k)\Bigr)+1,
 # $$ (onlstm-eq14)
 #
-# because $p_f(j)$ occurs in $\tilde f_t(k)$ for all $k\ge j$, which is $n+1-j$ times. (The paper's formula (15) lacks the 1, as the article remarks. The trees are the same.) From here on, the *level* of a word is $1-\frac1n\sum_k\tilde f_t(k)$, a number from 0 to 1.
+# because $p_f(j)$ occurs in $\tilde f_t(k)$ for all $k\ge j$, that is, $n+1-j$ times. (The paper's formula (15) lacks the 1, as the article remarks. The trees are the same.) From here on, the *level* of a word is $1-\frac1n\sum_k\tilde f_t(k)$, a number from 0 to 1.
 #
 # Now cut a sentence before every word whose level exceeds a threshold, and lower the threshold:
 
@@ -184,7 +184,7 @@ interactive.cuts_slider(
 )
 
 # %% [markdown]
-# The pieces are nested, and nested pieces are a tree. The article's greedy rule does the same in one sentence. Find the word $x_k$ with the highest level, divide the sentence there,
+# The pieces are nested, and nested pieces are a tree. The article's greedy rule is nearly this. Divide before the word $x_k$ of highest level, and set it apart from what follows,
 #
 # $$
 # [\,x_{<k},\;[\,x_k,\;x_{>k}\,]\,],
@@ -215,7 +215,7 @@ print(bracketed(tree_of(WORDS, D_F)))
 # %% [markdown]
 # ## An experiment with known trees
 #
-# Does a network find such levels by itself? We wrote down a small grammar before anything was trained on it. It has noun phrases, some with a second one attached, verbs with objects, and adverbs; all words of a clause belong to one of five topics. A sentence with its tree:
+# Does a network find such levels by itself? We test this on a small grammar, fixed before anything was trained. It has noun phrases, some with a prepositional phrase, verbs with objects, and adverbs; each clause draws its words from one of five topics. A sentence with its tree:
 
 # %% tags=["hide-input"]
 gold = onlstm_grammar.gold()
@@ -272,11 +272,11 @@ titles = f"found, F1 {100 * scores[middle]:.0f} %", "true"
 drawing.gate_and_trees(gate, d_f[middle], dict(zip(titles, shown)))
 
 # %% [markdown]
-# ## Controls first
+# ## Are these trees better than trees without grammar?
 #
-# What would a tree score that knows no grammar? Trees that branch to the left or right, or split in halves; random levels; levels by the frequency or rarity of a word; random levels that favour early words. For each network there are two more: the same network *before training*, and its levels *averaged by position* in the sentence, so that only a general slope is left. The greedy rule itself is suspect, since its tree for random levels leans to the right. So we also *split only*, into $x_{<k}$ and $x_{\ge k}$, never at the first word; this rule does not lean.
+# How well do trees score that owe nothing to grammar? Trees that branch to the left or right, or split in halves; random levels; levels by the frequency or rarity of a word; random levels that favour early words. For each network there are two more: the same network *before training*, and its levels *averaged by position* in the sentence, so that only a general slope is left. The greedy rule itself is suspect, since its tree for random levels leans to the right. So we also *split only*, into $x_{<k}$ and $x_{\ge k}$, never at the first word; this rule does not lean.
 #
-# We fixed the reading beforehand: $d_f$ of the second layer, as in the paper. There are ten networks, and as many plain LSTMs with equally many weights, read by $1-$ the mean of their forget gate.
+# We chose beforehand what to read: $d_f$ of the second layer. We train ten networks and ten plain LSTMs with as many weights, of which we read 1 minus the mean forget gate.
 
 # %% mystnb={"figure": {"caption": "With the greedy rule the levels of ten ON-LSTMs give better trees than every control; with splits only, no longer clearly better than their own average by position. F1 of 300 sentences, one point for each network, with means and 95 % intervals; dashed, the best control that needs no network."}, "image": {"alt": "Two panels of four rows of ten points. In the upper one the trained ON-LSTM lies well to the right of its average by position, of itself before training, and of the LSTM. In the lower one it overlaps with the average by position."}} tags=["nbval-ignore-output", "hide-input"]
 networks = runs.table("onlstm_grammar")
@@ -324,9 +324,9 @@ verdict(
 )
 
 # %% [markdown]
-# All networks predict better than counts of five words do (an interpolated Kneser-Ney model {cite:p}`chen1999`), which we asked of them before looking at a tree. The levels know much more than a slope when the greedy rule reads them. Without its lean the advantage shrinks, and the answer depends on the rule.
+# All networks beat an interpolated Kneser-Ney five-gram model {cite:p}`chen1999` (“counts of five words”), as we required before looking at any tree. Under the greedy rule the levels carry much more than a slope. Under splits only, the interval of the advantage includes zero. The LSTM was read by its forget gate; its input gate does better, as we shall see.
 #
-# What did the networks learn? Replace each word's level by the mean level of its *kind*, so that all nouns share one level, all determiners another. The trees do not get worse:
+# What did the networks learn? Replace each word's level by the mean of its word class (its *kind*): one level for nouns, another for determiners. The trees do not get worse:
 
 # %% tags=["nbval-ignore-output", "hide-input"]
 READ = {
@@ -346,9 +346,9 @@ table(
 )
 
 # %% [markdown]
-# So on this grammar the network has found *a level for each kind of word*. A verb or a preposition opens more than a determiner does. That is less than a parser, which may give one word different levels in different places. And it is more than the network was told, since nobody told it that there are kinds of words.
+# So on this grammar the network has found *a level for each kind of word*. Verbs and prepositions erase most, and phrases end before them. But nouns erase more than determiners, so that *the soft* is set apart from *pupil*, where the grammar has *soft pupil*. That is less than a parser, which may give one word different levels in different places. Yet the network was never told that there are word classes.
 #
-# ## What surprised us
+# ## Other gates, and the limits of the greedy rule
 #
 # **The other gate knows the trees, too.** One can read the word's position instead, as the mean of $\tilde i_t$. The article argues that trees can come from $d_f$ only, since $d_i$ speaks of the present word alone. In the first layer, the table shows, both do about equally well. In the second, $d_i$ is worse than random levels. Why? Here are the mean levels of the ten networks:
 
@@ -376,7 +376,7 @@ table(
 )
 
 # %% [markdown]
-# In the second layer $d_i$ is largest at nouns and adverbs, with which phrases *end*. So cut *after* the maximum instead of before it, with these mean levels of each network, and the trees are good:
+# In the second layer $d_i$ is largest at nouns and adverbs, with which phrases *end*. So we tried, after the fact, cutting *after* the maximum of each network's mean levels, and the trees are good:
 
 
 # %% tags=["nbval-ignore-output"]
@@ -406,7 +406,7 @@ by_gate = {
 verdict("onlstm.claim4", holds=holds, reached=entry_d_f, measured=numbers)
 
 # %% [markdown]
-# **So does a plain LSTM, in its input gate.** {cite:t}`dyer2019` found that an ordinary LSTM gives about as good trees by the greedy rule. Read by its forget gate, ours does not. But the last column of the table has a row that we did not expect: the mean *input* gate of its first layer gives trees as good as the best reading of the ON-LSTMs. We saw this after the rule was fixed, so it is a hint and not a verdict. It fits theirs: ordered neurons are one way to see where a language model divides a sentence, and not the only one.
+# **A plain LSTM's input gate knows them, too.** {cite:t}`dyer2019` found that an ordinary LSTM gives about as good trees by the greedy rule. Read by its forget gate, ours does not. But the last column of the table has a row that we did not expect: the mean *input* gate of its first layer gives trees as good as the best reading of the ON-LSTMs. We saw this after the rule was fixed, so it is a hint and not a verdict. It agrees with their finding: ordered neurons are one way to see where a language model divides a sentence, and not the only one.
 #
 # **The paper's input gate is the article's, shifted.** The paper sets
 #
@@ -414,7 +414,7 @@ verdict("onlstm.claim4", holds=holds, reached=entry_d_f, measured=numbers)
 # \tilde i_t=1-\mathrm{cumax}(W_{\tilde i}x_t+U_{\tilde i}h_{t-1}+b_{\tilde i}),
 # $$ (onlstm-eq11)
 #
-# which falls likewise and, the article remarks, usually makes little difference. Since $1-\sum_{j\le k}p_j=\sum_{j\ge k+1}p_j$, it is the same gate, one level lower. At the highest level it is 0: nothing is ever written there, so from a zero state *the highest level of the published implementation stays zero for ever*. With 115 levels that is a small loss. Does it matter with 16? We compared the perplexities, with a margin of 2 % fixed beforehand. Ten seeds did not suffice: the spread between seeds is larger than we had assumed.
+# which falls likewise and, the article remarks, usually makes little difference. Since $1-\sum_{j\le k}p_j=\sum_{j\ge k+1}p_j$, it is the same gate, one level lower. At the highest level it is 0: nothing is ever written there, so from a zero state *the highest level of the published implementation stays zero for ever*. With the paper's 115 levels that is a small loss. Does it matter with 16? We compared the perplexities, with a margin of 2 % fixed beforehand. Ten seeds did not suffice: the spread between seeds is larger than we had assumed.
 
 # %% tags=["hide-input"]
 change = mean_interval(100 * np.log(paper.perplexity / ours.perplexity))
@@ -426,7 +426,7 @@ verdict(
 )
 
 # %% [markdown]
-# **The greedy rule cannot draw most trees of a long sentence.** After a cut at $x_k$, no bracket begins with $x_k$ except $[x_k,x_{>k}]$. So with five words $[[a,b],[[c,d],e]]$ is out of reach, whatever the levels. {cite:t}`dyer2019` called the rule incomplete and biased to the right. Both can be counted, over all orders of the levels:
+# **The greedy rule cannot draw most trees of a long sentence.** After a cut at $x_k$, no bracket begins with $x_k$ except $[x_k,x_{>k}]$. So with five words $[[a,b],[[c,d],e]]$ is out of reach, whatever the levels. {cite:t}`dyer2019` called the rule incomplete and biased to the right. Over all orders of the levels, both defects can be counted:
 
 
 # %%
@@ -487,11 +487,11 @@ verdict(
 )
 
 # %% [markdown]
-# With random levels, the rule finds more brackets of the right-branching tree than of the left-branching one; splitting alone treats both alike. Language that branches to the right, such as English, is helped by this before anything is learned.
+# With random levels, the rule finds more brackets of the right-branching tree than of the left-branching one; splitting alone treats both alike. On a right-branching language such as English this helps before anything is learned.
 #
-# ## English, and a baseline with two values
+# ## English: which baseline is right?
 #
-# The paper's trees are English. It reports F1 of 65.1 on Wall Street Journal sentences of at most ten words and 47.7 on the test set, from the middle of three layers. What should one compare that with? English branches to the right, so right-branching trees are the baseline to beat. In first copies of the paper they get 16.5, in later ones about 40. A reader asked {cite:p}`orderedneurons2019issue`; the value had come from earlier work, whose author suspected the punctuation {cite:p}`prpnanalysis2019issue`. We scored trees without any model on NLTK's sample of that treebank, under eight protocols:
+# The paper's trees are English. It reports F1 of 65.1 on Wall Street Journal sentences of at most ten words and 47.7 on the test set, from the middle of three layers. What should one compare that with? English branches to the right, so right-branching trees are the baseline to beat. In early versions of the paper they get 16.5, in later ones about 40. A reader asked why {cite:p}`orderedneurons2019issue`; the value came from earlier work, whose author suspected the punctuation {cite:p}`prpnanalysis2019issue`. We scored model-free trees on NLTK's treebank sample, in eight protocols (punctuation or not, gold trees binarized or not, root counted or not):
 
 # %% tags=["hide-input"]
 protocols = onlstm.protocol_scores()
@@ -520,7 +520,7 @@ verdict("onlstm.claim8", holds=holds, restricted=partly, measured=numbers)
 # %% [markdown]
 # ## Is it a better language model?
 #
-# In the paper's experiments ON-LSTM generally beats the LSTM, as a language model among others. Its perplexity is 56.2 on the test part of the Penn Treebank, against 57.3 of the well-tuned LSTM of {cite:t}`merity2018`. We compare the two on Chinese, which the article's own model also read: one month of the People's Daily (人民日报, *Rénmín Rìbào*), already divided into words. Both get the same number of weights and the same grid of settings, and five seeds train the best one for three epochs. What must a model beat first? Smoothed counts of up to five words, which take seconds.
+# In the paper's experiments ON-LSTM generally beats the LSTM, in language modelling and beyond. Its perplexity is 56.2 on the test part of the Penn Treebank, against 57.3 of the well-tuned LSTM of {cite:t}`merity2018`. We compare the two on Chinese, which the article's own model also read: one month of the People's Daily (人民日报, *Rénmín Rìbào*), already divided into words. Both get as many weights and the same grid; each best setting is trained for three epochs with five seeds. First to beat: a smoothed five-gram model, which takes seconds.
 
 # %% mystnb={"figure": {"caption": "On Chinese news every ON-LSTM predicts better than every LSTM of the same size, and both predict far better than counts of five words. Test perplexity, one point for each of five seeds, with means and 95 % intervals; below, the same points closer."}, "image": {"alt": "Two panels of two rows of five points each. In the upper one both rows lie far to the left of a dashed line for counts of five words. The lower one shows that all points of ON-LSTM lie to the left of all points of LSTM."}} tags=["nbval-ignore-output", "hide-input"]
 news = runs.table("onlstm_news").sort_values("seed").groupby("cell")
@@ -546,9 +546,9 @@ verdict(
 # %% [markdown]
 # Both pass, and the ON-LSTM is ahead, at this size too. It may owe this to the order or only to its extra gates; we have not separated the two.
 #
-# ## Where this went
+# ## What came after ON-LSTM
 #
-# **Trees without annotation.** All numbers are published F1 on the test part of the Wall Street Journal, words only, mean over sentences.
+# **Trees without annotation.** Published F1 on the Wall Street Journal test set, words only, mean over sentences.
 #
 # | method | trees come from | F1 |
 # |---|---|--:|
@@ -557,16 +557,16 @@ verdict(
 # | GPST {cite:p}`hu2024gpst` | a Transformer with an induced tree, read left to right | 55.2 |
 # | averaged trees {cite:p}`shayegh2024` | several unsupervised parsers | 70.4 |
 #
-# The latest gain comes from the objective. {cite:t}`chen2025seminfo` train grammars to keep the meaning of the sentence instead of its likelihood, and improve by 7.85 points on average over five grammars and four languages. {cite:t}`shi2020` warn that much of such progress rests on choosing models by annotated trees, which is why we fixed layer and gate first.
+# A recent gain comes from the objective. {cite:t}`chen2025seminfo` train grammars to maximize semantic information instead of likelihood, and gain 7.85 points on average over five grammars and four languages. {cite:t}`shi2020` warn that much of such progress rests on choosing models by annotated trees, which is why we fixed layer and gate first. (The embeddings' scale we did choose by trees, of other seeds.)
 #
-# **Ordered memories.** HGRN {cite:p}`qin2023` orders *layers* by a cumulative softmax: each has a lower bound on its forget gate, which rises from layer to layer. As its gates do not look at $h_{t-1}$, it trains in parallel, which an ON-LSTM cannot. xLSTM {cite:p}`beck2024xlstm` brings the LSTM back at scale, without an order.
+# **Ordered memories.** HGRN {cite:p}`qin2023` orders *layers* by a cumulative softmax: their forget gates have lower bounds that rise from layer to layer. As its gates do not look at $h_{t-1}$, it trains in parallel; ON-LSTM cannot. xLSTM {cite:p}`beck2024xlstm` brings the LSTM back at scale, without an order.
 #
 # **When to use what.** For a language model, none of this; for trees, a neural grammar, or an average of parsers. ON-LSTM remains the shortest way from a gate to a tree.
 #
 # ## Questions that readers asked
 #
 # - *All levels are close to 1. Is that wrong?* Only their order matters. But then nearly everything is erased at each word, and the order may be noise; look at the other layer.
-# - *How can the first word be right, when nothing follows it yet?* It need not be. The network sees only the past; the rule compares the levels of the whole sentence, and by splits only, the first word's level is not used.
+# - *How can the first word be right, when nothing follows it yet?* It need not be. The network sees only the past, but the rule compares levels over the whole sentence; splits only never uses the first word's.
 # - *Would two directions help, or tagging?* One network for each direction can feed a tagger (`h` of `onlstm.ONLSTM`), and there is no agreed way to merge two sets of levels. We have tried neither.
 # - *Why three layers?* Convention. Reading the middle one was a choice made with trees at hand.
 #
@@ -616,11 +616,11 @@ verdict("onlstm.claim9", holds=holds, restricted=partly, measured=numbers)
 #
 # **Treebank.** Words only: punctuation, \$ and # with it, and empty elements are removed; unary brackets count once; root and single words do not count; a sentence without brackets has recall 1. NLTK's sample has 3,914 sentences. The published values of the four baselines are from other papers' copies of the table. Of the eight protocols, the outcome of one was known when the rule was written.
 #
-# **News.** The People's Daily in blocks of 50 paragraphs in turn: one in 20 for choosing settings, one in 20 for the test, the rest for training. Words with fewer than 20 occurrences are unknown. Two layers (ON-LSTM 256 and 128, LSTM 268 and 128). Learning rates 0.002, 0.004 and 0.008 were tried in 1,000 steps, with a dropout of 0.1; for both the best was 0.004. Then dropout 0 and 0.1 were tried in 5,400 steps. For both, 0.1 was worse by several points of perplexity on the validation part, so 0.2 was not tried, and both train without, the least there can be. Known were three seeds of the first edition, in which the two were level.
+# **News.** The People's Daily in blocks of 50 paragraphs in turn: one in 20 for choosing settings, one in 20 for the test, the rest for training. Words with fewer than 20 occurrences are unknown. Two layers (ON-LSTM 256 and 128, LSTM 268 and 128). Learning rates 0.002, 0.004 and 0.008 were tried in 1,000 steps, with a dropout of 0.1; for both the best was 0.004. Then dropout 0 and 0.1 were tried in 5,400 steps. For both, 0.1 was several points of validation perplexity worse, so both train without, and 0.2 was not tried. Three seeds of the first edition were known; in them the two tied.
 #
 # **Counting.** One layer of 32 neurons, 400 steps; right means every prediction after the first $b$. Six networks of the first edition were known.
 #
-# **Dropped.** The first edition also showed eleven Chinese sentences, a race against HGRN with unequal parts, and logical inference. None of them decided anything.
+# **Dropped.** Eleven Chinese sentences, an unequal comparison with HGRN, and logical inference, none decisive, were in the first edition only.
 # :::
 #
 # **How often the rules would err**, by simulation with the spread of these runs: *false* is how often an interval excludes 0 if there is no effect, *power* how often it does at the effect given.
