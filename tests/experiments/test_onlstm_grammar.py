@@ -6,6 +6,7 @@ import pytest
 from kexue import runs
 from kexue.experiments import onlstm_grammar as grammar
 from kexue.experiments import recorded
+from kexue.experiments.tasks import bigrams
 from kexue.experiments.tasks import onlstm_rules as rules
 from kexue.onlstm import brackets, leaves, split_tree
 from kexue.runs.statistics import mean_interval
@@ -129,3 +130,14 @@ def test_recorded_trees_of_an_lstm_are_worse_by_the_same_reading():
     assert mean_interval(own - plain).beyond()
     # Not by every reading: its input gate of layer 1 is as good.
     assert mean_interval(own - recorded_f1("lstm", "greedy_input_1")).beyond() is None
+
+
+def test_counts_of_pairs_give_trees_as_good_as_the_networks():
+    """The chapter says so: the number of words before, and minus the entropy of the word after."""
+    networks = runs.table("onlstm_grammar")
+    ours = networks[networks.index.str.startswith("onlstm")]
+    for rule in rules.RULES:
+        own, found = ours[f"{rule}_forget_2"], grammar.counted(rule)
+        assert list(found) == list(bigrams.NAMES)
+        assert found["before"] > own.mean() - own.sem()
+        assert found["sure_after"] > own.mean() + 2 * own.sem()

@@ -24,7 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from kexue import data, runs
 from kexue.data import Tree
-from kexue.experiments.tasks import onlstm_rules
+from kexue.experiments.tasks import bigrams, onlstm_rules
 from kexue.onlstm import (
     LanguageModel,
     MasterInput,
@@ -222,6 +222,17 @@ def controls_of(rule: str) -> dict[str, float]:
     """F1 in percent of the trees that need no network, by one rule (`RULES`)."""
     own = {name: f1 for name, f1 in controls().items() if "_" not in name or name.startswith(rule)}
     return {name.removeprefix(f"{rule}_"): f1 for name, f1 in own.items()}
+
+
+def counted(rule: str) -> dict[str, float]:
+    """F1 in percent of trees from counts of neighbouring words in the training text (`bigrams.NAMES`).
+
+    They are no controls of onlstm.grammar: a reader found them after its runs.
+    """
+    return {
+        name: f1_by_rule([np.array([level[word] for word in leaves(tree)]) for tree in gold()])[rule]
+        for name, level in bigrams.levels_of_words(texts(0, 4000)).items()
+    }
 
 
 def over_controls(networks: Any, reading: str, rule: str) -> dict[str, Interval]:
