@@ -82,7 +82,8 @@ class TestPdf:
             assert page.get_size() == pytest.approx((595.3, 841.9), abs=1)
 
     def test_bookmarks_are_the_headings_and_lead_to_them(self, articles, marks, sheets):
-        found = {bare(title) for _, title, _ in marks}
+        # Chromium names a heading twice that it has moved to the next sheet.
+        found = {re.fullmatch(r"(.+?)\1?", bare(title))[1] for _, title, _ in marks}
         wanted = [
             bare(each.text_content()) for page in articles.values() for each in page.iter("h1", "h2", "h3")
         ]
