@@ -12,6 +12,15 @@ def karate():
     return nx.Graph(graph.edges())
 
 
+def weighted_network(seed):
+    """A random network of 30 nodes whose links have whole weights from 1 to 5, as a matrix."""
+    graph = nx.gnp_random_graph(30, 0.2, seed=seed)
+    rng = np.random.default_rng(seed)
+    for *_, attributes in graph.edges(data=True):
+        attributes["weight"] = int(rng.integers(1, 6))
+    return nx.to_scipy_sparse_array(graph, dtype=int)
+
+
 def triangles():
     """The triangle of triangles of triangles (Rosvall and Bergstrom 2011): 27 nodes."""
     graph = nx.Graph()

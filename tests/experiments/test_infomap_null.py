@@ -5,19 +5,11 @@ from dataclasses import replace
 import networkx as nx
 import numpy as np
 import pytest
-from graphs import triangles
+from graphs import triangles, weighted_network
 
 from kexue.experiments import infomap_null as null
 from kexue.experiments.tasks import communities
 from kexue.infomap import infomap, rewired
-
-
-def weighted_ring(seed):
-    graph = nx.gnp_random_graph(30, 0.2, seed=seed)
-    rng = np.random.default_rng(seed)
-    for *_, attributes in graph.edges(data=True):
-        attributes["weight"] = int(rng.integers(1, 6))
-    return nx.to_scipy_sparse_array(graph, dtype=int)
 
 
 @pytest.mark.parametrize("groups", [2, 4, 10])
@@ -64,7 +56,7 @@ def test_below_the_limit_small_modules_still_tell_which_nodes_are_of_a_group():
 
 
 def test_slices_by_degree_are_equal_and_in_order():
-    links = weighted_ring(2)
+    links = weighted_network(2)
     links.data[:] = 1
     labels, degree = communities.by_degree(links, 3, 0), links.sum(0)
     assert np.bincount(labels).tolist() == [10, 10, 10]
@@ -102,6 +94,7 @@ def copies(name, count):
 
 
 @pytest.mark.fails("infomap.null")
+@pytest.mark.slow
 def test_the_florentine_families_save_no_more_than_their_copies():
     found = null.summary(copies("florentine", 19))
     assert found["p"] > 0.1

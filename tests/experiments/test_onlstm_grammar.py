@@ -12,6 +12,7 @@ from kexue.onlstm import brackets, leaves, split_tree
 from kexue.runs.statistics import mean_interval
 
 
+@pytest.mark.slow
 def test_sentences_are_clauses_of_one_topic_each():
     words = [leaves(tree) for tree in grammar.gold()]
     assert len({tuple(text) for text in words}) > 290
@@ -54,6 +55,7 @@ def test_levels_of_kinds_of_words_are_those_that_a_run_recorded():
         assert f1 == pytest.approx(run.summary[f"{rule}_forget_1_by_kind"], abs=0.01)
 
 
+@pytest.mark.slow
 def test_each_word_of_the_grammar_has_an_english_one():
     words = {word for text in grammar.texts(0, 4000) for word in text}
     spoken = {grammar.spoken(word) for word in words}
@@ -62,6 +64,7 @@ def test_each_word_of_the_grammar_has_an_english_one():
     assert grammar.spoken([["the", "noun3.2"], "here"]) == [["the", "song"], "here"]
 
 
+@pytest.mark.slow
 def test_no_control_knows_the_trees_that_four_levels_give():
     orders = ("the a this", "of in with", "verb", "and but while")
     table = {kind: level for level, kinds in enumerate(orders, start=1) for kind in kinds.split()}
@@ -71,6 +74,7 @@ def test_no_control_knows_the_trees_that_four_levels_give():
     assert max(grammar.controls().values()) < 40
 
 
+@pytest.mark.slow
 def test_a_short_run_measures_trees_before_and_after(tmp_path):
     config = grammar.Config(
         cell="lstm", hidden_sizes=(8, 8), sentences=300, steps=2, every=1, learning_rate=1e-9
@@ -132,6 +136,7 @@ def test_recorded_trees_of_an_lstm_are_worse_by_the_same_reading():
     assert mean_interval(own - recorded_f1("lstm", "greedy_input_1")).beyond() is None
 
 
+@pytest.mark.slow
 def test_counts_of_pairs_give_trees_as_good_as_the_networks():
     """The chapter says so: the number of words before, and minus the entropy of the word after."""
     networks = runs.table("onlstm_grammar")

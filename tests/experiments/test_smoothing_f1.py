@@ -178,6 +178,7 @@ def test_f1_is_that_of_scikit_learn_at_any_threshold():
     torch.testing.assert_close(study.gain(one, other), study.at_half(one) - study.at_half(other))
 
 
+@pytest.mark.slow
 def test_the_tuned_threshold_beats_any_other_on_validation():
     one = fitted([1.0, -2.0])
     same = one._replace(problem=one.problem._replace(test=one.problem.valid))
@@ -245,6 +246,7 @@ def test_smooth_f1_is_biased_in_batches_but_where_a_ratio_of_sums_is_constant():
     assert next(iter(means.values())) == pytest.approx((2 / 3,) * 3)
 
 
+@pytest.mark.slow
 def test_a_run_records_a_row_for_each_share_of_positives(tmp_path):
     config = dataclasses.replace(SMALL, draws=2, samples=300, positives=(0.2, 0.3), steps=2)
     assert study.run(config, tmp_path)["steps"] == 2

@@ -62,6 +62,7 @@ def connected(*sizes):
 @pytest.mark.unchecked
 @pytest.mark.verifies("infomap.alg1")
 @pytest.mark.parametrize("teleport", [0.0, 0.15])
+@pytest.mark.slow
 def test_ten_trials_find_the_optimum_of_small_graphs(teleport):
     """The experiment infomap_optima has thousands of larger ones."""
     assert len(connected(2, 3, 4, 5)) == 30
@@ -312,6 +313,7 @@ def in_python(monkeypatch):
 
 
 @pytest.mark.parametrize("levels", [2, None])
+@pytest.mark.slow
 def test_compiled_and_plain_loops_find_the_same_modules(levels, request):
     pytest.importorskip("numba")
     graphs = [(graph, 0.0) for graph in UNDIRECTED.values()] + [(graph, 0.15) for graph in DIRECTED.values()]

@@ -6,20 +6,12 @@ from collections import Counter
 import networkx as nx
 import numpy as np
 import pytest
-from graphs import karate
+from graphs import karate, weighted_network
 from refusing import refuses
 from scipy import sparse, stats
 
 from kexue.infomap import Comparison, compare_with_rewired, infomap, map_equation, random_walk_flow, rewired
 from kexue.infomap.null import saved_bits
-
-
-def weighted_ring(seed):
-    graph = nx.gnp_random_graph(30, 0.2, seed=seed)
-    rng = np.random.default_rng(seed)
-    for *_, attributes in graph.edges(data=True):
-        attributes["weight"] = int(rng.integers(1, 6))
-    return nx.to_scipy_sparse_array(graph, dtype=int)
 
 
 def upper(links):
@@ -28,7 +20,7 @@ def upper(links):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_rewired_copy_keeps_degrees_and_weights_and_has_other_links(seed):
-    links = weighted_ring(seed)
+    links = weighted_network(seed)
     copy = rewired(links, seed, "shuffled")
     assert (copy != copy.T).nnz == 0
     assert not copy.diagonal().any()
@@ -41,7 +33,7 @@ def test_a_rewired_copy_keeps_degrees_and_weights_and_has_other_links(seed):
 
 
 def test_a_copy_that_keeps_strengths_does_so_and_has_no_loops():
-    links = weighted_ring(5)
+    links = weighted_network(5)
     copy = rewired(links, 0, "strengths")
     assert (copy.sum(0) == links.sum(0)).all()
     assert (copy != copy.T).nnz == 0
@@ -79,6 +71,7 @@ def test_a_bipartite_network_remains_one():
     [(1, 1, 1, 1, 1, 1), (2, 2, 2, 1, 1), (2, 2, 2, 2, 2, 2)],
     ids=["pairs", "a path and more", "cycles"],
 )
+@pytest.mark.slow
 def test_all_networks_of_these_degrees_are_drawn_equally_often(degrees):
     every_pair = list(itertools.combinations(range(len(degrees)), 2))
     possible = [

@@ -5,8 +5,7 @@
     python -m kexue.experiments.onlstm_texts --scale gpu   the paper's setting, on Mikolov's text
 
 The text is read in batch_size parts at once, from start to end, and the state is carried from each window
-to the next. The chapter `onlstm` (onlstm.claim1, onlstm.claim2) reads what it records in runs/; the
-rules of its verdicts stand in the ledger.
+to the next. The chapter `onlstm` reads what it records; the rules of its verdicts stand in the ledger.
 """
 
 import contextlib
@@ -223,7 +222,6 @@ class Training:
         part = len(self.stream) // self.config.batch_size
         if self.place + length >= part:
             self.epoch, self.place, self.state = self.epoch + 1, 0, None
-        # Each epoch cuts the text elsewhere.
         shift = torch.randint(part, (), generator=randomness.generator(self.config.seed, 2, self.epoch))
         start = int(shift) + part * torch.arange(self.config.batch_size) + self.place
         self.place += length
@@ -348,8 +346,7 @@ NEWS_TUNING = {
     for rate in NEWS_RATES
     for cell in SIZES
 }
-# What the tuning found best for each, then one rate for all dropouts, three epochs each, and the final runs.
-# Since 0.1 was worse than none by several points of valid perplexity, for both, 0.2 was not tried.
+# The best of the tuning. Since dropout of 0.1 was worse than none by several points, 0.2 was not tried.
 NEWS_BEST = {"onlstm": 4e-3, "lstm": 4e-3}
 NEWS_DROPOUTS = (0.0, 0.1)
 NEWS_BEST_DROPOUT = {"onlstm": 0.0, "lstm": 0.0}
@@ -396,8 +393,7 @@ RECORDINGS = {
     for name, config in PLANNED.items()
     if __name__ == "__main__" or (runs.runs_folder() / name).is_dir()
 }
-# What `make gpu` records, if it is missing: the lower its priority, the sooner. Minutes of one large GPU, by
-# estimate; read without importing this script, so literal.
+# What `make gpu` records, if it is missing, in estimated minutes; read without importing this script, so literal.
 GPU_RECORDINGS = {"onlstm_ptb/seed1": {"priority": 1, "minutes": 250, "settings": {"seed": 1}}}
 
 if __name__ == "__main__":
