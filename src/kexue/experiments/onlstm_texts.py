@@ -393,7 +393,7 @@ RECORDINGS = {
     for name, config in PLANNED.items()
     if __name__ == "__main__" or (runs.runs_folder() / name).is_dir()
 }
-# What `make gpu` records, if it is missing, in estimated minutes; read without importing this script, so literal.
+# What `make gpu` records, if missing, in estimated minutes; read without importing this script, so literal.
 GPU_RECORDINGS = {"onlstm_ptb/seed1": {"priority": 1, "minutes": 250, "settings": {"seed": 1}}}
 
 if __name__ == "__main__":
