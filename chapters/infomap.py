@@ -30,6 +30,7 @@ from kexue import runs
 from kexue.book import drawing, plotting
 from kexue.book.ledger import verdict
 from kexue.book.notebook import card, setup, table
+from kexue.book.recolour import recolour
 from kexue.infomap import (
     HierarchicalCode,
     compare_with_rewired,
@@ -240,14 +241,14 @@ terms = {
 
 # %% tags=["hide-input"]
 assert min(terms, key=lambda k: sum(terms[k])) == 3
-drawing.partitions_slider(
+recolour(
     karate,
     places,
     {k: dict(zip(members, m.tolist())) for k, m in steps.items()},
     terms,
     start=3,
-    caption="The sum of index and module codebooks is smallest at three modules. Above: the partition into the given number of modules, found by greedy mergers and moves of single nodes. Below: bits per step.",
-    alt="Karate club coloured by module. Below it three curves for 1 to 34 modules: the cost of the index rises from 0, that of the codebooks falls, and their sum is lowest at three.",
+    caption="Click a node: it moves to the next of its neighbours' modules, or to one of its own, and the bits change. Can you beat three modules? The slider offers other partitions to begin with, found by greedy merging. Below: the bits of these partitions, index on top of modules; dashed, one module for all; the point is what you see above.",
+    alt="Karate club coloured by module. Below it, for 1 to 34 modules, two stacked areas: the cost of the index grows from 0, that of the codebooks of modules falls, and their sum is lowest at three.",
 )
 
 # %% [markdown]

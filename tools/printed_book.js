@@ -2,6 +2,20 @@
 
 // Each interactive figure becomes a picture of what it shows first, or of a story's end, and its caption says so.
 const stills = async format => {
+  const note = (figure, at) => {
+    const {live} = figure.dataset;
+    figure.querySelector('figcaption').insertAdjacentHTML('beforeend',
+      ` Still (${at}) of an interactive figure, which moves at <a href="${live}">${live}</a>.`);
+    for (const name of ['role', 'aria-label', 'data-live', 'data-still']) figure.removeAttribute(name);
+  };
+  for (const figure of document.querySelectorAll('.kexue-interactive[data-still]')) {
+    const svg = figure.querySelector('svg');
+    for (const e of svg.querySelectorAll('[role]'))
+      for (const name of ['role', 'tabindex', 'aria-label', 'style']) e.removeAttribute(name);
+    svg.setAttribute('role', 'img');
+    svg.setAttribute('aria-label', figure.getAttribute('aria-label'));
+    note(figure, figure.dataset.still);
+  }
   for (const plot of document.querySelectorAll('.plotly-graph-div')) {
     await Plotly.newPlot(plot, plot.figure.data, plot.figure.layout);
     const figure = plot.closest('figure'), [slider] = plot.layout.sliders, [menu] = plot.layout.updatemenus ?? [];
@@ -14,12 +28,9 @@ const stills = async format => {
     const src = await Plotly.toImage({data: plot.data, layout}, size);
     const img = Object.assign(document.createElement('img'), {alt: figure.getAttribute('aria-label'), src});
     await img.decode();
-    const live = figure.dataset.live;
     const at = [menu?.buttons[0].label, slider.currentvalue.prefix + step.label].filter(Boolean).join(", ");
-    figure.querySelector('figcaption').insertAdjacentHTML('beforeend',
-      ` Still (${at}) of an interactive figure, which moves at <a href="${live}">${live}</a>.`);
     figure.querySelectorAll('script').forEach(e => e.remove());
-    for (const name of ['role', 'aria-label', 'data-live']) figure.removeAttribute(name);
+    note(figure, at);
     plot.replaceWith(img);
   }
 };

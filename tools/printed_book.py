@@ -162,6 +162,8 @@ class Book:
                 element.attrib.pop("loading", None)  # all at once
             if "kexue-interactive" in element.get("class", ""):
                 element.set("data-live", f"{self.address}{page}.html")
+                for part in element.xpath(".//script | .//label"):  # what is of no use on paper
+                    part.drop_tree()
         return builder.SECTION({"class": "page", "id": self.pages[page]}, *article)
 
     @staticmethod

@@ -87,28 +87,6 @@ def test_a_code_is_a_tree_whose_leaves_are_its_codewords(ax):
     assert root == 0
 
 
-def test_the_slider_divides_the_network_and_shows_what_it_costs():
-    graph = nx.path_graph(3)
-    figure = drawing.partitions_slider(
-        graph,
-        {v: (v, v) for v in graph},
-        {1: {0: 0, 1: 0, 2: 0}, 2: {0: 5, 1: 5, 2: 7}},
-        {1: (0.0, 1.5), 2: (1.0, 1.0)},
-        start=2,
-        caption="c",
-        alt="a",
-    )
-    assert [frame.name for frame in figure.frames] == ["1", "2"]
-    wires, *curves, nodes, marks = figure.data
-    assert [curve.name for curve in curves] == ["index", "modules", "sum"]
-    assert list(curves[2].y) == [1.5, 2.0]
-    assert list(nodes.marker.color) == [plotting.COLOURS[0], plotting.COLOURS[0], plotting.COLOURS[2]]
-    assert (list(marks.x), list(marks.text)) == ([2, 2, 2], ["1.00", "1.00", "2.00"])
-    assert list(wires.x[:2]) == [0, 1]
-    first = figure.frames[0].data
-    assert any(list(trace.marker.color or ()) == [plotting.COLOURS[0]] * 3 for trace in first if trace.marker)
-
-
 def test_a_memory_has_a_bar_for_as_long_as_a_level_keeps_what_a_word_wrote(ax):
     drawing.memory(ax, [[1, 2, 3], [1, 1, 3], [0, 0, 0]], ["a", "b", "c"], stays=[3, 2, 3])
     filled = [patch for patch in ax.patches if patch.get_alpha() is not None]

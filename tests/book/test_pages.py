@@ -8,7 +8,10 @@ import shutil
 import threading
 from pathlib import Path
 
+import networkx as nx
 import pytest
+
+from kexue.infomap import map_equation, random_walk_flow
 
 ROOT = Path(__file__).parents[2]
 
@@ -360,6 +363,44 @@ def test_the_interactive_figure_follows_its_slider(open_page):
     moved = f"([e, old]) => ({points})(e).filter((place, i) => place !== old[i]).length > 140"
     page.wait_for_function(moved, arg=[plot.element_handle(), before])
     assert len(plot.evaluate(points)) == 150
+
+
+def test_nodes_are_recoloured_and_the_bits_are_those_of_the_map_equation(open_page):
+    page = open_page("chapters/infomap.html")
+    figure = page.locator("figure[data-still]")
+    figure.scroll_into_view_if_needed()
+    club = nx.karate_club_graph()
+    flow = random_walk_flow(nx.Graph(club.edges), teleport=0)
+
+    def seen():
+        labels = [node.get_attribute("aria-label") for node in figure.locator(".node").all()]
+        assert [int(label.split()[1].strip(",")) for label in labels] == sorted(club)
+        return [int(label.split()[-1]) for label in labels]
+
+    def right():
+        modules = seen()
+        bits = map_equation(flow, dict(zip(sorted(club), modules, strict=True)))
+        text = figure.locator("output").text_content()
+        assert text.startswith(f"{len(set(modules))} module")
+        assert text.endswith(f"= {bits:.3f} per step")
+        return modules
+
+    best = right()
+    assert len(set(best)) == 3
+    figure.locator(".node").nth(8).click()
+    changed = right()
+    assert [v for v in club if changed[v] != best[v]] == [8]
+    neighbours = {best[v] for v in club[8]}
+    assert changed[8] in neighbours | {4}
+    for _ in neighbours:  # once round, by the keyboard: its own module, the neighbours', one of its own
+        page.keyboard.press("Enter")
+        right()
+    assert seen() == best
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press(" ")
+    assert [v for v, (new, old) in enumerate(zip(right(), best, strict=True)) if new != old] == [9]
+    figure.locator("input").fill("34")
+    assert len(set(right())) == 34
 
 
 def test_the_ledger_filters_by_verdict_and_is_linked(open_page):

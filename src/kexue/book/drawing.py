@@ -9,12 +9,11 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
-from kexue.book import interactive, plotting
+from kexue.book import plotting
 from kexue.runs.statistics import Interval
 
 if TYPE_CHECKING:
     import networkx as nx
-    import plotly.graph_objects as go
     from matplotlib.axes import Axes
 
 _LOOKS = ("o-", "s--", "^:", "D-.")
@@ -125,70 +124,6 @@ def code_tree(ax: "Axes", code: Mapping[Hashable, str]) -> None:
         ax.text(place[word], -len(word) - 0.1, share, ha="center", va="top")
     ax.set_ylim(-1.1 - max(map(len, code.values())), 0.2)
     ax.axis("off")
-
-
-def partitions_slider(
-    graph: "nx.Graph",
-    places: Mapping[Hashable, Any],
-    partitions: Mapping[int, Mapping[Hashable, Hashable]],
-    terms: Mapping[int, tuple[float, float]],
-    start: int,
-    caption: str,
-    alt: str,
-) -> "go.Figure":
-    """An interactive network in as many modules as the slider says; below it, what that costs.
-
-    Args:
-        graph: any of networkx.
-        places: of each node, (x, y).
-        partitions: by the number of modules, from 1 on, the module of each node.
-        terms: by the number of modules, bits of the index and of the modules; their sum is drawn, too.
-        start: the number that is shown first.
-        caption: stands below the figure in the book.
-        alt: a description for those who do not see the figure.
-    """
-    counts = sorted(partitions)
-    curves = {
-        "index": {k: terms[k][0] for k in counts},
-        "modules": {k: terms[k][1] for k in counts},
-        "sum": {k: sum(terms[k]) for k in counts},
-    }
-    xy = np.array([places[v] for v in graph], dtype=float)
-    number = {v: i for i, v in enumerate(graph)}
-    gap = np.full(2, np.nan)
-    wires = np.array([(xy[number[a]], xy[number[b]], gap) for a, b in graph.edges]).reshape(-1, 2)
-    base: dict[str, Any] = {"type": "scatter", "hoverinfo": "skip", "showlegend": False}
-    below: dict[str, Any] = base | {"xaxis": "x2", "yaxis": "y2"}
-    wire = {"color": "#80808080", "width": 1}
-    fixed = [base | {"mode": "lines", "x": wires[:, 0], "y": wires[:, 1], "line": wire}]
-    for (name, bits), dash in zip(curves.items(), ("dot", "dash", "solid"), strict=True):
-        line = {"mode": "lines", "x": counts, "y": [bits[k] for k in counts], "line": {"dash": dash}}
-        fixed.append(below | line | {"name": name, "showlegend": True})
-    frames = []
-    for k in counts:
-        labels = [partitions[k][v] for v in graph]
-        first = [labels.index(module) for module in labels]  # a module keeps the colour of its first node
-        look = {"color": [plotting.COLOURS[i % 7] for i in first], "symbol": [i // 7 for i in first]}
-        nodes = base | {"mode": "markers", "x": xy[:, 0], "y": xy[:, 1], "marker": {"size": 11} | look}
-        here = [bits[k] for bits in curves.values()]
-        values = {"x": [k] * len(here), "y": here, "text": [f"{bits:.2f}" for bits in here]}
-        values |= {"mode": "markers+text", "textposition": ["top right", "bottom right", "top right"]}
-        marks = below | values | {"marker": {"color": plotting.INK, "size": 8}}
-        frames.append((str(k), [*fixed, nodes, marks]))
-    hidden = {"visible": False}
-    return interactive.slider_figure(
-        frames,
-        start=counts.index(start),
-        prefix="modules: ",
-        caption=caption,
-        alt=alt,
-        xaxis=hidden,
-        yaxis=hidden | {"domain": [0.47, 1]},
-        xaxis2={"title": "number of modules", "anchor": "y2"},
-        yaxis2={"title": "bits", "domain": [0, 0.42], "range": [0, 7]},
-        legend={"orientation": "h", "y": 1.08},
-        height=560,
-    )
 
 
 def memory(ax: "Axes", wrote: ArrayLike, words: Sequence[str], stays: Sequence[int]) -> None:
