@@ -125,3 +125,33 @@ def test_one_language_model_is_better_where_both_beat_counts(ours, plain, counts
     assert (change.mean < 0) == (expected in ("holds", "unreached") and ours < plain) or expected == "open"
     assert [each.mean for each in perplexities] == pytest.approx([sum(ours) / 3, sum(plain) / 3])
     assert of_counts == counts
+
+
+SEEDS = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("own", "plain", "perplexity", "expected"),
+    [
+        (66, 60, 100, "holds"),
+        (66, 66.2, 100, "restricted"),  # like the LSTM
+        (66, 70, 100, "restricted"),
+        (59.2, 50, 100, "unreached"),  # like right-branching trees
+        (55, 50, 100, "unreached"),
+        (66, 60, 114.8, "unreached"),  # like counts of five words
+    ],
+)
+def test_english_trees_must_be_better_than_every_control(own, plain, perplexity, expected):
+    decision, reached = rules.agree_with_annotated(
+        own + SEEDS, plain + SEEDS[::-1], {"random": 37.0, "frequency": 44.0}, 58.6, perplexity + SEEDS, 115.0
+    )
+    assert outcome(decision, reached) == expected
+    first = next(iter(decision.measured.values()))
+    assert first.mean == pytest.approx(own - 58.6)
+
+
+@pytest.mark.parametrize(("random", "expected"), [(70.0, "refuted"), (66.1, "open"), (60.0, "restricted")])
+def test_random_levels_decide_whether_english_trees_are_refuted(random, expected):
+    controls = {"random": random, "frequency": 72.0}
+    decision, reached = rules.agree_with_annotated(66 + SEEDS, 60 + SEEDS, controls, 58.6, 100 + SEEDS, 115.0)
+    assert outcome(decision, reached) == expected

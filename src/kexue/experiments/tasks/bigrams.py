@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 NAMES = {
     "before": "different words seen before it",
@@ -19,16 +20,16 @@ def entropy(counts: Iterable[int]) -> float:
     return -sum(count / total * math.log(count / total) for count in counts)
 
 
-def levels_of_words(texts: Iterable[Sequence[str]]) -> dict[str, dict[str, float]]:
+def levels_of_words(texts: Iterable[Sequence[Hashable]]) -> dict[str, dict[Any, float]]:
     """By the names of `NAMES`, the level of each word of texts.
 
     The start of a text counts as a word before its first one. The last word of a text has none after it; a
     word that is always the last has the entropy 0 there.
     """
-    before: dict[str, Counter[str]] = defaultdict(Counter)
-    after: dict[str, Counter[str]] = defaultdict(Counter)
+    before: dict[Hashable, Counter[Hashable]] = defaultdict(Counter)
+    after: dict[Hashable, Counter[Hashable]] = defaultdict(Counter)
     for text in texts:
-        for one, other in zip(["", *text], text, strict=False):
+        for one, other in zip([None, *text], text, strict=False):
             before[other][one] += 1
             after[one][other] += 1
     return {

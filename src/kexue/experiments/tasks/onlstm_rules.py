@@ -99,3 +99,29 @@ def better_language_model(perplexity: Mapping[str, Any], of_counts: float) -> tu
     }
     reached = all(mean_interval(perplexity[cell]).beyond(of_counts) is False for cell in ("onlstm", "lstm"))
     return Decision(None if above is None else not above, False, measured), reached
+
+
+def agree_with_annotated(
+    own: Any, plain: Any, controls: Mapping[str, float], right: float, perplexity: Any, of_counts: float
+) -> tuple[Decision, bool]:
+    """onlstm.claim2; and whether it is reached.
+
+    Args:
+        own, plain: F1 of each seed, of the ON-LSTM and the LSTM.
+        controls: F1 from levels without a network, "random" among them.
+        right: F1 of right-branching trees.
+        perplexity: of each seed of the ON-LSTM, on the text's test part.
+        of_counts: the same of counts of five words.
+    """
+    own, plain, perplexity = (np.asarray(values, dtype=float) for values in (own, plain, perplexity))
+    over = {name: mean_interval(own - f1) for name, f1 in controls.items()}
+    random = over["random"].beyond()
+    every = all(gain.beyond() for gain in [*over.values(), mean_interval(own - plain)])
+    above_right = mean_interval(own - right)
+    reached = bool(above_right.beyond()) and mean_interval(perplexity).beyond(of_counts) is False
+    measured = {
+        "F1, ON-LSTM less right-branching": above_right,
+        "less random levels": over["random"],
+        "less LSTM": mean_interval(own - plain),
+    }
+    return Decision(every or (None if random is None else False), random is True, measured), reached

@@ -1,0 +1,113 @@
+"""Trees of short English sentences from levels that need no network: the controls of onlstm.claim2.
+
+    python -m kexue.experiments.onlstm_english --record '*'   the book's run
+
+Trees are made by the greedy rule. The networks beside which they stand are those of `onlstm_texts`, on the
+same text; its perplexity by counts of five words is recorded, too.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kexue import data, runs
+from kexue.experiments import onlstm_texts
+from kexue.experiments.tasks import bigrams
+from kexue.onlstm import bracket_f1, leaves, tree_from_levels
+from kexue.onlstm.parsing import SHORT
+
+CONTROLS = {
+    "random": "random levels",
+    "frequency": "frequent words high",
+    "first_high": "early words high",
+}
+"""The controls of the rule, as a reader is told."""
+
+NAMES = CONTROLS | bigrams.NAMES
+"""With them counts of pairs of words, for which the rule does not ask."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one run: each step draws the random levels anew."""
+
+    at_least: int = 1
+    """Words that are rarer in the training text are unknown."""
+    seed: int = 0
+    steps: int = 5
+    every: int = 1
+    keep_weights: bool = False
+
+
+SCALES = {"live": Config(steps=1), "run": Config(), "gpu": Config(steps=50)}
+RECORDINGS = {"onlstm_english/controls": Config()}
+
+
+@cache
+def levels_of(at_least: int) -> dict[str, Callable[[np.ndarray, np.random.Generator], Any]]:
+    """By the names of `NAMES`: levels of the words of a sentence, of which the ids are given."""
+    texts = corpus(at_least)
+    frequency = torch.bincount(torch.cat(texts.train), minlength=len(texts.vocabulary)).numpy()
+    known: dict[str, Callable[[np.ndarray, np.random.Generator], Any]] = {
+        "random": lambda ids, random: random.random(len(ids)),
+        "frequency": lambda ids, random: frequency[ids],
+        "first_high": lambda ids, random: random.random(len(ids)) - 0.1 * np.arange(len(ids)),
+    }
+    counted = bigrams.levels_of_words([text.tolist() for text in texts.train])
+    for name, level in counted.items():
+        known[name] = lambda ids, random, level=level: [level.get(word, 0.0) for word in ids.tolist()]
+    return known
+
+
+def corpus(at_least: int) -> onlstm_texts.Corpus:
+    return onlstm_texts.corpus(onlstm_texts.Config(corpus="ptb", at_least=at_least))
+
+
+def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
+    vocabulary, levels = corpus(config.at_least).vocabulary, levels_of(config.at_least)
+    gold = [tree for tree in data.treebank().tree if len(leaves(tree)) <= SHORT]
+    sentences = [vocabulary.ids(data.plain_english(leaves(tree))).numpy() for tree in gold]
+
+    def row(step: int) -> dict[str, float]:
+        random = np.random.default_rng([config.seed, step])
+        return {
+            f"f1_{name}": 100
+            * float(
+                np.mean(
+                    [
+                        bracket_f1(tree_from_levels(leaves(tree), level(ids, random)), tree)
+                        for ids, tree in zip(sentences, gold, strict=True)
+                    ]
+                )
+            )
+            for name, level in levels.items()
+        }
+
+    def finish(rows: list[Mapping[str, float]]) -> dict[str, float]:
+        found = {name: float(np.mean([each[name] for each in rows])) for name in rows[0]}
+        text = onlstm_texts.Config(corpus="ptb", at_least=config.at_least)
+        return found | {"perplexity_of_counts": onlstm_texts.perplexity_of_counts(text)}
+
+    return runs.measure(row, config=config, folder=folder, finish=finish, stop_after=stop_after)
+
+
+def gates(trained: Any, plain: Any) -> list[Mapping[str, str]]:
+    """Mean F1 of short sentences by gate and layer, of both cells' recorded networks (`runs.table`)."""
+    return [
+        {"F1 of short sentences": f"${symbol}$, layer {layer}"}
+        | {
+            name: f"{networks[f'f1_short_{gate}_{layer}'].mean():.1f}"
+            for name, networks in {"ON-LSTM": trained, "LSTM": plain}.items()
+        }
+        for gate, symbol in {"forget": "d_f", "input": "d_i"}.items()
+        for layer in (1, 2, 3)
+    ]
+
+
+if __name__ == "__main__":
+    runs.command_line("onlstm_english", SCALES, RECORDINGS, run)
