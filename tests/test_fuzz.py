@@ -140,7 +140,7 @@ TARGETS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "infomap.search_stages": lambda: (nx.path_graph(3), 0.15, 0),
     "infomap.annealed_infomap": lambda: (nx.path_graph(3), 0.15, 0, 2),
     "infomap.rewired": lambda: (nx.path_graph(3), 0, "strengths", [0, 1, 0]),
-    "infomap.compare_with_rewired": lambda: (nx.path_graph(3), 2, 0, 1, "shuffled", [0, 1, 0], "numpy"),
+    "infomap.compare_with_rewired": lambda: (nx.path_graph(3), 2, 0, 1, "shuffled", [0, 1, 0], "numpy", 0.0),
     "masking.sequence_mask": lambda: (torch.tensor([1, 3]), 3),
     "masking.lengths_of": lambda: (MASK.clone(),),
     "masking.masked_softmax": lambda: (x(3, 3), MASK.clone(), -1),

@@ -6,12 +6,12 @@ from collections import Counter
 import networkx as nx
 import numpy as np
 import pytest
-from graphs import karate, weighted_network
+from graphs import DIRECTED, directed, karate, weighted_network
 from refusing import refuses
 from scipy import sparse, stats
 
 from kexue.infomap import Comparison, compare_with_rewired, infomap, map_equation, random_walk_flow, rewired
-from kexue.infomap.null import saved_bits
+from kexue.infomap.null import exchange, saved_bits
 
 
 def upper(links):
@@ -64,6 +64,70 @@ def test_a_bipartite_network_remains_one():
         assert (sides[row] != sides[column]).all()
         assert (copy.sum(0) == links.sum(0)).all()
         assert (copy != links).nnz > 0
+
+
+@pytest.mark.parametrize("name", DIRECTED)
+@pytest.mark.parametrize("null", ["degrees", "shuffled", "strengths"])
+def test_a_copy_of_a_directed_network_keeps_what_goes_in_and_out(name, null):
+    links = nx.to_scipy_sparse_array(DIRECTED[name], dtype=float)
+    if null == "degrees":
+        links = (links > 0).astype(float)
+    copy = rewired(DIRECTED[name], 3, null)
+    assert (copy.diagonal() == links.diagonal()).all()
+    if null != "shuffled":
+        assert (copy.sum(0) == links.sum(0)).all()
+        assert (copy.sum(1) == links.sum(1)).all()
+    if null != "strengths":
+        assert ((copy > 0).sum(0) == (links > 0).sum(0)).all()
+        assert ((copy > 0).sum(1) == (links > 0).sum(1)).all()
+        assert sorted(copy.data[copy.data > 0].tolist()) == sorted(links.data.tolist())
+    apart = links - sparse.diags_array(links.diagonal())
+    assert apart.multiply(copy > 0).count_nonzero() < 0.6 * apart.count_nonzero()
+    if name != "both ways":  # which is undirected, and stays so
+        assert (copy != copy.T).nnz > 0
+
+
+def test_weights_in_one_direction_do_not_make_a_bare_network_directed():
+    links = weighted_network(2).toarray() * 1.0
+    uneven = np.triu(links) + 2 * np.tril(links)
+    assert (rewired(uneven, 4) != rewired(links, 4)).nnz == 0
+    weighted = rewired(uneven, 4, "shuffled")
+    assert (weighted != weighted.T).nnz > 0
+    assert compare_with_rewired(uneven, 2) == compare_with_rewired(links, 2)
+
+
+def test_a_directed_bipartite_network_remains_one():
+    left, right = np.arange(12), np.arange(12, 30)
+    links = np.zeros((30, 30))
+    links[:12, 12:] = np.random.default_rng(0).random((12, 18)) < 0.3
+    links[12:, :12] = np.random.default_rng(1).random((18, 12)) < 0.2
+    copy = rewired(links, 0, sides=np.repeat([0, 1], [12, 18])).toarray()
+    assert not copy[np.ix_(left, left)].any()
+    assert not copy[np.ix_(right, right)].any()
+    assert (copy[:12].sum(0) == links[:12].sum(0)).all()
+    assert (copy[12:].sum(0) == links[12:].sum(0)).all()
+    assert (copy.sum(1) == links.sum(1)).all()
+    assert (copy * links).sum() < 0.6 * links.sum()
+    free = rewired(links, 0).toarray()
+    assert free[np.ix_(left, left)].any()
+
+
+@pytest.mark.slow
+def test_all_directed_networks_of_these_degrees_are_drawn_equally_often():
+    """Of four nodes with one link in and one out: six cycles, and three times two pairs."""
+    possible = [way for way in itertools.permutations(range(4)) if all(i != j for i, j in enumerate(way))]
+    first = np.zeros((4, 4))
+    first[range(4), (1, 2, 3, 0)] = 1  # pairs alone would be an undirected network
+    drawn = Counter(tuple(rewired(first, seed).toarray().argmax(1).tolist()) for seed in range(300))
+    assert len(possible) == 9
+    assert set(drawn) == set(possible)
+    assert stats.chisquare(list(drawn.values())).pvalue > 0.001
+
+
+def test_exchanges_do_not_turn_a_directed_triangle():
+    cycle = nx.DiGraph([(0, 1), (1, 2), (2, 0)])
+    for seed in range(10):
+        assert (rewired(cycle, seed) != nx.to_scipy_sparse_array(cycle)).nnz == 0
 
 
 @pytest.mark.parametrize(
@@ -127,14 +191,42 @@ def test_weights_count_where_copies_have_them():
     assert found.copies == tuple(infomap(rewired(graph, i, "strengths"), 0).saved for i in (1, 2, 3))
 
 
+def directed_groups(inside, outside, seed):
+    """Four groups of ten nodes each."""
+    return nx.planted_partition_graph(4, 10, inside, outside, seed=seed, directed=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("null", ["degrees", "strengths"])
+def test_directed_groups_save_more_than_their_copies_and_chance_does_not(null):
+    assert compare_with_rewired(directed_groups(0.5, 0.03, 0), 19, null=null, teleport=0.15).p == 1 / 20
+    for seed in range(3):
+        assert compare_with_rewired(directed(40, seed), 19, seed, null=null, teleport=0.15).p > 0.05
+
+
+@pytest.mark.parametrize("engine", ["numpy", "infomap"])
+def test_the_network_and_its_copies_teleport_alike(engine):
+    graph = directed_groups(0.5, 0.03, 1)
+    found = compare_with_rewired(graph, 2, 5, engine=engine, teleport=0.3)
+    assert found.saved == infomap(graph, 0.3, 5, engine=engine).saved
+    assert found.copies == tuple(
+        infomap(rewired(graph, i), 0.3, 5, engine=engine).saved for i in (5001, 5002)
+    )
+    assert compare_with_rewired(karate(), 2) == compare_with_rewired(karate(), 2, teleport=0.0)
+    assert compare_with_rewired(karate(), 2).saved != compare_with_rewired(karate(), 2, teleport=0.15).saved
+
+
 PATH = nx.path_graph(4)
+ARROWS = nx.DiGraph([(0, 1), (1, 2)])
 
 
 test_bad_input_is_named = refuses([
     (lambda: rewired(PATH, -1), ValueError, "seed must be between 0 and 2³¹ − 2, got -1"),
     (lambda: rewired(PATH, 0.5), TypeError, "seed must be an int"),
     (lambda: rewired(PATH, null="weights"), ValueError, r"null must be one of \('degrees', .*\), got 'weights'"),
-    (lambda: rewired(nx.DiGraph([(0, 1)])), ValueError, "graph must be undirected"),
+    (lambda: rewired(nx.DiGraph([(0, 0)])), ValueError, "graph must have links between nodes, got none"),
+    (lambda: rewired(np.triu(np.full((3, 3), 0.5)), null="strengths"), ValueError, "graph must have whole weights"),
+    (lambda: rewired(ARROWS, sides=[1, 1, 0]), ValueError, r"ends of each link, got a link \[0, 1\]"),
     (lambda: rewired(nx.empty_graph(3)), ValueError, "graph must have links between nodes, got none"),
     (lambda: rewired(nx.Graph([(0, 0)])), ValueError, "graph must have links between nodes, got none"),
     (lambda: rewired(np.full((2, 2), 0.5), null="strengths"), ValueError, "graph must have whole weights"),
@@ -145,11 +237,14 @@ test_bad_input_is_named = refuses([
     (lambda: rewired("path"), TypeError, "graph must be a networkx graph or a matrix"),
     (lambda: compare_with_rewired(PATH, copies=0), ValueError, "copies must be between 1 and 999, got 0"),
     (lambda: compare_with_rewired(PATH, 1, seed=2**31), ValueError, "seed must be between 0 and 2147482"),
+    (lambda: compare_with_rewired(ARROWS, 1), ValueError, "teleport must be positive for a directed graph, got 0"),
+    (lambda: compare_with_rewired(ARROWS, 1, teleport=1.5), ValueError, r"teleport must lie in \[0, 1\], got 1.5"),
+    (lambda: compare_with_rewired(ARROWS, 1, teleport="1"), TypeError, "teleport must be a"),
     (lambda: compare_with_rewired(PATH, 1, trials=0), ValueError, "trials must be at least 1, got 0"),
 ])  # fmt: skip
 
 
-def any_links(links, rng, many, two_sides):
+def any_links(links, rng, many, side, directed):
     """Copies in which nothing keeps its number of links."""
     nodes = 1 + max(map(max, links))
     links[:] = [(int(a), int(a + 1) % nodes) for a in rng.integers(nodes, size=len(links))]
@@ -161,5 +256,10 @@ FAULTS = [
         lambda: test_a_rewired_copy_keeps_degrees_and_weights_and_has_other_links(0),
         "exchange",
         lambda *arguments: None,
+    ),
+    (
+        lambda: test_a_copy_of_a_directed_network_keeps_what_goes_in_and_out("directed", "degrees"),
+        "exchange",
+        lambda links, rng, many, side, directed: exchange(links, rng, many, side, False),
     ),
 ]
