@@ -32,9 +32,34 @@ def test_trees_by_frequency_are_those_of_counts_made_otherwise():
     assert recorded == pytest.approx(100 * np.mean(scores), abs=0.5)
 
 
-def test_a_row_for_each_gate_and_layer():
+def networks(start):
     columns = [f"f1_short_{gate}_{layer}" for gate in ("forget", "input") for layer in (1, 2, 3)]
-    tables = [pd.DataFrame([range(start, start + 6)], columns=columns) for start in (10, 20)]
-    shown = onlstm_english.gates(*tables)
-    assert [row["ON-LSTM"] for row in shown] == ["10.0", "11.0", "12.0", "13.0", "14.0", "15.0"]
-    assert shown[4] == {"F1 of short sentences": "$d_i$, layer 2", "ON-LSTM": "14.0", "LSTM": "24.0"}
+    values = [range(start + seed, start + seed + 6) for seed in range(3)]
+    return pd.DataFrame(values, columns=columns).assign(
+        seed=[3, 1, 2], f1_short_right=58.6, test_perplexity=[100.0, 102, 101]
+    )
+
+
+@pytest.fixture
+def both(monkeypatch):
+    recorded = pd.concat([networks(60).assign(cell="onlstm"), networks(40).assign(cell="lstm")])
+    table = runs.table
+    monkeypatch.setattr(runs, "table", lambda name: recorded if name == "onlstm_ptb_small" else table(name))
+    return onlstm_english.networks()
+
+
+def test_what_the_rule_reads_is_the_second_layer_in_the_order_of_seeds(both):
+    read, right = onlstm_english.short_f1(both)
+    assert list(read["onlstm"]) == [62, 63, 61]
+    assert list(read["lstm"]) == [42, 43, 41]
+    assert right == 58.6
+    decision, reached = onlstm_english.agree_with_annotated(both)
+    assert (decision.holds, reached) == (True, True)
+    assert decision.measured["less LSTM"].mean == 20
+
+
+def test_a_row_for_each_gate_and_layer_and_for_each_level_without_a_network(both):
+    shown = onlstm_english.rows(both)
+    assert [row["ON-LSTM"] for row in shown[:6]] == ["61.0", "62.0", "63.0", "64.0", "65.0", "66.0"]
+    assert shown[4] == {"F1 of short sentences": "$d_i$, layer 2", "ON-LSTM": "65.0", "LSTM": "45.0"}
+    assert [row["F1 of short sentences"] for row in shown[6:]] == list(onlstm_english.NAMES.values())

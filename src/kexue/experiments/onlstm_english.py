@@ -17,7 +17,8 @@ import torch
 
 from kexue import data, runs
 from kexue.experiments import onlstm_texts
-from kexue.experiments.tasks import bigrams
+from kexue.experiments.tasks import bigrams, onlstm_rules
+from kexue.experiments.tasks.decisions import Decision
 from kexue.onlstm import bracket_f1, leaves, tree_from_levels
 from kexue.onlstm.parsing import SHORT
 
@@ -96,17 +97,44 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     return runs.measure(row, config=config, folder=folder, finish=finish, stop_after=stop_after)
 
 
-def gates(trained: Any, plain: Any) -> list[Mapping[str, str]]:
-    """Mean F1 of short sentences by gate and layer, of both cells' recorded networks (`runs.table`)."""
+def networks() -> Any:
+    """What the networks of `onlstm_texts` on this text recorded, by cell, in the order of their seeds."""
+    return runs.table("onlstm_ptb_small").sort_values("seed").groupby("cell")
+
+
+def short_f1(networks: Any) -> tuple[dict[str, Any], float]:
+    """F1 by cell and seed, as the rule reads it, and that of right-branching trees."""
+    read = dict(iter(networks.f1_short_forget_2))
+    return read, float(networks.f1_short_right.first().iloc[0])
+
+
+def rows(networks: Any) -> list[Mapping[str, str]]:
+    """Mean F1 of short sentences by gate and layer of both cells, then of each level without a network."""
+    found = {name: networks.get_group(cell) for name, cell in (("ON-LSTM", "onlstm"), ("LSTM", "lstm"))}
+    without = runs.table("onlstm_english").iloc[0]
     return [
         {"F1 of short sentences": f"${symbol}$, layer {layer}"}
-        | {
-            name: f"{networks[f'f1_short_{gate}_{layer}'].mean():.1f}"
-            for name, networks in {"ON-LSTM": trained, "LSTM": plain}.items()
-        }
+        | {name: f"{of[f'f1_short_{gate}_{layer}'].mean():.1f}" for name, of in found.items()}
         for gate, symbol in {"forget": "d_f", "input": "d_i"}.items()
         for layer in (1, 2, 3)
+    ] + [
+        {"F1 of short sentences": name, "ON-LSTM": f"{without[f'f1_{key}']:.1f}", "LSTM": ""}
+        for key, name in NAMES.items()
     ]
+
+
+def agree_with_annotated(networks: Any) -> tuple[Decision, bool]:
+    """onlstm.claim2, of `networks`; and whether it is reached."""
+    read, right = short_f1(networks)
+    without = runs.table("onlstm_english").iloc[0]
+    return onlstm_rules.agree_with_annotated(
+        read["onlstm"],
+        read["lstm"],
+        {key: without[f"f1_{key}"] for key in CONTROLS},
+        right,
+        dict(iter(networks.test_perplexity))["onlstm"],
+        without.perplexity_of_counts,
+    )
 
 
 if __name__ == "__main__":
