@@ -67,7 +67,10 @@ def _shift(rates: Any, weights: Any, nodes: int, module: int, node: int, sign: f
 def _best(
     rates: Any, weights: Any, nodes: int, q_sum: float, node: int, near: Any, count: int, flow: Any
 ) -> int:
-    """Of the modules near[:count] the one that makes L shortest; the first, if others gain nothing."""
+    """Of the modules near[:count] the one that makes L shortest; the first, if others gain nothing.
+
+    What does not depend on the choice is left out of L.
+    """
     of = WEIGHTS * node
     visit, teleport, size, out = weights[of], weights[of + 1], weights[of + 2], weights[of + 3]
     chosen, least = near[0], 0.0

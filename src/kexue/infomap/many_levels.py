@@ -82,6 +82,7 @@ def _flattened(flow: Flow, levels: tuple[np.ndarray, ...]) -> tuple[np.ndarray, 
             above = parent[module]
             used, own = rate[above] + inner[above], rate[module] + inner[module]
             without = used - rate[module] + inner[module]
+            # Not L of two levels: only what the two codebooks cost that name m and its members.
             change = plogp([without, rate[module], rate[module]]).sum() - plogp([used, own]).sum()
             if change < -1e-12:
                 for member in holds[module]:

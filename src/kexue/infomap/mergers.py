@@ -53,6 +53,7 @@ def merge_pairs(network: Network, labels: np.ndarray) -> np.ndarray:
         leaving = (merged.teleport[a] + merged.teleport[b]) * (1 - size / merged.nodes)
         joint = np.maximum(leaving + merged.out[a] + merged.out[b] - between, 0.0)
         within = plogp(exits + merged.visit)
+        # In the form of `Network.lengths` the last bits differ, and on a grid which of equal pairs is first.
         change = (
             plogp(total - exits[a] - exits[b] + joint)
             - plogp(total)
@@ -90,7 +91,10 @@ def _joined(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def alternatives_for(network: Network, labels: np.ndarray, node: int) -> tuple[np.ndarray, np.ndarray]:
-    """Modules that a node could be in, its neighbours', its own and an empty one, and L for each of them."""
+    """Modules that a node could be in, its neighbours', its own and an empty one, and L for each of them.
+
+    As mergers of the node alone with each they would cost the same, and more than twice the time.
+    """
     count = int(labels.max()) + 2
     own = int(labels[node])
     rest = labels.copy()

@@ -59,9 +59,11 @@ class Network:
         group[labels] = self.group
         # Each flow within a module is there from both ends, and adds up both ways: twice too much.
         inside = self._within(labels, modules) / 2
-        source, ends = (labels[end] if links else end[:0] for end in (self.source, self.target))
-        apart = source != ends
-        start, target, both = _gathered(source[apart], ends[apart], self.both[: len(ends)][apart], modules)
+        start, target, both = _without_links(modules)
+        if links:
+            source, ends = labels[self.source], labels[self.target]
+            apart = source != ends
+            start, target, both = _gathered(source[apart], ends[apart], self.both[apart], modules)
         visit, teleport, nodes, out = (
             np.bincount(labels, of, modules) for of in (self.visit, self.teleport, self.size, self.out)
         )
@@ -128,6 +130,10 @@ class Network:
 
 def _arrays(links: sparse.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return links.indptr.astype(int), links.indices.astype(int), links.data
+
+
+def _without_links(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.zeros(count + 1, dtype=int), np.empty(0, dtype=int), np.empty(0)
 
 
 def _gathered(

@@ -96,7 +96,7 @@ def _shaken(
         for pool in _pools(network, merged, labels, rng):
             dealt[pool], ways[pool] = pool[0], rng.randint(1, _DEALT)
         taken = np.flatnonzero(dealt[labels] >= 0)
-        draws = np.array([rng.random() for _ in taken])
+        draws = np.fromiter(iter(rng.random, None), float, len(taken))  # as many; None ends nothing
         changed = labels.copy()
         changed[taken] = count + dealt[labels[taken]] * _DEALT + (draws * ways[labels[taken]]).astype(int)
         changed = _climb(network, rng, without_gaps(changed), steps, awake=dealt[labels] >= 0)
