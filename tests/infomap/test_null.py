@@ -201,7 +201,9 @@ def directed_groups(inside, outside, seed):
 def test_directed_groups_save_more_than_their_copies_and_chance_does_not(null):
     assert compare_with_rewired(directed_groups(0.5, 0.03, 0), 19, null=null, teleport=0.15).p == 1 / 20
     for seed in range(3):
-        assert compare_with_rewired(directed(40, seed), 19, seed, null=null, teleport=0.15).p > 0.05
+        chance = compare_with_rewired(directed(60, seed, 0.03), 19, seed, null=null, teleport=0.15)
+        assert chance.saved > 0.1  # modules are found, but no better ones than in copies
+        assert chance.p > 0.2
 
 
 @pytest.mark.parametrize("engine", ["numpy", "infomap"])

@@ -53,7 +53,7 @@ def merge_pairs(network: Network, labels: np.ndarray) -> np.ndarray:
         leaving = (merged.teleport[a] + merged.teleport[b]) * (1 - size / merged.nodes)
         joint = np.maximum(leaving + merged.out[a] + merged.out[b] - between, 0.0)
         within = plogp(exits + merged.visit)
-        # With `Network.lengths`'s sum for a module the last bits differ, and on a grid the first of equal pairs.
+        # In the form of `Network.lengths` the last bits differ, and on a grid which of equal pairs is first.
         change = (
             plogp(total - exits[a] - exits[b] + joint)
             - plogp(total)
