@@ -3,12 +3,15 @@
 import itertools
 import math
 import os
+from functools import partial
 
 import pytest
+import seeded
 import torch
-from bad_input import refused
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from refusing import refuses
+from seeded import F64, gen
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
@@ -28,21 +31,10 @@ from kexue.masking import (
 os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("KERAS_TORCH_DEVICE", "cpu")
 
-F64 = torch.float64
+randn = partial(seeded.randn, dtype=torch.float32)
 NAN, INF = math.nan, math.inf
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 FILLINGS = [0.0, 7.0, -1e4, NAN, INF, -INF]
-
-settings.register_profile("kexue", deadline=None, max_examples=60, derandomize=True)
-settings.load_profile("kexue")
-
-
-def gen(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def randn(*shape, seed=0, dtype=torch.float32):
-    return torch.randn(*shape, generator=gen(seed), dtype=F64).to(dtype)
 
 
 def filled(x, mask, value):
@@ -624,7 +616,7 @@ def test_some_keras_layers_lose_a_mask_and_one_passes_it_on_unused():
 X, M = torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
 
 
-test_bad_input_is_named = refused(
+test_bad_input_is_named = refuses([
     (lambda: sequence_mask([1, 2]), TypeError, r"lengths must be a torch\.Tensor, got list"),
     (lambda: sequence_mask(torch.tensor([1.0])), TypeError, r"lengths must be integers, got torch\.float32"),
     (lambda: sequence_mask(torch.tensor([1, -1])), ValueError, "lengths must be at least 0, got -1"),
@@ -662,7 +654,7 @@ test_bad_input_is_named = refused(
     (lambda: TextClassifier(9, dropout=1.0), ValueError, r"dropout must lie in \[0, 1\), got 1.0"),
     (lambda: predict(classifier(), [TEXTS[0], TEXTS[0][:0]]), ValueError, r"got lengths \[3, 0\]"),
     (lambda: predict(classifier(), TEXTS, 0, 0), ValueError, "batch_size must be at least 1, got 0"),
-)  # fmt: skip
+])  # fmt: skip
 
 
 RNN = BiRNN(nn.GRU(4, 5, batch_first=True))
