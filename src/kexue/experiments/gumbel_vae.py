@@ -153,16 +153,7 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     optimizer = torch.optim.Adam(
         [{"params": part.parameters(), "lr": rate} for part, rate in parts], fused=True
     )
-    return runs.train(
-        model,
-        training.loss,
-        optimizer,
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        stop_after=stop_after,
-    )
+    return runs.train_network(model, training, config, folder, stop_after, optimizer)
 
 
 if __name__ == "__main__":

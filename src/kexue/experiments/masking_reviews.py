@@ -13,7 +13,6 @@ tuning runs, of seed 0, the second condition named the 512 positions only. That 
 seen in what those runs recorded for the test reviews, which are those of the final runs, too.
 """
 
-import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -166,18 +165,8 @@ class Training:
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     runs.set_seed(config.seed)
     training, model = Training(config), build(config)
-    return runs.train(
-        model,
-        training.loss,
-        torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True),
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        schedule=lambda index: 0.5 + 0.5 * math.cos(math.pi * index / config.steps),
-        max_norm=1.0,
-        stop_after=stop_after,
-    )
+    schedule = runs.cosine(config.steps)
+    return runs.train_network(model, training, config, folder, stop_after, schedule=schedule, max_norm=1.0)
 
 
 if __name__ == "__main__":

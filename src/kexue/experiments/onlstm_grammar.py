@@ -362,18 +362,9 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     deterministic_recurrence()
     model = build(config)
     training = Training(config, model)
-    return runs.train(
-        model,
-        training.loss,
-        torch.optim.Adam(model.parameters(), lr=config.learning_rate),
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        schedule=lambda index: 1 - index / config.steps,
-        max_norm=1.0,
-        stop_after=stop_after,
-    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    options = {"schedule": lambda index: 1 - index / config.steps, "max_norm": 1.0}
+    return runs.train_network(model, training, config, folder, stop_after, optimizer, **options)
 
 
 SCALES = {"live": Config(sentences=400, steps=40, every=20), "run": Config(), "gpu": Config(steps=4000)}

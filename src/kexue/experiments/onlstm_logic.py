@@ -10,7 +10,6 @@ grammar of our own, or are the original files (`files`). Nothing of it has been 
 chapter reads it.
 """
 
-import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -218,18 +217,9 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     runs.set_seed(config.seed)
     deterministic_recurrence()
     training, model = Training(config), build(config)
-    return runs.train(
-        model,
-        training.loss,
-        torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True),
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        schedule=lambda index: 0.5 + 0.5 * math.cos(math.pi * index / config.steps),
-        max_norm=1.0,
-        bf16=True,
-        stop_after=stop_after,
+    schedule = runs.cosine(config.steps)
+    return runs.train_network(
+        model, training, config, folder, stop_after, schedule=schedule, max_norm=1.0, bf16=True
     )
 
 

@@ -275,26 +275,11 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     model = build(config)
     optimizer = optimizer_of(config, model.parameters())
     training = Training(config, model, optimizer)
-    return runs.train(
-        model,
-        training.loss,
-        optimizer,
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        carried=training,
-        schedule=(
-            (lambda index: window_at(config, index) / config.window)
-            if config.optimizer == "sgd"
-            else lambda index: (
-                min(1.0, (index + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * index / config.steps))
-            )
-        ),
-        max_norm=config.max_norm,
-        bf16=True,
-        stop_after=stop_after,
-    )
+    schedule = runs.cosine(config.steps, warmup=200)
+    if config.optimizer == "sgd":
+        schedule = lambda index: window_at(config, index) / config.window  # noqa: E731
+    options = {"carried": training, "schedule": schedule, "max_norm": config.max_norm}
+    return runs.train_network(model, training, config, folder, stop_after, optimizer, bf16=True, **options)
 
 
 SCALES = {

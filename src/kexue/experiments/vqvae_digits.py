@@ -7,7 +7,6 @@
 The chapter `vqvae` (vqvae.from_z, vqvae.claim5, vqvae.claim6) reads what it records in runs/.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -130,18 +129,8 @@ def measured(model: VQVAE, images: Tensor, part: str) -> dict[str, float]:
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     runs.set_seed(config.seed)
     training, model = Training(config), build(config).to(memory_format=torch.channels_last)
-    return runs.train(
-        model,
-        training.loss,
-        torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True),
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        schedule=lambda index: 0.5 + 0.5 * math.cos(math.pi * index / config.steps),
-        max_norm=1.0,
-        stop_after=stop_after,
-    )
+    schedule = runs.cosine(config.steps)
+    return runs.train_network(model, training, config, folder, stop_after, schedule=schedule, max_norm=1.0)
 
 
 if __name__ == "__main__":

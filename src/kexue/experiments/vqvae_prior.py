@@ -178,20 +178,9 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     runs.set_seed(config.seed)
     model = build(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01, fused=True)
-    warm = min(100, 1 + config.steps // 10)
-    return runs.train(
-        model,
-        training.loss,
-        optimizer,
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        schedule=lambda index: (
-            min(1.0, (index + 1) / warm) * (0.5 + 0.5 * math.cos(math.pi * index / config.steps))
-        ),
-        max_norm=1.0,
-        stop_after=stop_after,
+    schedule = runs.cosine(config.steps, warmup=min(100, 1 + config.steps // 10))
+    return runs.train_network(
+        model, training, config, folder, stop_after, optimizer, schedule=schedule, max_norm=1.0
     )
 
 
