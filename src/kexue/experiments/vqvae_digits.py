@@ -76,7 +76,7 @@ GPU_RECORDINGS = {"vqvae_digits_mnist/seed0": {"priority": 5, "minutes": 6, "set
 class FromVectors(VQVAE):
     """Trained to decode the vectors before they are quantised; used with the codes like any other."""
 
-    def forward(self, x, generator=None):
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Any]:
         if not self.training:
             return super().forward(x, generator)
         z = self.encode(x)
@@ -104,16 +104,16 @@ class Training:
         parts = data.mnist_parts(config.full_mnist)
         self.train, self.valid, self.test = (part.pixels[:, None] * 2 - 1 for part in parts)
 
-    def loss(self, model, step):
+    def loss(self, model: Any, step: runs.Step) -> tuple[Tensor, dict[str, Any]]:
         x = step.share(self.train[step.batch(len(self.train), self.config.batch_size)])
         y, quantized = model(x.contiguous(memory_format=torch.channels_last), step.generator())
         error = mse_loss(y, x)
         return error + quantized.loss, {"mse": error.detach(), "perplexity": quantized.perplexity}
 
-    def evaluate(self, model):
+    def evaluate(self, model: Any) -> dict[str, Any]:
         return measured(model, self.valid, "valid")
 
-    def finish(self, model):
+    def finish(self, model: Any) -> dict[str, Any]:
         return measured(model, self.test, "test")
 
 
@@ -128,7 +128,7 @@ def measured(model: VQVAE, images: Tensor, part: str) -> dict[str, float]:
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     runs.set_seed(config.seed)
-    training, model = Training(config), build(config).to(memory_format=torch.channels_last)
+    training, model = Training(config), build(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     schedule = runs.cosine(config.steps)
     return runs.train_network(model, training, config, folder, stop_after, schedule=schedule, max_norm=1.0)
 
