@@ -8,6 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
@@ -16,6 +17,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # While PyTorch and 2,800 tests are loaded nothing becomes garbage; to look for it took 4 of 15 seconds.
 gc.disable()
+
+settings.register_profile("kexue", deadline=None, max_examples=60, derandomize=True)
+settings.load_profile("kexue")
 
 # Must come before the first import of the package: its shapes are checked in every test.
 install_import_hook("kexue", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")

@@ -6,16 +6,12 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from hypothesis import settings
+from seeded import F64
 from torch import nn
 
 from kexue import data, reading
 from kexue.reading import BLANK
 
-settings.register_profile("kexue", deadline=None, max_examples=60, derandomize=True)
-settings.load_profile("kexue")
-
-F64 = torch.float64
 HEADS = ["MLMReader", "Seq2SeqReader"]
 PAD, UNK, CLS, SEP, MASK = range(5)
 MIXTURE = torch.tensor([[0.5, 0.0], [0.0, 0.5]], dtype=F64)
@@ -131,10 +127,6 @@ def longest_answers(reader, change=None):
     found, real = reader.token_log_probs(["abXcdabY"], ["cd"], ["".join(answer)])
     assert real.all()
     return found[0]
-
-
-def randn(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
 def product_of(factors):

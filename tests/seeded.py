@@ -1,12 +1,8 @@
-"""Random numbers that tests of several files draw and judge, and how many examples Hypothesis gives them."""
+"""Random numbers that tests of several files draw and judge."""
 
 import numpy as np
 import torch
-from hypothesis import settings
 from scipy import stats
-
-settings.register_profile("kexue", deadline=None, max_examples=60, derandomize=True)
-settings.load_profile("kexue")
 
 F64 = torch.float64
 
@@ -16,7 +12,7 @@ def gen(seed: int = 0) -> torch.Generator:
 
 
 def randn(*shape: int, seed: int = 0, dtype: torch.dtype = F64) -> torch.Tensor:
-    return torch.randn(*shape, generator=gen(seed), dtype=dtype)
+    return torch.randn(*shape, generator=gen(seed), dtype=F64).to(dtype)
 
 
 def within(estimates: torch.Tensor, truth, errors: float = 4.5) -> bool:

@@ -218,6 +218,7 @@ TARGETS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "runs.Step": lambda: (0, 0, 0, 1),
     "runs.Step.batch": lambda: (Step(0, 0), 10, 4),
     "runs.different_settings": lambda: ({"a": 1}, TEXT.source),
+    "runs.cosine": lambda: (10,),
     "runs.warm_up_then_down": lambda: (2, 10),
     "runs.statistics.mean_interval": lambda: (np.array([1.0, 2.0, 4.0]),),
     "runs.statistics.false_alarms": lambda: (lambda samples: True, 1.0, 3, 0.5, 10, np.random.default_rng(0)),
@@ -448,6 +449,7 @@ NOT_CALLED = {
     "runs.set_seed": "changes the seeds of the process",
     "runs.sha256": "of bytes",
     "runs.table": "reads a folder",
+    "runs.train_network": "trains and writes a folder",
     "runs.train_transformer": "trains and writes a folder",
     "runs.train": "trains and writes a folder; see tests of runs",
 }

@@ -5,13 +5,13 @@ import math
 
 import torch
 from literal import literal_attention
+from seeded import F64, gen
 from torch.nn.functional import gelu
 
 from kexue import decoding
 from kexue.decoding import token_log_probs
 from kexue.nn.attention import causal_mask
 
-F64 = torch.float64
 SIDES = ONE_WAY = ("l2r", "r2l")
 BOTH_WAYS = ("shared", "separate")
 KINDS = [*ONE_WAY, *BOTH_WAYS]
@@ -54,7 +54,7 @@ def search(model, src, *options):
 
 
 def randint(low, high, *shape, seed=0):
-    return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randint(low, high, shape, generator=gen(seed))
 
 
 def sources(*lengths, seed=0):

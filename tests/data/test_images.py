@@ -5,8 +5,9 @@ import math
 
 import pytest
 import torch
-from bad_input import refused
+from refusing import refuses
 from replacing import replace
+from seeded import gen
 
 from kexue import data
 
@@ -40,7 +41,7 @@ def test_the_parts_of_mnist_are_apart(monkeypatch):
     zeros, ones = (parts[0].pixels[parts[0].label == d].mean(0) for d in (0, 1))
     assert zeros[14, 14] < 0.2 < 0.8 < ones[14, 14]
     assert zeros[14, 8] > ones[14, 8]
-    large = torch.rand(60_000, 2, 2, generator=torch.Generator().manual_seed(0))
+    large = torch.rand(60_000, 2, 2, generator=gen())
     label = torch.arange(60_000) % 10
     fake = [data.Images(large[:n], label[:n], data.SOURCES["mnist_full"]) for n in (60_000, 10)]
     replace(data, "mnist_full", lambda: fake, monkeypatch)
@@ -100,14 +101,14 @@ def test_tiles_are_the_middle_of_a_photograph():
 
 P = torch.zeros(3, 8, 10)
 
-test_bad_sizes_of_photographs_are_named = refused(
+test_bad_sizes_of_photographs_are_named = refuses([
     (lambda: data.smaller(P, 0.5), ValueError, "factor must be between 1 and the photograph's smaller side, got 0.5"),
     (lambda: data.smaller(P, math.nan), ValueError, "factor must be between 1 .* got nan"),
     (lambda: data.smaller(P, math.inf), ValueError, "factor must be between 1 .* got inf"),
     (lambda: data.tiles(P, 9), ValueError, "size must be between 1 and the photograph's smaller side, got 9"),
     (lambda: data.centre_square(P, 9), ValueError, "size must be between 1 and the photograph's smaller side, got 9"),
     (lambda: data.views(P, 5), ValueError, "size must be between 1 and half of the photograph's smaller side, got 5"),
-)  # fmt: skip
+])  # fmt: skip
 
 
 def test_mnist_full_reads_the_files_of_kexue_data(small_mnist):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 import torch
-from bad_input import refused
+from refusing import refuses
 
 from kexue import data
 
@@ -102,10 +102,10 @@ def test_reviews_are_distinct_and_of_one_class_and_their_parts_share_no_text():
 
 REVIEWS = data.Reviews(("好", "坏"), torch.tensor([1, 0]), data.SOURCES["reviews"])
 
-test_a_bad_index_of_reviews_is_named = refused(
+test_a_bad_index_of_reviews_is_named = refuses([
     (lambda: REVIEWS[torch.tensor([True])], TypeError, "index must be a vector of integers"),
     (lambda: REVIEWS[:3], TypeError, "index must be a vector of integers"),
-)
+])  # fmt: skip
 
 
 def test_plain_english_of_a_sentence():

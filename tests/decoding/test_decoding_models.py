@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from refusing import refuses
 from translators import (
     BOTH_WAYS,
     KINDS,
@@ -218,39 +219,32 @@ def ids(*rows, dtype=torch.int64):
     return torch.tensor(rows, dtype=dtype)
 
 
-@pytest.mark.unchecked
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda: Seq2Seq(3, 6), ValueError, "src_vocab_size must be at least 4, got 3"),
-        (lambda: BidirectionalSeq2Seq(8, True), TypeError, "tgt_vocab_size must be an int, got bool"),
-        (lambda: single(num_encoder_layers=0), ValueError, "num_encoder_layers must be at least 1, got 0"),
-        (lambda: both(num_decoder_layers=1.0), TypeError, "num_decoder_layers must be an int, got float"),
-        (lambda: single(num_heads=3), ValueError, "num_heads must divide hidden_size = 8 into even sizes, got 3"),
-        (lambda: both(hidden_size=6), ValueError, "num_heads must divide hidden_size = 6 into even sizes, got 2"),
-        (lambda: single(dropout=1.0), ValueError, r"dropout must lie in \[0, 1\), got 1\.0"),
-        (lambda: single(direction="left"), ValueError, r"direction must be one of \('l2r', 'r2l'\), got 'left'"),
-        (lambda: both(markers="own"), ValueError, r"markers must be one of \('shared', 'separate'\), got 'own'"),
-        (lambda: search(single(), SRC * 0, 2, 3), ValueError, "src must not have empty rows, got one at 0"),
-        (lambda: search(both(), SRC[:, :0], 2, 3), ValueError, "src must not have empty rows, got one at 0"),
-        (lambda: search(both(), SRC + 5, 2, 3), ValueError, "src must hold ids from 3 to 7, and 0 as padding, got 8"),
-        (lambda: both()(SRC + 5, ids([[1], [2]])), ValueError, "src must hold ids from 3 to 7, and 0 as padding, got 8"),
-        (lambda: both()(SRC[:1], ids([[1, 3]])), ValueError, r"reads must have shape \(1, 2, steps\), at least one step, got \(1, 1, 2\)"),
-        (lambda: both()(SRC[:1], ids([[1], [2]]), ids([[1]])), ValueError, r"heard must have shape \(1, 2, steps\), .* got \(1, 1, 1\)"),
-        (lambda: both()(SRC[:1], ids([[1], [6]])), ValueError, "reads must hold ids from 0 to 5, got 6"),
-        (lambda: single()(SRC[:1], ids([[-1]])), ValueError, "reads must hold ids from 0 to 5, got -1"),
-        (lambda: single()(SRC[:1], ids([[1.0]], dtype=torch.float32)), TypeError, r"reads must have dtype int64 or int32, got torch\.float32"),
-        (lambda: token_log_probs(torch.nn.Linear(2, 2), SRC, TGT), TypeError, "model must be a Seq2Seq or a BidirectionalSeq2Seq, got Linear"),
-        (lambda: token_log_probs(single(), SRC, TGT[:1]), ValueError, "tgt must have as many rows as src, 2, got 1"),
-        (lambda: decoding.cross_entropy(both(markers="separate"), SRC, TGT + 3), ValueError, "tgt must hold ids from 3 to 5, and 0 as padding, got 6"),
-        (lambda: token_log_probs(both(), SRC, TGT, TGT[:1]), ValueError, "heard must have as many rows as src, 2, got 1"),
-        (lambda: token_log_probs(both(), SRC, TGT, TGT.double()), TypeError, r"heard must have dtype .*, got torch\.float64"),
-        (lambda: token_log_probs(single(), SRC, TGT, TGT), ValueError, "heard must be None for a model of one direction"),
-    ],
-)  # fmt: skip
-def test_bad_input_is_named(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
+test_bad_input_is_named = refuses([
+    (lambda: Seq2Seq(3, 6), ValueError, "src_vocab_size must be at least 4, got 3"),
+    (lambda: BidirectionalSeq2Seq(8, True), TypeError, "tgt_vocab_size must be an int, got bool"),
+    (lambda: single(num_encoder_layers=0), ValueError, "num_encoder_layers must be at least 1, got 0"),
+    (lambda: both(num_decoder_layers=1.0), TypeError, "num_decoder_layers must be an int, got float"),
+    (lambda: single(num_heads=3), ValueError, "num_heads must divide hidden_size = 8 into even sizes, got 3"),
+    (lambda: both(hidden_size=6), ValueError, "num_heads must divide hidden_size = 6 into even sizes, got 2"),
+    (lambda: single(dropout=1.0), ValueError, r"dropout must lie in \[0, 1\), got 1\.0"),
+    (lambda: single(direction="left"), ValueError, r"direction must be one of \('l2r', 'r2l'\), got 'left'"),
+    (lambda: both(markers="own"), ValueError, r"markers must be one of \('shared', 'separate'\), got 'own'"),
+    (lambda: search(single(), SRC * 0, 2, 3), ValueError, "src must not have empty rows, got one at 0"),
+    (lambda: search(both(), SRC[:, :0], 2, 3), ValueError, "src must not have empty rows, got one at 0"),
+    (lambda: search(both(), SRC + 5, 2, 3), ValueError, "src must hold ids from 3 to 7, and 0 as padding, got 8"),
+    (lambda: both()(SRC + 5, ids([[1], [2]])), ValueError, "src must hold ids from 3 to 7, and 0 as padding, got 8"),
+    (lambda: both()(SRC[:1], ids([[1, 3]])), ValueError, r"reads must have shape \(1, 2, steps\), at least one step, got \(1, 1, 2\)"),
+    (lambda: both()(SRC[:1], ids([[1], [2]]), ids([[1]])), ValueError, r"heard must have shape \(1, 2, steps\), .* got \(1, 1, 1\)"),
+    (lambda: both()(SRC[:1], ids([[1], [6]])), ValueError, "reads must hold ids from 0 to 5, got 6"),
+    (lambda: single()(SRC[:1], ids([[-1]])), ValueError, "reads must hold ids from 0 to 5, got -1"),
+    (lambda: single()(SRC[:1], ids([[1.0]], dtype=torch.float32)), TypeError, r"reads must have dtype int64 or int32, got torch\.float32"),
+    (lambda: token_log_probs(torch.nn.Linear(2, 2), SRC, TGT), TypeError, "model must be a Seq2Seq or a BidirectionalSeq2Seq, got Linear"),
+    (lambda: token_log_probs(single(), SRC, TGT[:1]), ValueError, "tgt must have as many rows as src, 2, got 1"),
+    (lambda: decoding.cross_entropy(both(markers="separate"), SRC, TGT + 3), ValueError, "tgt must hold ids from 3 to 5, and 0 as padding, got 6"),
+    (lambda: token_log_probs(both(), SRC, TGT, TGT[:1]), ValueError, "heard must have as many rows as src, 2, got 1"),
+    (lambda: token_log_probs(both(), SRC, TGT, TGT.double()), TypeError, r"heard must have dtype .*, got torch\.float64"),
+    (lambda: token_log_probs(single(), SRC, TGT, TGT), ValueError, "heard must be None for a model of one direction"),
+])  # fmt: skip
 
 
 # --- Faults: under each, its verifier fails ----------------------------------------------------

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from refusing import refuses
 from replacing import replace
 from translators import (
     BOTH_WAYS,
@@ -293,21 +294,14 @@ def test_a_tie_between_the_sides_ends_the_search():
 # --- Bad input ---------------------------------------------------------------------------------
 
 
-@pytest.mark.unchecked
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda: beam_search(both(), SRC, 2, 3), TypeError, "model must be a Seq2Seq, got BidirectionalSeq2Seq"),
-        (lambda: bidirectional_beam_search(single(), SRC, 2, 3), TypeError, "model must be a BidirectionalSeq2Seq, got Seq2Seq"),
-        (lambda: beam_search(single(), SRC, 0, 3), ValueError, "beam_size must be at least 1, got 0"),
-        (lambda: bidirectional_beam_search(both(), SRC, 1.5, 3), TypeError, "beam_size must be an int, got float"),
-        (lambda: beam_search(single(), SRC, 1, 0), ValueError, "max_length must be at least 1, got 0"),
-        (lambda: bidirectional_beam_search(both(), SRC, 1, 3, "max"), ValueError, "average must be 'mean' or 'weighted', got 'max'"),
-    ],
-)  # fmt: skip
-def test_bad_input_is_named(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
+test_bad_input_is_named = refuses([
+    (lambda: beam_search(both(), SRC, 2, 3), TypeError, "model must be a Seq2Seq, got BidirectionalSeq2Seq"),
+    (lambda: bidirectional_beam_search(single(), SRC, 2, 3), TypeError, "model must be a BidirectionalSeq2Seq, got Seq2Seq"),
+    (lambda: beam_search(single(), SRC, 0, 3), ValueError, "beam_size must be at least 1, got 0"),
+    (lambda: bidirectional_beam_search(both(), SRC, 1.5, 3), TypeError, "beam_size must be an int, got float"),
+    (lambda: beam_search(single(), SRC, 1, 0), ValueError, "max_length must be at least 1, got 0"),
+    (lambda: bidirectional_beam_search(both(), SRC, 1, 3, "max"), ValueError, "average must be 'mean' or 'weighted', got 'max'"),
+])  # fmt: skip
 
 
 # --- Faults: under each, its verifier fails ----------------------------------------------------

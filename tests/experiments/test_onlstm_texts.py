@@ -134,6 +134,14 @@ def test_a_step_of_sgd_has_its_own_rate():
     assert moved == pytest.approx([1.0, 0.5, 2.0], abs=1e-5)
 
 
+def test_what_carries_its_state_is_refused_in_several_processes(monkeypatch, tmp_path):
+    config = carried(monkeypatch, steps=3, every=3).config
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
+    with pytest.raises(ValueError, match="carried must be None in 2 processes"):
+        onlstm_texts.run(config, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_a_run_that_carries_its_state_goes_on_where_it_was_stopped(monkeypatch, tmp_path):
     config = carried(monkeypatch, optimizer="sgd", patience=1, variable_window=True, steps=30, every=3).config

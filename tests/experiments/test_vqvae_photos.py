@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from seeded import gen
 
 from kexue import data
 from kexue.experiments import recorded, vqvae_photos, vqvae_prior
@@ -91,7 +92,7 @@ def test_the_recorded_samples_are_codes_that_attention_finds_likely():
     columns = Run(ROOT / "runs/vqvae_prior_cnn/seed0").columns("samples.csv")
     drawn = torch.from_numpy(np.stack(list(columns.values()), 1)).long()
     model = recorded("vqvae_prior_attention")["raster-seed0"].model()
-    order = torch.rand(drawn.shape, generator=torch.Generator().manual_seed(0)).argsort(0)
+    order = torch.rand(drawn.shape, generator=gen()).argsort(0)
     with torch.no_grad():
         own, mixed = (
             float(-model.log_prob(codes.unflatten(1, (7, 7))).mean())

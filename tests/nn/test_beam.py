@@ -4,12 +4,9 @@ import math
 
 import pytest
 import torch
+from seeded import randn
 
 from kexue.nn.beam import Beam
-
-
-def randn(*shape, seed):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("beam_size", [1, 3, 30])

@@ -19,7 +19,7 @@ def test_what_can_be_a_key_passes():
 
 
 def test_each_check_is_written_once():
-    for name in ("count", "number", "rate", "function", "instance", "strings", "heads"):
+    for name in ("choice", "count", "number", "rate", "function", "instance", "strings", "heads"):
         assert getattr(checks, name) is getattr(arguments, name)
 
 
@@ -29,5 +29,6 @@ test_bad_input_is_named = refuses([
     (lambda: arguments.whole("n", np.int8(-1), 0), ValueError, "n must be at least 0, got -1"),
     (lambda: arguments.whole("n", 7, 0, 5, "five"), ValueError, "n must be between 0 and five, got 7"),
     (lambda: arguments.whole("n", 2**63, 0), ValueError, "n must be at least 0, got"),
+    (lambda: arguments.choice("n", "b", ("a",)), ValueError, r"n must be one of \('a',\), got 'b'"),
     (lambda: arguments.hashable("items", [0, (1, [2])]), TypeError, r"items must be hashable, got \(1, \[2\]\)"),
 ])  # fmt: skip

@@ -1,7 +1,7 @@
 """Padding."""
 
-import pytest
 import torch
+from refusing import refuses
 
 from kexue.nn.sequences import pad_ids
 
@@ -13,17 +13,10 @@ def test_ids_are_padded_on_either_side():
     assert pad_ids([[]]).dtype == torch.int64
 
 
-@pytest.mark.unchecked
-@pytest.mark.parametrize(
-    ("sequences", "options", "message"),
-    [
-        ([], {}, "sequences must hold at least one, got none"),
-        ([[3], [1.5]], {}, r"sequences must hold ids, of which 0 pads, got 1\.5"),
-        ([[3, 0]], {}, "sequences must hold ids, of which 0 pads, got 0"),
-        ([[3, -1]], {}, "sequences must hold ids, of which 0 pads, got -1"),
-        ([[3, 4]], {"length": 1}, "length must be at least that of the longest sequence, 2, got 1"),
-    ],
-)
-def test_bad_input_is_named(sequences, options, message):
-    with pytest.raises(ValueError, match=message):
-        pad_ids(sequences, **options)
+test_bad_input_is_named = refuses([
+    (lambda: pad_ids([]), ValueError, "sequences must hold at least one, got none"),
+    (lambda: pad_ids([[3], [1.5]]), ValueError, r"sequences must hold ids, of which 0 pads, got 1\.5"),
+    (lambda: pad_ids([[3, 0]]), ValueError, "sequences must hold ids, of which 0 pads, got 0"),
+    (lambda: pad_ids([[3, -1]]), ValueError, "sequences must hold ids, of which 0 pads, got -1"),
+    (lambda: pad_ids([[3, 4]], length=1), ValueError, "length must be at least that of the longest sequence, 2, got 1"),
+])  # fmt: skip

@@ -1,25 +1,13 @@
 """Networks to test, with parameters large enough for the gates to differ, and what they are by their cells."""
 
 import torch
-from hypothesis import settings
+from seeded import F64, randn
 
 from kexue.onlstm import LSTM, ONLSTM, LSTMCell, ONLSTMCell, cumax, recurrence
 
-F64 = torch.float64
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 VARIANTS = ["cumsum", "complement"]
 KINDS = ["lstm", *VARIANTS]
-
-settings.register_profile("kexue", deadline=None, max_examples=60, derandomize=True)
-settings.load_profile("kexue")
-
-
-def gen(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def randn(*shape, seed=0, dtype=F64):
-    return torch.randn(*shape, generator=gen(seed), dtype=F64).to(dtype)
 
 
 def shaken(module, scale=1.0, seed=0, dtype=F64):

@@ -6,19 +6,10 @@ import math
 
 import pytest
 import torch
-from bad_input import refused
 from printed import printed
-from stacks import (
-    F64,
-    VARIANTS,
-    ForgetsTheVariant,
-    cell_of,
-    gen,
-    one_minus,
-    randn,
-    reorder,
-    saturate,
-)
+from refusing import refuses
+from seeded import F64, gen, randn
+from stacks import VARIANTS, ForgetsTheVariant, cell_of, one_minus, reorder, saturate
 from torch import nn
 
 from kexue import onlstm
@@ -194,7 +185,7 @@ def test_the_paper_s_last_level_stays_empty():
 X, H = torch.zeros(2, 3), torch.zeros(2, 6)
 
 
-test_bad_arguments_of_cells_are_named = refused(
+test_bad_arguments_of_cells_are_named = refuses([
     (lambda: LSTMCell(0, 4), ValueError, "input_size must be at least 1, got 0"),
     (lambda: LSTMCell(4.0, 4), TypeError, "input_size must be an int, got float"),
     (lambda: ONLSTMCell(4, 6, 4), ValueError, "hidden_size must be divisible by num_levels = 4, got 6"),
@@ -207,7 +198,7 @@ test_bad_arguments_of_cells_are_named = refused(
     (lambda: LSTMCell(3, 6)(X, (H, H[:, :4])), ValueError, r"state's c must have shape \(2, 6\), got \(2, 4\)"),
     (lambda: ONLSTMCell(3, 6, 2)(X, (H[:1], H)), ValueError, r"state's h must have shape \(2, 6\), got \(1, 6\)"),
     (lambda: ONLSTMCell(3, 6, 2)(X, (H.long(), H)), TypeError, "state's h must have a floating-point dtype"),
-)  # fmt: skip
+])  # fmt: skip
 
 
 # --- Faults: under each, its verifier fails ----------------------------------------------------

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bad_input import refused
+from refusing import refuses
 
 from kexue.onlstm import kneser_ney
 
@@ -53,10 +53,10 @@ def test_longer_counts_tell_more_where_longer_words_matter():
     assert perplexity[1] < 0.8 * perplexity[0]
 
 
-test_bad_arguments_of_counts_are_named = refused(
+test_bad_arguments_of_counts_are_named = refuses([
     (lambda: kneser_ney(TEXT, TEXT, N, 0), ValueError, "order must be at least 1, got 0"),
     (lambda: kneser_ney(TEXT, TEXT, 0), ValueError, "symbols must be at least 1, got 0"),
     (lambda: kneser_ney(TEXT * 1.0, TEXT, N), TypeError, "text must be a vector of integers"),
     (lambda: kneser_ney(TEXT, TEXT[:3], N), ValueError, "held_out must have at least 5 ids, got 3"),
     (lambda: kneser_ney(TEXT, TEXT, 5), ValueError, "text must be between 0 and 4, got 0 to"),
-)  # fmt: skip
+])  # fmt: skip

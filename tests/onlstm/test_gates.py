@@ -5,10 +5,11 @@ import math
 
 import pytest
 import torch
-from bad_input import refused
 from hypothesis import given
 from hypothesis import strategies as st
-from stacks import DTYPES, F64, gen, one_minus, randn
+from refusing import refuses
+from seeded import F64, gen, randn
+from stacks import DTYPES, one_minus
 from torch.autograd import gradcheck
 from torch.nn.functional import one_hot
 
@@ -174,7 +175,7 @@ def test_the_update_has_the_right_gradient():
 V = torch.zeros(2, 3)
 
 
-test_bad_input_of_the_updates_is_named = refused(
+test_bad_input_of_the_updates_is_named = refuses([
     (lambda: cumax([1.0]), TypeError, r"logits must be a torch\.Tensor, got list"),
     (lambda: cumax(V.long()), TypeError, r"logits must have a floating-point dtype .*, got torch\.int64"),
     (lambda: cumax(V[:, :0]), ValueError, r"logits must not be empty along dim=-1"),
@@ -193,7 +194,7 @@ test_bad_input_of_the_updates_is_named = refused(
     (lambda: segmented_update(V, V, V, V, 0, True), TypeError, "d_i must be an int or a tensor of integers, got bool"),
     (lambda: segmented_update(V, V, V, V, torch.ones(2), 0), TypeError, r"d_f must be integers, got torch\.float32"),
     (lambda: segmented_update(V, V, V, V, torch.tensor([0, 1, 2]), 0), ValueError, r"d_f must have shape \(2,\), got \(3,\)"),
-)  # fmt: skip
+])  # fmt: skip
 
 
 # --- Faults: under each, its verifier fails ----------------------------------------------------

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from bad_input import refused
-from stacks import gen, randn
+from refusing import refuses
+from seeded import gen, randn
 
 from kexue import onlstm
 from kexue.onlstm import LSTM, ONLSTM, LanguageModel
@@ -114,7 +114,7 @@ def test_the_trace_of_a_language_model(cell):
     torch.testing.assert_close(later[0].c, traces[0].c[:, 4:])
 
 
-test_bad_arguments_of_language_models_are_named = refused(
+test_bad_arguments_of_language_models_are_named = refuses([
     (lambda: LanguageModel(9.0), TypeError, "vocab_size must be an int, got float"),
     (lambda: LanguageModel(9, (4,), "gru"), ValueError, r"cell must be one of \('onlstm', 'lstm'\), got 'gru'"),
     (lambda: LanguageModel(9, (4,), "lstm", embedding_dropout=1.0), ValueError, r"embedding_dropout must lie in \[0, 1\), got 1\.0"),
@@ -127,7 +127,7 @@ test_bad_arguments_of_language_models_are_named = refused(
     (lambda: model("lstm")(torch.zeros(2, 0).long()), ValueError, r"with T ≥ 1, got \(2, 0\)"),
     (lambda: model("onlstm")(torch.tensor([[1, 7]])), ValueError, "ids must be between 0 and 6, got 1 to 7"),
     (lambda: model("onlstm")(torch.tensor([[1]]), []), ValueError, r"state must have one \(h, c\) for each of 2 layers, got 0"),
-)  # fmt: skip
+])  # fmt: skip
 
 
 def new_at_each_time(x, p, training, dim=1):

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from bad_input import refused
 from hypothesis import given
 from hypothesis import strategies as st
-from stacks import F64, KINDS, VARIANTS, gen, randn, saturate, stack_of, starts, step_by_step
+from refusing import refuses
+from seeded import F64, gen, randn
+from stacks import KINDS, VARIANTS, saturate, stack_of, starts, step_by_step
 from torch import nn
 
 from kexue import onlstm
@@ -301,7 +302,7 @@ PLAIN = LSTM(3, (6, 4))
 H, C = torch.zeros(2, 6), torch.zeros(2, 4)
 
 
-test_bad_arguments_of_stacks_are_named = refused(
+test_bad_arguments_of_stacks_are_named = refuses([
     (lambda: ONLSTM(3), ValueError, "one of hidden_size and hidden_sizes must be given, got None, None"),
     (lambda: ONLSTM(3, 4, 2, hidden_sizes=[4]), ValueError, r"one of hidden_size and hidden_sizes must be given, got 4, \[4\]"),
     (lambda: ONLSTM(3, 4), ValueError, "one of num_levels and chunk_size must be given, got None, None"),
@@ -324,7 +325,7 @@ test_bad_arguments_of_stacks_are_named = refused(
     (lambda: STACK(X, None, torch.tensor([1, 5])), ValueError, "lengths must be between 0 and .* = 4, got 5"),
     (lambda: STACK(X, None, torch.tensor([1, 0])), ValueError, "lengths must be at least 1, got 0"),
     (lambda: PLAIN(X, None, torch.tensor([1])), ValueError, r"lengths must have shape \(2,\), got \(1,\)"),
-)  # fmt: skip
+])  # fmt: skip
 
 
 def test_sizes_and_levels_may_be_given_in_several_ways():

@@ -5,7 +5,8 @@ import itertools
 
 import pytest
 import torch
-from stacks import F64, KINDS, ForgetsTheVariant, randn, reorder, stack_of, starts, step_by_step
+from seeded import F64, randn
+from stacks import KINDS, ForgetsTheVariant, reorder, stack_of, starts, step_by_step
 from torch import nn
 from torch.nn.functional import dropout, linear
 

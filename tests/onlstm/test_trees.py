@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import stacks  # noqa: F401, sets how Hypothesis runs
 import torch
-from bad_input import refused
 from hypothesis import given
 from hypothesis import strategies as st
 from printed import printed
+from refusing import refuses
 
 from kexue import onlstm
 from kexue.onlstm import (
@@ -216,7 +216,7 @@ def test_the_best_tree_of_a_deep_one():
     assert brackets(best_tree(tree, "split")) == brackets(tree) - {(0, 1)}
 
 
-test_bad_trees_are_named = refused(
+test_bad_trees_are_named = refuses([
     (lambda: tree_from_levels([], []), ValueError, "tokens must hold at least one, got none"),
     (lambda: balanced([]), ValueError, "tokens must hold at least one, got none"),
     (lambda: tree_from_levels("ab", [1.0]), ValueError, r"levels must be one for each of 2 tokens, got shape \(1,\)"),
@@ -230,7 +230,7 @@ test_bad_trees_are_named = refused(
     (lambda: corpus_f1(["a"], []), ValueError, "predicted must have as many trees as gold, 0, got 1"),
     (lambda: best_tree(["a", "b"], "best"), ValueError, "rule must be one of"),
     (lambda: best_tree(["a", 3]), TypeError, "gold must be made of strings and lists"),
-)  # fmt: skip
+])  # fmt: skip
 
 
 # --- Faults: under each, its verifier fails ----------------------------------------------------

@@ -10,9 +10,6 @@ from hypothesis import strategies as st
 from kexue import reading
 from kexue.reading import Answer, answer_f1, exact_match, normalized, vote
 
-settings.register_profile("kexue", deadline=None, max_examples=60, derandomize=True)
-settings.load_profile("kexue")
-
 
 def naive_f1(found, true):
     """By striking out one character after the other."""

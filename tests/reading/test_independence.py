@@ -6,7 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from readers import F64, MIXTURE, product_of, randn
+from readers import MIXTURE, product_of
+from seeded import F64, randn
 
 from kexue import reading
 

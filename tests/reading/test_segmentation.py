@@ -3,15 +3,12 @@
 import itertools
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from seeded import gen
 
 from kexue import reading
 from kexue.reading import segmentation_counts, tags_of_words, word_places, words_of_tags
-
-settings.register_profile("kexue", deadline=None, max_examples=60, derandomize=True)
-settings.load_profile("kexue")
-
 
 CUTS = st.lists(st.text("abc", min_size=1, max_size=5), max_size=6)
 
@@ -39,7 +36,7 @@ def test_any_tags_mean_a_segmentation(tags):
 @given(CUTS, st.integers(0, 9))
 def test_segmentations_are_compared_place_by_place(true, seed):
     text = "".join(true)
-    tags = torch.randint(4, (len(text),), generator=torch.Generator().manual_seed(seed)).tolist()
+    tags = torch.randint(4, (len(text),), generator=gen(seed)).tolist()
     found = words_of_tags(text, tags)
     for words in (found, true):
         assert list(word_places(words).values()) == words

@@ -56,6 +56,15 @@ def test_the_rate_warms_up_and_goes_down():
             runs.warm_up_then_down(warmup, 10)
 
 
+def test_the_rate_goes_down_along_a_cosine():
+    factor = runs.cosine(4)
+    assert [factor(i) for i in range(5)] == pytest.approx([1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0])
+    assert [runs.cosine(4, 2)(i) / factor(i) for i in range(3)] == pytest.approx([0.5, 1, 1])
+    for given, name in (((0,), "steps"), ((4, 0), "warmup")):
+        with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+            runs.cosine(*given)
+
+
 def test_batches_of_similar_length_take_every_sequence_once_an_epoch():
     lengths = torch.randint(1, 40, (230,), generator=randomness.generator(0))
     epochs = [[Step(14 * epoch + i, 0).batch_of_similar(lengths, 16) for i in range(14)] for epoch in (0, 1)]

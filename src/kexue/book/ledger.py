@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, SupportsFloat, get_args
 
+from kexue.nn import arguments
 from kexue.runs.statistics import Interval
 
 __all__ = [
@@ -126,8 +127,8 @@ class Row:
     def __post_init__(self) -> None:
         for name, known in (("sort", SORTS), ("expected", OUTCOMES), ("kind", KINDS), ("erratum", ERRATA)):
             value = getattr(self, name)
-            if value not in known and not (value is None and name in ("kind", "erratum")):
-                raise ValueError(f"{name} of {self.id} must be one of {known}, got {value!r}")
+            if not (value is None and name in ("kind", "erratum")):
+                arguments.choice(f"{name} of {self.id}", value, known)
         if (self.kind is not None) != (self.sort == "equation"):
             raise ValueError(
                 f"{self.id} must have a kind if it is an equation, and only then, got {self.kind!r}"
@@ -188,8 +189,7 @@ def load(slug: str, folder: Path | None = None) -> Article:
     """The rows of one article. Raises ValueError for an unknown slug or a row that is not well formed."""
     path = (folder or ledger_folder()) / f"{slug}.toml"
     known = sorted(f.stem for f in (folder or ledger_folder()).glob("*.toml") if f.stem != "retired")
-    if slug not in known:
-        raise ValueError(f"slug must be one of {known}, got {slug!r}")
+    arguments.choice("slug", slug, known)
     data = tomllib.loads(path.read_text("utf-8"))
     rows = tuple(_row(path.name, entry) for entry in data.pop("row", []))
     ids = [row.id for row in rows]

@@ -5,6 +5,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from kexue.nn import arguments
+
 
 @dataclass(frozen=True)
 class Source:
@@ -230,8 +232,7 @@ def fetch(name: str) -> Path:
         warnings.simplefilter("ignore")
         import pooch  # belongs to the extra "book"
 
-    if name not in FILES:
-        raise ValueError(f"name must be one of {sorted(FILES)}, got {name!r}")
+    arguments.choice("name", name, sorted(FILES))
     file = FILES[name]
     if folder := os.environ.get("KEXUE_DATA"):
         path = Path(folder, name)

@@ -14,7 +14,6 @@ from kexue.decoding.sequences import (
     TOKENS,
     Direction,
     Markers,
-    check_direction,
     check_ids,
     check_integers,
     with_markers,
@@ -61,8 +60,7 @@ class _Decoders(nn.Module):
         checks.heads(hidden_size, num_heads, rotary=True)
         checks.count("num_encoder_layers", num_encoder_layers, 1)
         checks.count("num_decoder_layers", num_decoder_layers, 1)
-        if markers not in get_args(Markers):
-            raise ValueError(f"markers must be one of {get_args(Markers)}, got {markers!r}")
+        checks.choice("markers", markers, get_args(Markers))
         self.src_vocab_size, self.tgt_vocab_size = src_vocab_size, tgt_vocab_size
         self.hidden_size = hidden_size
         self.markers: dict[Direction, tuple[int, int]] = dict.fromkeys(get_args(Direction), (FIRST, LAST))
@@ -231,7 +229,7 @@ class Seq2Seq(_Decoders):
         dropout: float = 0.1,
         direction: Direction = "l2r",
     ) -> None:
-        check_direction(direction)
+        checks.choice("direction", direction, get_args(Direction))
         self.directions = (direction,)
         layers = num_encoder_layers, num_decoder_layers
         super().__init__(src_vocab_size, tgt_vocab_size, hidden_size, num_heads, *layers, dropout)

@@ -40,7 +40,7 @@ def with_markers(
         ValueError: an unknown direction, a tgt that is not (B, N), markers or negative ids in it, padding
             before a token, or markers that are not two ids.
     """
-    check_direction(direction)
+    checks.choice("direction", direction, get_args(Direction))
     check_markers(markers)
     check_ids("tgt", tgt, None, 0)
     lengths = lengths_of(tgt != PAD)
@@ -59,7 +59,7 @@ def without_markers(
     Raises TypeError for ids that are no ints, ValueError for an unknown direction, or markers that are not
     two ids.
     """
-    check_direction(direction)
+    checks.choice("direction", direction, get_args(Direction))
     check_markers(markers)
     checks.instance("written", written, Sequence, "a sequence of ids")
     for one in written:
@@ -68,11 +68,6 @@ def without_markers(
     finished = end in written
     tokens = tuple(written[: written.index(end)] if finished else written)
     return (tokens if direction == "l2r" else tokens[::-1]), finished
-
-
-def check_direction(direction: object) -> None:
-    if direction not in get_args(Direction):
-        raise ValueError(f"direction must be one of {get_args(Direction)}, got {direction!r}")
 
 
 def check_markers(markers: object) -> None:

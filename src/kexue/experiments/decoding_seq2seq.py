@@ -46,7 +46,7 @@ by which 4 and 9, restricted and refuted until then, became open.
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -113,10 +113,11 @@ class Network(nn.Module):
         super().__init__()
         vocabularies = (TOKENS + 26, TOKENS + len(phonemes())) if config.task == "cmudict" else [SUBWORDS] * 2
         sizes = (config.width, config.heads, config.encoder_layers, config.decoder_layers, config.dropout)
+        models: dict[str, Any]
         if config.model == "both":
-            models = {"both": BidirectionalSeq2Seq(*vocabularies, *sizes, markers=config.markers)}
+            models = {"both": BidirectionalSeq2Seq(*vocabularies, *sizes, markers=config.markers)}  # type: ignore[misc, call-arg]
         else:
-            models = {one: Seq2Seq(*vocabularies, *sizes, direction=one) for one in ("l2r", "r2l")}
+            models = {one: Seq2Seq(*vocabularies, *sizes, direction=one) for one in ("l2r", "r2l")}  # type: ignore[misc, call-arg, arg-type]
         self.each = models
         if config.model == "shared":
             for name, module in models["l2r"].named_children():
@@ -124,7 +125,7 @@ class Network(nn.Module):
             models = {"l2r": models["l2r"]}  # what is shared is registered once
         self.models = nn.ModuleDict(models)
 
-    def _apply(self, fn, recurse=True):
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
         for model in self.each.values():  # a buffer of a model that is not registered
             model.forbidden = fn(model.forbidden)
         return super()._apply(fn, recurse)
@@ -156,7 +157,9 @@ def teacher_forced(network: Network, part: Part, prefix: str) -> dict[str, float
 def teacher_forced_fifths(network: Network, part: Part, prefix: str) -> dict[str, float]:
     """How often the step that writes a token, given true ones, finds it most likely, by place in the word."""
     device = next(network.parameters()).device
-    table = {name: np.zeros((2, FIFTHS)) for model in network.each.values() for name in model.directions}
+    table: dict[str, Any] = {
+        name: np.zeros((2, FIFTHS)) for model in network.each.values() for name in model.directions
+    }
     for chosen in batches(part):
         src, tgt = cut(part.src[chosen]).to(device), cut(part.first[chosen]).to(device)
         lengths = (tgt != 0).sum(1).tolist()
@@ -190,7 +193,7 @@ class Training:
         self.test = Part(test.source[: config.searched], test.references[: config.searched])
         self.lengths = (self.train.first != 0).sum(1) + (self.train.src != 0).sum(1)
 
-    def search(self, model, src, k, **options):
+    def search(self, model: Any, src: Tensor, k: int, **options: Any) -> Any:
         device, longest = next(model.parameters()).device, 30 if self.config.task == "cmudict" else 60
         with torch.autocast(device.type, enabled=False):
             kind = beam_search if isinstance(model, Seq2Seq) else bidirectional_beam_search
@@ -213,7 +216,7 @@ class Training:
             partial.replace(path)  # at once: a kill leaves the whole file or none
         return torch.from_numpy(np.load(path).astype(np.int64))
 
-    def loss(self, model, step):
+    def loss(self, model: Any, step: runs.Step) -> tuple[Tensor, dict[str, Any]]:
         chosen = step.batch_of_similar(self.lengths, self.config.batch_size)
         src, tgt = (step.share(cut(ids[chosen])) for ids in (self.train.src, self.train.first))
         heard = None
@@ -226,14 +229,14 @@ class Training:
         each = -log_probs.sum((0, 2)) * step.processes / tokens
         return each.mean(), {"loss_l2r": each[0], "loss_r2l": each[1]}
 
-    def evaluate(self, model):
+    def evaluate(self, model: Any) -> dict[str, Any]:
         found = {**teacher_forced(model, self.valid, "valid"), **teacher_forced(model, self.some, "train")}
         for name, one in model.each.items():
             guesses = searched(self.search(one, self.valid.src, 1))
             found[f"valid_wer_{name}"] = error_rate(guesses, self.valid.references)[1]
         return found
 
-    def finish(self, model):
+    def finish(self, model: Any) -> dict[str, Any]:
         config, test = self.config, self.test
         found: dict[str, float] = {
             "parameters": sum(p.numel() for p in next(iter(model.each.values())).parameters())
@@ -261,7 +264,7 @@ class Training:
             return found
         return found | described("g2p_en", by_g2p_en(test), test)
 
-    def by_beam_size(self, model):
+    def by_beam_size(self, model: Any) -> dict[str, float]:
         """Word error rates for beams of 1 to 8, on 2,000 words."""
         some, found = Part(self.test.source[:2000], self.test.references[:2000]), {}
         for k in (1, 2, 4, 8):
@@ -305,7 +308,7 @@ TUNING = {
 # What the tuning found best for both.
 RATE, STEPS = 4e-3, 2000
 SEEDS = (1, 2, 3)
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "apart": {"model": "apart"},
     "shared": {"model": "shared"},
     "both": {},
@@ -336,7 +339,11 @@ MARKERS = {
 # Three and six times as long, one seed: what more training does, and the comparison with others' models.
 LONG_RUNS = {
     f"decoding_long/{model}-{steps}-seed1": Config(
-        model, learning_rate=RATE, seed=1, steps=steps, every=steps // 5 if steps == 6000 else steps // 10
+        cast(Any, model),
+        learning_rate=RATE,
+        seed=1,
+        steps=steps,
+        every=steps // 5 if steps == 6000 else steps // 10,
     )
     for model, steps in (("apart", 6000), ("apart", 12_000), ("both", 12_000))
 }

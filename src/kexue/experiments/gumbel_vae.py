@@ -10,7 +10,7 @@ The chapter `gumbel` (gumbel.claim5, gumbel.claim6) reads what it records in run
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -55,7 +55,7 @@ RATES = (3e-4, 1e-3, 3e-3)
 # to be tuned besides: the final temperature, or how much slower the encoder is to learn.
 SWEEP = {
     f"gumbel_vae_sweep/{estimator}-lr{rate:g}-{name}{value:g}": Config(
-        estimator, steps=3000, learning_rate=rate, **{field: value}
+        estimator, steps=3000, learning_rate=rate, **cast(Any, {field: value})
     )
     for estimator in ESTIMATORS
     for rate in RATES
@@ -121,7 +121,7 @@ class Training:
         self.train, self.valid, self.test = (part.pixels.gt(0.5).float() for part in parts)
         self.samples = 2 if config.estimator == "rloo" else 1
 
-    def loss(self, model, step):
+    def loss(self, model: Any, step: runs.Step) -> tuple[Tensor, dict[str, Any]]:
         config = self.config
         x = step.share(self.train[step.batch(len(self.train), config.batch_size)])
         shape = (self.samples, config.batch_size, config.num_latents, config.num_classes)
@@ -130,10 +130,10 @@ class Training:
         value, bound = vae_loss(model, x, noise, config.estimator, tau)
         return value, {"elbo": bound, "tau": tau}
 
-    def evaluate(self, model):
+    def evaluate(self, model: Any) -> dict[str, Any]:
         return {"valid_elbo": mean_elbo(model, self.valid, 1)}
 
-    def finish(self, model):
+    def finish(self, model: Any) -> dict[str, Any]:
         return {
             "valid_elbo": mean_elbo(model, self.valid, 10),
             "test_elbo": mean_elbo(model, self.test, 10),
@@ -153,16 +153,7 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     optimizer = torch.optim.Adam(
         [{"params": part.parameters(), "lr": rate} for part, rate in parts], fused=True
     )
-    return runs.train(
-        model,
-        training.loss,
-        optimizer,
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        stop_after=stop_after,
-    )
+    return runs.train_network(model, training, config, folder, stop_after, optimizer)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from kexue import data, runs
 from kexue.experiments.tasks.communities import all_methods, by_degree, leiden, spectral
 from kexue.infomap import Comparison, Engine, Null, compare_with_rewired, infomap, rewired
 from kexue.infomap.null import saved_bits
+from kexue.nn import arguments
 
 
 @dataclass(frozen=True)
@@ -212,8 +213,7 @@ def summary(rows: list[Any]) -> dict[str, float]:
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     kinds = {"random": of_random, "planted": of_planted}
-    if config.network not in (known := (*NETWORKS, "control", *kinds)):
-        raise ValueError(f"network must be one of {known}, got {config.network!r}")
+    arguments.choice("network", config.network, (*NETWORKS, "control", *kinds))
     row = kinds.get(config.network, of_network)
     return runs.measure(
         lambda step: row(config, step),

@@ -13,11 +13,10 @@ tuning runs, of seed 0, the second condition named the 512 positions only. That 
 seen in what those runs recorded for the test reviews, which are those of the final runs, too.
 """
 
-import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -61,7 +60,7 @@ SCALES = {
     "gpu": Config(width=256, hidden=512, dropout=0.5, max_length=1024, steps=4000, keep_weights=True),
 }
 
-ARMS = ("none", "pooling", "everywhere")
+ARMS: tuple[Masks, ...] = ("none", "pooling", "everywhere")
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 
 # The same grid for the three arms; chosen by the accuracy on the reviews for choosing settings.
@@ -77,8 +76,8 @@ BEST = {"none": 1e-2, "pooling": 1e-2, "everywhere": 1e-2}
 FINALS = {
     f"masking_reviews/{pooling}-{batches}-{masks}-seed{seed}": Config(
         masks,
-        pooling,
-        batches,
+        cast(Pooling, pooling),
+        cast(Any, batches),
         learning_rate=BEST[masks],
         seed=seed,
         keep_weights=(pooling, batches, seed) == ("attention", "random", 1),
@@ -128,7 +127,7 @@ class Training:
         }
         self.lengths = torch.tensor([len(one) for one in self.cut["train"]])
 
-    def loss(self, model, step):
+    def loss(self, model: Any, step: runs.Step) -> tuple[Tensor, dict[str, Any]]:
         chosen = batch_of(self.config, self.lengths, step)
         # Padded as one batch, whatever process has which part of it.
         ids = step.share(pad_sequence([self.cut["train"][i] for i in chosen.tolist()], batch_first=True))
@@ -137,7 +136,7 @@ class Training:
         right = (logits.argmax(-1) == label).float().mean()
         return cross_entropy(logits, label), {"accuracy": right}
 
-    def in_batches(self, model, name):
+    def in_batches(self, model: Any, name: str) -> dict[str, float]:
         """Loss and accuracy in batches of random reviews, whatever the batches of the training are."""
         device, ids, size = next(model.parameters()).device, self.cut[name], self.config.batch_size
         order = torch.randperm(len(ids), generator=randomness.generator(0)).tolist()
@@ -150,10 +149,10 @@ class Training:
         right = (logits.argmax(-1) == true).float().mean()
         return {f"{name}_loss": float(cross_entropy(logits, true)), f"{name}_accuracy": float(right)}
 
-    def evaluate(self, model):
+    def evaluate(self, model: Any) -> dict[str, Any]:
         return self.in_batches(model, "valid")
 
-    def finish(self, model):
+    def finish(self, model: Any) -> dict[str, Any]:
         found = self.in_batches(model, "test")
         device = next(model.parameters()).device
         on_device = [ids.to(device) for ids in self.cut["test"]]
@@ -166,18 +165,8 @@ class Training:
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     runs.set_seed(config.seed)
     training, model = Training(config), build(config)
-    return runs.train(
-        model,
-        training.loss,
-        torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True),
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        schedule=lambda index: 0.5 + 0.5 * math.cos(math.pi * index / config.steps),
-        max_norm=1.0,
-        stop_after=stop_after,
-    )
+    schedule = runs.cosine(config.steps)
+    return runs.train_network(model, training, config, folder, stop_after, schedule=schedule, max_norm=1.0)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
@@ -309,25 +310,24 @@ class Training:
         gates = itertools.product(enumerate(("forget", "input")), range(levels[0].shape[1]))
         return {(name, layer + 1): [row[g, layer] for row in levels] for (g, name), layer in gates}
 
-    def loss(self, model, step):
+    def loss(self, model: Any, step: runs.Step) -> tuple[Tensor, dict[str, Any]]:
         # Sentences of like length, any run of them.
         start = int(torch.randint(len(self.ids) - self.config.batch_size, (), generator=step.generator()))
         batch = step.share(pad_sequence(self.ids[start : start + self.config.batch_size], batch_first=True))
         logits = model(batch[:, :-1]).logits.flatten(0, 1)
         return cross_entropy(logits, batch[:, 1:].flatten(), ignore_index=data.PAD), {}
 
-    def evaluate(self, model):
+    def evaluate(self, model: Any) -> dict[str, Any]:
         batch = pad_sequence(self.held_out, batch_first=True)
         logits = model(batch[:, :-1]).logits.flatten(0, 1)
         entropy = cross_entropy(logits, batch[:, 1:].flatten(), ignore_index=data.PAD)
         found = {"perplexity": math.exp(entropy)}
         for (gate, layer), levels in self.readings(model).items():
-            found[f"greedy_{gate}_{layer}"] = f1_of(
-                lambda words, i, at=levels: tree_from_levels(words, at[i])
-            )  # type: ignore[misc]
+            cut = lambda words, i, at=levels: tree_from_levels(words, at[i])  # type: ignore[misc]  # noqa: E731
+            found[f"greedy_{gate}_{layer}"] = f1_of(cut)
         return found
 
-    def finish(self, model):
+    def finish(self, model: Any) -> dict[str, Any]:
         found = {"perplexity_of_counts": self.perplexity_of_counts()}
         for (gate, layer), levels in self.readings(model).items():
             variants = {
@@ -362,18 +362,9 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     deterministic_recurrence()
     model = build(config)
     training = Training(config, model)
-    return runs.train(
-        model,
-        training.loss,
-        torch.optim.Adam(model.parameters(), lr=config.learning_rate),
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        schedule=lambda index: 1 - index / config.steps,
-        max_norm=1.0,
-        stop_after=stop_after,
-    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    options = {"schedule": lambda index: 1 - index / config.steps, "max_norm": 1.0}
+    return runs.train_network(model, training, config, folder, stop_after, optimizer, **options)
 
 
 SCALES = {"live": Config(sentences=400, steps=40, every=20), "run": Config(), "gpu": Config(steps=4000)}

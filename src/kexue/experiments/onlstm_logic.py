@@ -10,7 +10,7 @@ grammar of our own, or are the original files (`files`). Nothing of it has been 
 chapter reads it.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -107,7 +107,7 @@ def pair(generator: np.random.Generator, operators: int) -> tuple[tuple[str, ...
 
 
 @cache
-def pairs(config_pairs: int, per_length: int = 1000):
+def pairs(config_pairs: int, per_length: int = 1000) -> tuple[list[Any], list[Any], dict[int, Any]]:
     """Pairs for training, for choosing settings, and, by number of operators, for the final numbers.
 
     The same for all seeds; no pair is in two parts.
@@ -116,8 +116,8 @@ def pairs(config_pairs: int, per_length: int = 1000):
     train = [pair(generator, 1 + i % TRAIN) for i in range(config_pairs)]
     seen = {(a, b) for a, b, _ in train}
 
-    def fresh(operators, count):
-        found = []
+    def fresh(operators: int, count: int) -> list[Any]:
+        found: list[Any] = []
         while len(found) < count:
             one = pair(generator, operators)
             if one[:2] not in seen:
@@ -131,7 +131,7 @@ def pairs(config_pairs: int, per_length: int = 1000):
 
 
 @cache
-def pairs_of_files():
+def pairs_of_files() -> tuple[list[Any], list[Any], dict[int, Any]]:
     """The same of Bowman et al.'s files; every tenth pair for training is kept for choosing settings."""
     files = data.propositional_logic()
     known = [one for operators in range(1, TRAIN + 1) for one in files["train"][operators]]
@@ -139,7 +139,7 @@ def pairs_of_files():
     return train, known[::10], {k: files["test"][k] for k in range(1, LONGEST + 1)}
 
 
-def tensors(examples) -> tuple[list[Tensor], list[Tensor], Tensor]:
+def tensors(examples: Sequence[Any]) -> tuple[list[Tensor], list[Tensor], Tensor]:
     index = {token: i for i, token in enumerate(TOKENS)}
     sides = [[torch.tensor([index[t] for t in one[side]]) for one in examples] for side in (0, 1)]
     return sides[0], sides[1], torch.tensor([RELATIONS.index(one[2]) for one in examples])
@@ -156,7 +156,7 @@ class Reader(nn.Module):
         self.embedding = nn.Embedding(len(TOKENS), config.width)
         if config.cell == "onlstm":
             levels = config.hidden // config.chunk_size
-            self.rnn = ONLSTM(config.width, config.hidden, levels)
+            self.rnn: ONLSTM | LSTM = ONLSTM(config.width, config.hidden, levels)
         else:
             self.rnn = LSTM(config.width, [config.hidden])
         self.dropout = nn.Dropout(config.dropout)
@@ -185,7 +185,7 @@ class Training:
         train, self.valid, self.test = pairs_of_files() if config.files else pairs(config.pairs)
         self.first, self.second, self.label = tensors(train)
 
-    def loss(self, model, step):
+    def loss(self, model: Any, step: runs.Step) -> tuple[Tensor, dict[str, Any]]:
         chosen = step.batch(len(self.label), self.config.batch_size)
         both = [side[i] for side in (self.first, self.second) for i in chosen.tolist()]
         padded, lengths = pad_sequence(both, batch_first=True), torch.tensor([len(one) for one in both])
@@ -194,15 +194,15 @@ class Training:
         logits, true = model(*map(torch.cat, halves)), step.share(self.label[chosen])
         return cross_entropy(logits, true), {"accuracy": (logits.argmax(-1) == true).float().mean()}
 
-    def evaluate(self, model):
+    def evaluate(self, model: Any) -> dict[str, Any]:
         return {"valid_accuracy": accuracy(model, self.valid)}
 
-    def finish(self, model):
+    def finish(self, model: Any) -> dict[str, Any]:
         found = {f"test_accuracy_{k}": accuracy(model, examples) for k, examples in self.test.items()}
         return found | {"parameters": sum(p.numel() for p in model.parameters())}
 
 
-def accuracy(model: Reader, examples: list) -> float:
+def accuracy(model: Reader, examples: Sequence[Any]) -> float:
     device = next(model.parameters()).device
     a, b, true = tensors(examples)
     right = 0
@@ -218,18 +218,9 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     runs.set_seed(config.seed)
     deterministic_recurrence()
     training, model = Training(config), build(config)
-    return runs.train(
-        model,
-        training.loss,
-        torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True),
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        schedule=lambda index: 0.5 + 0.5 * math.cos(math.pi * index / config.steps),
-        max_norm=1.0,
-        bf16=True,
-        stop_after=stop_after,
+    schedule = runs.cosine(config.steps)
+    return runs.train_network(
+        model, training, config, folder, stop_after, schedule=schedule, max_norm=1.0, bf16=True
     )
 
 
@@ -242,7 +233,7 @@ SCALES = {
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 
 # On the original files: the same rates for both, and the same number of parameters.
-FILES_HIDDEN = {"onlstm": 200, "lstm": 204}
+FILES_HIDDEN: dict[Literal["onlstm", "lstm"], int] = {"onlstm": 200, "lstm": 204}
 
 
 def on_files(cell: Literal["onlstm", "lstm"], rate: float, steps: int, seed: int) -> Config:

@@ -10,11 +10,11 @@ to the next. The chapter `onlstm` reads what it records; the rules of its verdic
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ class Corpus:
 def corpus(config: Config) -> Corpus:
     """The texts of a configuration; blocks of 50 in turn are held out, so that all parts are alike."""
     if config.corpus == "ptb":
-        parts = [[line.split() for line in text] for text in data.mikolov_ptb()]
+        parts: list[list[Sequence[str]]] = [[line.split() for line in text] for text in data.mikolov_ptb()]
     else:
         parts = [[], [], []]  # for training, choosing settings, test
         for i, text in enumerate(data.people_daily().word):
@@ -135,7 +135,7 @@ def build(config: Config) -> LanguageModel:
     )
 
 
-def optimizer_of(config: Config, parameters) -> torch.optim.Optimizer:
+def optimizer_of(config: Config, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
     if config.optimizer == "adam":
         return torch.optim.AdamW(
             parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -185,7 +185,7 @@ def entropy_of(logits: Tensor, ids: Tensor, reduction: str = "mean") -> Tensor:
     return cross_entropy(rows, ids.t().flatten(), reduction=reduction)
 
 
-def perplexity(model: LanguageModel, text: Tensor, rows: int, window: int, device) -> float:
+def perplexity(model: LanguageModel, text: Tensor, rows: int, window: int, device: Any) -> float:
     """exp of the mean cross-entropy of a text, read in `rows` parallel parts from their start on."""
     text = text[: (len(text) - 1) // rows * rows + 1].to(device)
     ids, target = text[:-1].view(rows, -1), text[1:].view(rows, -1)
@@ -205,7 +205,8 @@ class Training:
         self.config, self.model, self.optimizer = config, model, optimizer
         self.texts = texts = corpus(config)
         self.stream, self.valid, self.test = map(torch.cat, (texts.train, texts.valid, texts.test))
-        self.epoch, self.place, self.state = 0, 0, None
+        self.epoch, self.place = 0, 0
+        self.state: list[Any] | None = None
         self.validated: list[float] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -216,7 +217,7 @@ class Training:
         for name, value in state.items():
             setattr(self, name, value)
 
-    def next_window(self, step):
+    def next_window(self, step: runs.Step) -> tuple[Tensor, Any]:
         """Ids of the step's window in each of the parts, (B, window + 1), and the state before it."""
         length = window_at(self.config, step.index)
         part = len(self.stream) // self.config.batch_size
@@ -230,7 +231,7 @@ class Training:
         state = self.state and [tuple(v.to(rows.device) for v in pair) for pair in self.state]
         return rows, state
 
-    def loss(self, wrapped, step):
+    def loss(self, wrapped: Any, step: runs.Step) -> tuple[Tensor, dict[str, Any]]:
         config = self.config
         rows, state = self.next_window(step)
         out = wrapped(rows[:, :-1], state)
@@ -243,7 +244,7 @@ class Training:
             penalty = penalty + config.temporal_penalty * out.hidden.float().diff(dim=1).square().mean()
         return entropy + penalty, {"cross_entropy": entropy.detach()}
 
-    def evaluate(self, model):
+    def evaluate(self, model: Any) -> dict[str, Any]:
         device = next(model.parameters()).device
         with averaged(self.optimizer):
             found = {"valid_perplexity": perplexity(model, self.valid, 20, self.config.window, device)}
@@ -260,7 +261,7 @@ class Training:
         if self.config.patience and before and valid > min(before) and group["t0"] > self.config.steps:
             group["t0"] = float(self.optimizer.state[group["params"][0]]["step"])
 
-    def finish(self, model):
+    def finish(self, model: Any) -> dict[str, Any]:
         device, found = next(model.parameters()).device, {}
         with averaged(self.optimizer):
             found["test_perplexity"] = perplexity(model, self.test, 20, self.config.window, device)
@@ -275,26 +276,11 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     model = build(config)
     optimizer = optimizer_of(config, model.parameters())
     training = Training(config, model, optimizer)
-    return runs.train(
-        model,
-        training.loss,
-        optimizer,
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        carried=training,
-        schedule=(
-            (lambda index: window_at(config, index) / config.window)
-            if config.optimizer == "sgd"
-            else lambda index: (
-                min(1.0, (index + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * index / config.steps))
-            )
-        ),
-        max_norm=config.max_norm,
-        bf16=True,
-        stop_after=stop_after,
-    )
+    schedule = runs.cosine(config.steps, warmup=200)
+    if config.optimizer == "sgd":
+        schedule = lambda index: window_at(config, index) / config.window  # noqa: E731
+    options = {"carried": training, "schedule": schedule, "max_norm": config.max_norm}
+    return runs.train_network(model, training, config, folder, stop_after, optimizer, bf16=True, **options)
 
 
 SCALES = {
@@ -341,7 +327,9 @@ NEWS: dict[str, Any] = {"output_scale": 128**0.5, "max_norm": 1.0, **dropouts(0.
 NEWS_RATES = (2e-3, 4e-3, 8e-3)
 NEWS_TUNING = {
     f"onlstm_news_tuning/{cell}-rate{rate:g}": Config(
-        cell=cell, hidden_sizes=SIZES[cell], **NEWS | {"learning_rate": rate, "steps": 1000, "every": 500}
+        cell=cast(Any, cell),
+        hidden_sizes=SIZES[cell],
+        **NEWS | {"learning_rate": rate, "steps": 1000, "every": 500},
     )
     for rate in NEWS_RATES
     for cell in SIZES
@@ -354,7 +342,7 @@ NEWS_BEST_DROPOUT = {"onlstm": 0.0, "lstm": 0.0}
 
 def news(cell: str, rate: float, seed: int) -> Config:
     settings = NEWS | {"learning_rate": NEWS_BEST[cell], "steps": 5400, "every": 900} | dropouts(rate)
-    return Config(cell=cell, hidden_sizes=SIZES[cell], seed=seed, **settings)
+    return Config(cell=cast(Any, cell), hidden_sizes=SIZES[cell], seed=seed, **settings)
 
 
 NEWS_LONG = {

@@ -46,7 +46,7 @@ when the rows were compared with the article's words again, which say "may"; all
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -130,14 +130,16 @@ GROUP = 8
 class Network(nn.Module):
     """The reader, called with a batch of questions, as what accelerate distributes must be."""
 
+    reader: Any
+
     def __init__(self, reader: nn.Module) -> None:
         super().__init__()
         self.reader = reader
 
-    def forward(self, batch, revealed=None) -> Tensor:
+    def forward(self, batch: list[Any], revealed: Tensor | None = None) -> Tensor:
         # In groups of like lengths, which need less padding.
         order = sorted(range(len(batch)), key=lambda i: len(batch[i].passage) + len(batch[i].question))
-        total = 0.0
+        total: Any = 0.0
         for begin in range(0, len(order), GROUP):
             some = order[begin : begin + GROUP]
             part = [batch[i] for i in some]
@@ -156,18 +158,19 @@ def build(config: Config) -> Network:
 class Training:
     """What a run learns from, and how it is measured."""
 
-    def __init__(self, config: Config, reader: nn.Module, folder: Path) -> None:
+    def __init__(self, config: Config, reader: Any, folder: Path) -> None:
         self.config, self.reader, self.folder = config, reader, folder
 
-    def batch(self, step, generator):
+    def batch(self, step: runs.Step, generator: torch.Generator) -> list[Any]:
         config = self.config
+        whole: Any
         if config.task == "names":
             some = config.persons, config.valid_answers, generator
             return [questions.name_question(*some)[0] for _ in range(config.batch_size)]
         if config.task == "cmrc":
             whole = questions.cmrc("train")
-            some = step.batch(len(whole), config.batch_size).tolist()
-            chosen = [questions.near_answer(whole[i], generator) for i in some]
+            rows = step.batch(len(whole), config.batch_size).tolist()
+            chosen = [questions.near_answer(whole[i], generator) for i in rows]
             return [questions.hidden(one, config.noise, generator) for one in chosen]
         others = round(config.others * config.batch_size)
         chosen = []
@@ -177,7 +180,7 @@ class Training:
                 chosen += [whole[i] for i in step.batch(len(whole), size).tolist()]
         return [questions.hidden(one, config.noise, generator) for one in chosen]
 
-    def loss(self, model, step):
+    def loss(self, model: Any, step: runs.Step) -> tuple[Tensor, dict[str, Any]]:
         generator = step.generator()
         whole = self.batch(step, generator)
         revealed = None
@@ -188,7 +191,7 @@ class Training:
         with sdpa_kernel(SDPBackend.MATH):  # faster than the fused kernels on a processor
             return model([whole[i] for i in mine], revealed), {}
 
-    def measured(self, reader, part: int):
+    def measured(self, reader: Any, part: int) -> dict[str, float]:
         """The questions of the tasks "names" and "cmrc" in one part, the same for all runs."""
         config = self.config
         if config.task == "cmrc":
@@ -197,14 +200,14 @@ class Training:
         some = config.persons, config.valid_answers, generator
         return answers.measured_names(reader, [questions.name_question(*some) for _ in range(300)])
 
-    def evaluate(self, model):
+    def evaluate(self, model: Any) -> dict[str, Any]:
         if self.config.task == "cloze":
             found = answers.measured_briefly(model.reader, questions.cloze(1)[:])
         else:
             found = self.measured(model.reader, 1)
         return {f"valid_{name}": value for name, value in found.items()}
 
-    def finish(self, model):
+    def finish(self, model: Any) -> dict[str, Any]:
         if self.config.task != "cloze":
             found = self.measured(model.reader, 2)
         elif self.config.seed == 0:  # for choosing settings
@@ -213,7 +216,7 @@ class Training:
             found = self.measured_fully(model.reader, questions.cloze(2)[:])
         return {f"test_{name}": value for name, value in found.items()}
 
-    def measured_fully(self, reader, asked):
+    def measured_fully(self, reader: Any, asked: Any) -> dict[str, float]:
         """Means of all that is measured of a question; also each, in questions.csv."""
         columns = answers.measured(reader, asked)
         answers.write_columns(columns, self.folder / "questions.csv")
@@ -239,7 +242,7 @@ SCALES = {
     "gpu": Config(task="cmrc", learning_rate=3e-5, warmup=300, noise=0.0, steps=3000, every=500),
 }
 
-HEADS = ("mlm", "seq2seq")
+HEADS: tuple[Literal["mlm", "seq2seq"], ...] = ("mlm", "seq2seq")
 # The same two grids for both heads, on the part for choosing settings: first one setting at a time around the
 # defaults, with the embedding trained, too.
 TRIALS: dict[str, dict[str, Any]] = {
@@ -263,7 +266,9 @@ TUNING = {
     for name, settings in TRIALS.items()
     for head in HEADS
 } | {
-    f"reading_tuning/{name}": Config(name.split("-")[0], **{**SECOND, **settings}, steps=500, every=500)
+    f"reading_tuning/{name}": Config(
+        cast(Any, name.split("-")[0]), **{**SECOND, **settings}, steps=500, every=500
+    )
     for name, settings in SECOND_TRIALS.items()
 }
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -110,7 +110,7 @@ def masked_windows(text: Stream, begins: Tensor, noise: Tensor, config: Config) 
 class Pretraining(MaskedLM):
     """The encoder, called with what its loss needs, as what accelerate distributes must be."""
 
-    def forward(self, ids: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, ids: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Sum of −log p of what is masked, and how many of them are the most likely character."""
         states, _ = self.states(ids.masked_fill(masked, Characters.mask))
         logits = self.logits(states[masked]).float()
@@ -118,7 +118,7 @@ class Pretraining(MaskedLM):
 
 
 def build(config: Config) -> Pretraining:
-    return encoder(config, Pretraining)
+    return cast(Pretraining, encoder(config, Pretraining))
 
 
 class Training:
@@ -127,7 +127,7 @@ class Training:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def loss(self, model, step):
+    def loss(self, model: Any, step: runs.Step) -> tuple[Tensor, dict[str, Any]]:
         config, generator, text = self.config, step.generator(), stream(0)
         begins = torch.randint(len(text.ids) - config.window, (config.batch_size,), generator=generator)
         noise = torch.rand(config.batch_size, config.window, generator=generator)
@@ -136,13 +136,13 @@ class Training:
         share = step.processes / masked.sum().clamp(min=1)
         return total * share.to(total.device), {"accuracy": right * share.to(right.device)}
 
-    def evaluate(self, model):
+    def evaluate(self, model: Any) -> dict[str, Any]:
         return self.measured(model, 1, "valid")
 
-    def finish(self, model):
+    def finish(self, model: Any) -> dict[str, Any]:
         return self.measured(model, 2, "test")
 
-    def measured(self, model, part, name):
+    def measured(self, model: Any, part: int, name: str) -> dict[str, float]:
         """Nats and accuracy of what is masked in all windows of a part."""
         device, text, window = model.bias.device, stream(part), self.config.window
         begins = torch.arange(0, len(text.ids) - window, window)

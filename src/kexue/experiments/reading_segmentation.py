@@ -173,7 +173,7 @@ class Training:
         self.config, self.train = config, pieces(0)
         self.lengths = torch.tensor([sum(map(len, one)) for one in self.train])
 
-    def loss(self, model, step):
+    def loss(self, model: Any, step: runs.Step) -> tuple[Tensor, dict[str, Any]]:
         chosen = step.batch_of_similar(self.lengths, self.config.batch_size).tolist()
         ids, tags = encoded([self.train[i] for i in chosen])
         characters = int((ids != 0).sum())
@@ -181,10 +181,10 @@ class Training:
             nats = model(step.share(ids), step.share(tags)).sum() * step.processes / characters
         return nats, {}
 
-    def evaluate(self, model):
+    def evaluate(self, model: Any) -> dict[str, Any]:
         return {f"valid_{k}": v for k, v in scores(model, 1, 1000).items()}
 
-    def finish(self, model):
+    def finish(self, model: Any) -> dict[str, Any]:
         if self.config.seed == 0:  # for choosing settings
             return {}
         found = {f"test_{k}": v for k, v in scores(model, 2).items()}
@@ -197,7 +197,9 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     runs.set_seed(config.seed)
     training, model = Training(config), build(config)
     crf = [] if model.crf is None else list(model.crf.parameters())
-    groups = [{"params": [p for name, p in model.named_parameters() if not name.startswith("crf.")]}]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for name, p in model.named_parameters() if not name.startswith("crf.")]}
+    ]
     if crf:
         groups.append({"params": crf, "lr": 10 * config.learning_rate, "weight_decay": 0.0})
     optimizer = torch.optim.AdamW(

@@ -188,7 +188,7 @@ class Training:
         other = (self.truth + torch.randint(1, CLASSES, shape[1:], generator=g)) % CLASSES
         self.label = torch.where(wrong, other, self.truth)  # (noise, network, image)
 
-    def loss(self, model, step):
+    def loss(self, model: Any, step: runs.Step) -> tuple[Tensor, dict[str, Any]]:
         config = self.config
         shape = (len(self.train), config.batch_size)
         rows = self.train.gather(1, torch.randint(self.train.shape[1], shape, generator=step.generator()))
@@ -200,14 +200,14 @@ class Training:
         value = loss_at(config.loss, step.index, config.first_stage, log_p, label.to(step.device))
         return step.processes * value.sum(), {}
 
-    def evaluate(self, model):
+    def evaluate(self, model: Any) -> dict[str, Any]:
         """Means over the networks; those of each are kept in the model."""
         found = self.measured(model)
         model.history[model.examined] = found
         model.examined += 1
         return dict(zip(MEASURES[:2], found[:2].mean((1, 2)).tolist(), strict=True))
 
-    def measured(self, model):
+    def measured(self, model: Any) -> Tensor:
         """MEASURES of each network: (measure, noise, network)."""
         results = {}
         for name, rows, label in (
@@ -223,7 +223,7 @@ class Training:
             results["missed"] = ((hits < 0.05 * members) * 2 ** torch.arange(CLASSES)).sum(-1)
         return torch.stack([results[name] for name in MEASURES])
 
-    def finish(self, model, folder):
+    def finish(self, model: Any, folder: Path) -> dict[str, Any]:
         """Writes networks.csv, a row for each network and examination."""
         config, history = self.config, model.history.cpu()
         with (folder / "networks.csv").open("w", encoding="utf-8", newline="") as file:

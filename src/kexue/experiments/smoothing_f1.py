@@ -10,7 +10,7 @@ these functions: they take seconds, so nothing is recorded. Regressions are fitt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -86,7 +86,9 @@ class Problem(NamedTuple):
     @property
     def best_f1(self) -> float:
         """F*, the highest that `true_f1` gets."""
-        found = optimize.minimize_scalar(lambda x: -true_f1(x, self.rate), bounds=(-1, 5), method="bounded")
+        found = optimize.minimize_scalar(
+            lambda x: -true_f1(x, cast(float, self.rate)), bounds=(-1, 5), method="bounded"
+        )
         return -float(found.fun)
 
 
@@ -279,12 +281,12 @@ def true_f1(x: Any, rate: float) -> Any:
 
 def learned(fitted: Fitted) -> Float[Tensor, " draw"]:
     """P(t = 1 | x) where the regressions say ½."""
-    return posterior(boundary(fitted.best), fitted.problem.rate)
+    return posterior(boundary(fitted.best), cast(float, fitted.problem.rate))
 
 
 def boundary_f1(fitted: Fitted) -> Float[np.ndarray, " draw"]:
     """`true_f1` of the decision that the regressions have learned."""
-    return true_f1(boundary(fitted.best).numpy(), fitted.problem.rate)
+    return true_f1(boundary(fitted.best).numpy(), cast(float, fitted.problem.rate))
 
 
 def over_best(
@@ -312,7 +314,9 @@ def row(config: Config, index: int) -> dict[str, float]:
         "cross_entropy": at_half(by_entropy),
         "cross_entropy_tuned": tuned(by_entropy),
     }
-    return {"positives": problem.rate} | {name: float(values.mean()) for name, values in measured.items()}
+    return {"positives": cast(float, problem.rate)} | {
+        name: float(values.mean()) for name, values in measured.items()
+    }
 
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:

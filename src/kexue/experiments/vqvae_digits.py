@@ -7,7 +7,6 @@
 The chapter `vqvae` (vqvae.from_z, vqvae.claim5, vqvae.claim6) reads what it records in runs/.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -77,7 +76,7 @@ GPU_RECORDINGS = {"vqvae_digits_mnist/seed0": {"priority": 5, "minutes": 6, "set
 class FromVectors(VQVAE):
     """Trained to decode the vectors before they are quantised; used with the codes like any other."""
 
-    def forward(self, x, generator=None):
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Any]:
         if not self.training:
             return super().forward(x, generator)
         z = self.encode(x)
@@ -105,16 +104,16 @@ class Training:
         parts = data.mnist_parts(config.full_mnist)
         self.train, self.valid, self.test = (part.pixels[:, None] * 2 - 1 for part in parts)
 
-    def loss(self, model, step):
+    def loss(self, model: Any, step: runs.Step) -> tuple[Tensor, dict[str, Any]]:
         x = step.share(self.train[step.batch(len(self.train), self.config.batch_size)])
         y, quantized = model(x.contiguous(memory_format=torch.channels_last), step.generator())
         error = mse_loss(y, x)
         return error + quantized.loss, {"mse": error.detach(), "perplexity": quantized.perplexity}
 
-    def evaluate(self, model):
+    def evaluate(self, model: Any) -> dict[str, Any]:
         return measured(model, self.valid, "valid")
 
-    def finish(self, model):
+    def finish(self, model: Any) -> dict[str, Any]:
         return measured(model, self.test, "test")
 
 
@@ -129,19 +128,9 @@ def measured(model: VQVAE, images: Tensor, part: str) -> dict[str, float]:
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     runs.set_seed(config.seed)
-    training, model = Training(config), build(config).to(memory_format=torch.channels_last)
-    return runs.train(
-        model,
-        training.loss,
-        torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True),
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        schedule=lambda index: 0.5 + 0.5 * math.cos(math.pi * index / config.steps),
-        max_norm=1.0,
-        stop_after=stop_after,
-    )
+    training, model = Training(config), build(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    schedule = runs.cosine(config.steps)
+    return runs.train_network(model, training, config, folder, stop_after, schedule=schedule, max_norm=1.0)
 
 
 if __name__ == "__main__":

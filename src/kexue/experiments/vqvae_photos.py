@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -121,13 +121,13 @@ HEALTH = {
     for name, config in {
         **{
             f"{quantiser}-{start}-{'restart' if restart else 'stay'}": Config(
-                quantiser, start=start, restart_after=restart, learning_rate=RATES[quantiser]
+                quantiser, start=cast(Any, start), restart_after=restart, learning_rate=RATES[quantiser]
             )
             for quantiser in ("loss", "ema")
             for start, restart in (("random", None), ("data", None), ("data", 100))
         },
         **{
-            name: Config("loss", learning_rate=RATES["loss"], **{name[:-1]: float(name[-1])})
+            name: Config("loss", learning_rate=RATES["loss"], **cast(Any, {name[:-1]: float(name[-1])}))
             for name in ("gamma0", "gamma1", "gamma4", "beta4")
         },
     }.items()
@@ -277,7 +277,7 @@ class Training:
         self.config, self.folder = config, folder
         self.draw = crops(config.images, config.size, config.colours == "mixed")
 
-    def start(self, model: nn.Module) -> None:
+    def start(self, model: Any) -> None:
         """Gives the codebook its first codes."""
         config = self.config
         # A moving average starts from its first batch, unless it seems to have started; the loss does not.
@@ -288,19 +288,19 @@ class Training:
         if config.quantiser == "ema" and config.start == "random":
             model.quantizer.size.fill_(1.0)
 
-    def loss(self, model, step):
+    def loss(self, model: Any, step: runs.Step) -> tuple[Tensor, dict[str, Any]]:
         generator = step.generator()
         x = step.share(self.draw(self.config.batch_size, generator))
         y, extra, levels = forward(model, x.contiguous(memory_format=torch.channels_last), generator)
         error = mse_loss(y, x)
         return error + extra, {"mse": error.detach(), "perplexity": levels[-1].perplexity}
 
-    def evaluate(self, model):
+    def evaluate(self, model: Any) -> dict[str, Any]:
         valid = list(self.measured(model, "valid").values())
         mean = {f"valid_{key}": float(np.mean([v[key] for v in valid])) for key in valid[0]}
         return mean | usage(model, self.config)
 
-    def finish(self, model):
+    def finish(self, model: Any) -> dict[str, Any]:
         test = self.measured(model, "test")
         mean = {f"test_{key}": float(np.mean([t[key] for t in test.values()])) for key in ("psnr", "ssim")}
         if self.config.keep_picture:
@@ -309,7 +309,7 @@ class Training:
             return mean
         return mean | {f"{key}_{name}": value for name, t in test.items() for key, value in t.items()}
 
-    def measured(self, model, part):
+    def measured(self, model: Any, part: str) -> dict[str, dict[str, float]]:
         """PSNR and SSIM of each photograph's views, by its name."""
         device = next(model.parameters()).device
         found = {}
@@ -321,7 +321,7 @@ class Training:
         return found
 
 
-def forward(model: nn.Module, x: Tensor, generator: torch.Generator | None = None):
+def forward(model: nn.Module, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Any, Any]:
     """Reconstructions, the codebooks' loss, and what each quantiser gave."""
     y, quantized = model(x, generator)
     levels = (quantized,) if isinstance(quantized, Quantized) else quantized
@@ -334,7 +334,7 @@ def usage(model: nn.Module, config: Config) -> dict[str, float]:
     device = next(model.parameters()).device
     natural = crops(config.images, config.size)
     found = [forward(model, natural(32, generator).to(device))[2] for _ in range(8)]
-    used = {}
+    used: dict[str, float] = {}
     for level, name in zip(zip(*found, strict=True), ("", "_fine"), strict=False):
         counts = torch.cat([q.indices.flatten() for q in level]).bincount().float()
         share = counts / counts.sum()
@@ -347,20 +347,10 @@ def usage(model: nn.Module, config: Config) -> dict[str, float]:
 
 def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str, Any]:
     runs.set_seed(config.seed)
-    training, model = Training(config, folder), build(config).to(memory_format=torch.channels_last)
+    training, model = Training(config, folder), build(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     training.start(model)
-    return runs.train(
-        model,
-        training.loss,
-        torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True),
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        schedule=lambda index: 0.5 + 0.5 * math.cos(math.pi * index / config.steps),
-        max_norm=1.0,
-        stop_after=stop_after,
-    )
+    schedule = runs.cosine(config.steps)
+    return runs.train_network(model, training, config, folder, stop_after, schedule=schedule, max_norm=1.0)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +101,7 @@ GPU_RECORDINGS = {
 def autoencoder(folder: str) -> tuple[RecordedRun, VQVAE]:
     """The autoencoder that a run of vqvae_digits recorded."""
     found = RecordedRun(Path(folder) if Path(folder).is_dir() else runs.runs_folder() / folder)
-    return found, found.model()
+    return found, cast(VQVAE, found.model())
 
 
 @cache
@@ -127,11 +127,17 @@ def build(config: Config) -> nn.Module:
             raise ValueError(f"order must be 'raster' for the convolutions, got {config.order!r}")
         return PixelCNN(num_codes, config.width, config.layers, dropout=config.dropout)
     return PixelAttention(
-        num_codes, train.shape[1:], config.width, config.heads, config.layers, config.order, config.dropout
+        num_codes,
+        cast(Any, train.shape[1:]),
+        config.width,
+        config.heads,
+        config.layers,
+        config.order,
+        config.dropout,
     )
 
 
-def samples(model: nn.Module, config: Config, grid: tuple[int, int], path: Path) -> None:
+def samples(model: Any, config: Config, grid: tuple[int, int], path: Path) -> None:
     """Draw 200 grids of codes and write them, a row each, in the order in which one reads."""
     drawn = model.sample((200, *grid), randomness.generator(config.seed, 2)).flatten(1)
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -147,26 +153,26 @@ class Training:
         self.config, self.folder = config, folder
         _, (self.train, self.valid, self.test) = codes(config.codes, config.full_mnist)
 
-    def loss(self, model, step):
+    def loss(self, model: Any, step: runs.Step) -> tuple[Tensor, dict[str, Any]]:
         x = step.share(self.train[step.batch(len(self.train), self.config.batch_size)])
         logits = model(x)
         return nn.functional.cross_entropy(logits.flatten(0, 2), x.flatten()) / math.log(2), {}
 
-    def evaluate(self, model):
+    def evaluate(self, model: Any) -> dict[str, Any]:
         return {"valid_bits": bits(model, self.valid)}
 
-    def finish(self, model):
+    def finish(self, model: Any) -> dict[str, Any]:
         metrics = {
             "test_bits": bits(model, self.test),
             "train_bits": bits(model, self.train),
             "parameters": sum(p.numel() for p in model.parameters()),
         }
         if self.config.keep_samples:
-            samples(model.cpu(), self.config, self.train.shape[1:], self.folder / "samples.csv")
+            samples(model.cpu(), self.config, cast(Any, self.train.shape[1:]), self.folder / "samples.csv")
         return metrics
 
 
-def bits(model: nn.Module, grids: Tensor) -> float:
+def bits(model: Any, grids: Tensor) -> float:
     """−log₂ p of grids, for each code."""
     device = next(model.parameters()).device
     nats = -float(sum(model.log_prob(part).double().sum() for part in grids.to(device).split(500)))
@@ -178,20 +184,9 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     runs.set_seed(config.seed)
     model = build(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01, fused=True)
-    warm = min(100, 1 + config.steps // 10)
-    return runs.train(
-        model,
-        training.loss,
-        optimizer,
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        schedule=lambda index: (
-            min(1.0, (index + 1) / warm) * (0.5 + 0.5 * math.cos(math.pi * index / config.steps))
-        ),
-        max_norm=1.0,
-        stop_after=stop_after,
+    schedule = runs.cosine(config.steps, warmup=min(100, 1 + config.steps // 10))
+    return runs.train_network(
+        model, training, config, folder, stop_after, optimizer, schedule=schedule, max_norm=1.0
     )
 
 

@@ -174,8 +174,7 @@ def vae_loss(
         ValueError: an unknown estimator, noise or x of another shape, a bad tau, pixels other than 0 and 1,
             or too few images: "score_baseline" needs two.
     """
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}")
+    checks.choice("estimator", estimator, ESTIMATORS)
     checks.function("model", model)
     checks.floating("noise", noise)
     checks.positive("tau", tau, noise)

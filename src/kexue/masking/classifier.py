@@ -1,14 +1,14 @@
 """A classifier of texts with more masks or fewer."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from kexue.masking.inputs import as_int64, check_boolean, check_choice
+from kexue.masking.inputs import as_int64, check_boolean
 from kexue.masking.masks import masked_max, masked_mean, masked_softmax, sequence_mask
 from kexue.masking.recurrent import BiRNN
 from kexue.nn import checks
@@ -50,8 +50,8 @@ class TextClassifier(nn.Module):
         checks.count("num_classes", num_classes, 1)
         checks.count("embedding_size", embedding_size, 1)
         checks.count("hidden_size", hidden_size, 1)
-        check_choice("pooling", pooling, Pooling)
-        check_choice("masks", masks, Masks)
+        checks.choice("pooling", pooling, get_args(Pooling))
+        checks.choice("masks", masks, get_args(Masks))
         checks.rate("dropout", dropout)
         self.pooling, self.masks = pooling, masks
         self.embedding = nn.Embedding(vocab_size, embedding_size)

@@ -1,7 +1,5 @@
 """What is asked of masks and lengths."""
 
-from typing import Any, get_args
-
 import torch
 from torch import Tensor
 
@@ -21,11 +19,6 @@ def as_int64(name: str, value: Tensor) -> Tensor:
     """The value as int64: in the narrow dtypes, comparisons with larger numbers wrap around."""
     checks.integers(name, value)
     return value.to(torch.int64)
-
-
-def check_choice(name: str, value: str, choices: Any) -> None:
-    if value not in get_args(choices):
-        raise ValueError(f"{name} must be one of {get_args(choices)}, got {value!r}")
 
 
 def check_range(lengths: Tensor, high: int, meaning: str) -> None:

@@ -1,14 +1,14 @@
 """Sequences backwards, each within its length, and recurrent networks in both directions."""
 
 import copy
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from kexue.masking.inputs import as_int64, check_boolean, check_choice, check_range
+from kexue.masking.inputs import as_int64, check_boolean, check_range
 from kexue.masking.masks import lengths_of
 from kexue.nn import checks
 
@@ -74,7 +74,7 @@ class BiRNN(nn.Module):
         for name, wanted in (("num_layers", 1), ("bidirectional", False), ("batch_first", True)):
             if getattr(rnn, name) != wanted:
                 raise ValueError(f"rnn must have {name}={wanted}, got {getattr(rnn, name)}")
-        check_choice("merge", merge, Merge)
+        checks.choice("merge", merge, get_args(Merge))
         self.forward_rnn = rnn
         self.backward_rnn = copy.deepcopy(rnn).requires_grad_()
         self.backward_rnn.reset_parameters()

@@ -4,7 +4,7 @@ Apart, since what needs no tensors need not wait for torch to be imported.
 """
 
 import numbers
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from types import UnionType
 from typing import Any
 
@@ -47,6 +47,12 @@ def rate(name: str, value: float) -> None:
     number(name, value)
     if not 0 <= value < 1:
         raise ValueError(f"{name} must lie in [0, 1), got {value!r}")
+
+
+def choice(name: str, value: object, allowed: Collection[object]) -> None:
+    """Raises ValueError unless `value` is one of those allowed."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
 
 
 def function(name: str, value: object) -> None:

@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor
 
-from kexue.nn.arguments import count, function, heads, instance, number, rate, strings
+from kexue.nn.arguments import choice, count, function, heads, instance, number, rate, strings
 
 __all__ = [
     "FLOATING",
     "axis",
+    "choice",
     "count",
     "finite",
     "floating",

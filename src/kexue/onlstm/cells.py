@@ -98,8 +98,7 @@ class ONLSTMCell(LSTMCell):
         checks.count("hidden_size", hidden_size, 1)
         if hidden_size % num_levels:
             raise ValueError(f"hidden_size must be divisible by num_levels = {num_levels}, got {hidden_size}")
-        if master_input not in get_args(MasterInput):
-            raise ValueError(f"master_input must be one of {get_args(MasterInput)}, got {master_input!r}")
+        checks.choice("master_input", master_input, get_args(MasterInput))
         self.num_levels, self.complement = num_levels, master_input == "complement"
         super().__init__(input_size, hidden_size)
 

@@ -73,6 +73,7 @@ class LanguageModel(nn.Module):
     ) -> None:
         super().__init__()
         checks.count("vocab_size", vocab_size, 1)
+        checks.choice("cell", cell, get_args(Cell))
         sizes = checked_sizes(hidden_sizes)
         embedding_size = sizes[-1]
         checks.rate("embedding_dropout", embedding_dropout)
@@ -98,12 +99,10 @@ class LanguageModel(nn.Module):
                 recurrent_dropout=recurrent_dropout,
                 paper_dropconnect=paper_dropconnect,
             )
-        elif cell == "lstm":
+        else:
             self.stack = LSTM(
                 embedding_size, sizes, dropout, recurrent_dropout, paper_dropconnect=paper_dropconnect
             )
-        else:
-            raise ValueError(f"cell must be one of {get_args(Cell)}, got {cell!r}")
 
     def forward(self, ids: Integer[Tensor, "batch time"], state: Sequence[Any] | None = None) -> Prediction:
         """Logits of the word that follows each position.

@@ -109,8 +109,7 @@ def best_tree(gold: Tree, rule: Rule = "article") -> Tree:
 
     Raises ValueError for an unknown rule, and as `brackets` does.
     """
-    if rule not in get_args(Rule):
-        raise ValueError(f"rule must be one of {get_args(Rule)}, got {rule!r}")
+    checks.choice("rule", rule, get_args(Rule))
     tokens, wanted = _bracketed("gold", gold)
     n = len(tokens)
     # The most brackets within [i, j), and the place to split at. After the article's split at k the word k

@@ -13,10 +13,10 @@ a chapter needs them, weights.safetensors in half precision. `measure` records w
 from kexue.runs.arguments import command_line
 from kexue.runs.loop import FIRST, Loss, train
 from kexue.runs.measured import measure
-from kexue.runs.recipe import train_transformer
+from kexue.runs.recipe import train_network, train_transformer
 from kexue.runs.recorder import Config, different_settings, digest, processor, sha256
 from kexue.runs.run import Run, recorded, runs_folder, table
-from kexue.runs.step import Metrics, Step, set_seed, warm_up_then_down
+from kexue.runs.step import Metrics, Step, cosine, set_seed, warm_up_then_down
 
 __all__ = [
     "FIRST",
@@ -26,6 +26,7 @@ __all__ = [
     "Run",
     "Step",
     "command_line",
+    "cosine",
     "different_settings",
     "digest",
     "measure",
@@ -36,6 +37,7 @@ __all__ = [
     "sha256",
     "table",
     "train",
+    "train_network",
     "train_transformer",
     "warm_up_then_down",
 ]

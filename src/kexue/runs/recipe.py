@@ -1,4 +1,4 @@
-"""How the book's Transformers are trained."""
+"""How the book's networks are trained."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,37 @@ from kexue.runs.loop import train
 from kexue.runs.step import warm_up_then_down
 
 
+def train_network(
+    model: nn.Module,
+    training: Any,
+    config: Any,
+    folder: Path,
+    stop_after: int | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """`train` with what one object says.
+
+    Args:
+        model, config, folder, stop_after, options: as in `train`.
+        training: with the `loss`, `evaluate` and `finish` of `train`.
+        optimizer: if None, Adam with the configuration's `learning_rate`.
+    """
+    if optimizer is None:
+        optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    return train(
+        model,
+        training.loss,
+        optimizer,
+        config=config,
+        folder=folder,
+        evaluate=training.evaluate,
+        finish=training.finish,
+        stop_after=stop_after,
+        **options,
+    )
+
+
 def train_transformer(
     model: nn.Module,
     training: Any,
@@ -19,34 +50,18 @@ def train_transformer(
     optimizer: torch.optim.Optimizer | None = None,
     max_norm: float | None = 1.0,
 ) -> dict[str, Any]:
-    """`train` in bfloat16, with a rate that warms up and then goes down (`warm_up_then_down`).
+    """`train_network` in bfloat16, with a rate that warms up and then goes down (`warm_up_then_down`).
 
     Args:
-        model, config, folder, stop_after, max_norm: as in `train`. The configuration also says `warmup`.
-        training: with the `loss`, `evaluate` and `finish` of `train`.
+        model, training, config, folder, stop_after, max_norm: as in `train_network`. The configuration also
+            says `warmup`.
         optimizer: if None, AdamW with β = (0.9, 0.98) and the configuration's `learning_rate` and
             `weight_decay`.
     """
     # What is allocated is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if optimizer is None:
-        optimizer = torch.optim.AdamW(
-            model.parameters(),
-            config.learning_rate,
-            (0.9, 0.98),
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
-    return train(
-        model,
-        training.loss,
-        optimizer,
-        config=config,
-        folder=folder,
-        evaluate=training.evaluate,
-        finish=training.finish,
-        schedule=warm_up_then_down(config.warmup, config.steps),
-        max_norm=max_norm,
-        bf16=True,
-        stop_after=stop_after,
-    )
+        rate, decay = config.learning_rate, config.weight_decay
+        optimizer = torch.optim.AdamW(model.parameters(), rate, (0.9, 0.98), weight_decay=decay, fused=True)
+    options = {"schedule": warm_up_then_down(config.warmup, config.steps), "max_norm": max_norm}
+    return train_network(model, training, config, folder, stop_after, optimizer, bf16=True, **options)

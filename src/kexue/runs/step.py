@@ -1,5 +1,6 @@
 """A step of a training: what is random in it depends on the seed and on its number alone."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -75,6 +76,16 @@ def warm_up_then_down(warmup: int, steps: int) -> Callable[[int], float]:
         return min((index + 1) / warmup, (steps - index) / (steps - warmup))
 
     return factor
+
+
+def cosine(steps: int, warmup: int = 1) -> Callable[[int], float]:
+    """Factor of the learning rate at step i, from 0: min(1, (i + 1)/warmup) · (1 + cos(πi/steps))/2.
+
+    Raises TypeError for what is no int, ValueError for what is below 1.
+    """
+    checks.count("steps", steps, 1)
+    checks.count("warmup", warmup, 1)
+    return lambda index: min(1.0, (index + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * index / steps))
 
 
 def set_seed(seed: int) -> None:

@@ -92,8 +92,7 @@ def soft_top_k(
     checks.positive("sharpness", sharpness, x)
     if sharpness > (most := torch.finfo(x.dtype).max):  # or the gradient, up to K/4, does not fit
         raise ValueError(f"sharpness must be at most {most:.3g} for {x.dtype}, got {sharpness}")
-    if step not in get_args(Step):
-        raise ValueError(f"step must be one of {get_args(Step)}, got {step!r}")
+    checks.choice("step", step, get_args(Step))
     if k == x.shape[dim]:
         return torch.ones_like(x) + 0 * x  # λ = −∞; the second term keeps the (zero) gradient
     scores = checks.working(x).movedim(dim, -1)

@@ -24,8 +24,7 @@ def generation_order(order: Order, rows: int, columns: int) -> Integer[Tensor, "
 
     Raises ValueError for another order.
     """
-    if order not in ORDERS:
-        raise ValueError(f"order must be one of {ORDERS}, got {order!r}")
+    checks.choice("order", order, ORDERS)
     checks.count("rows", rows, 1)
     checks.count("columns", columns, 1)
     places = torch.arange(rows * columns)

@@ -169,8 +169,7 @@ class VectorQuantizer(nn.Module):
                 raise ValueError(f"{name} must be a finite number that is not negative, got {value!r}")
         if ema_decay is not None:
             checks.rate("ema_decay", ema_decay)
-        if estimator not in get_args(Estimator):
-            raise ValueError(f"estimator must be one of {get_args(Estimator)}, got {estimator!r}")
+        checks.choice("estimator", estimator, get_args(Estimator))
         if restart_after is not None:
             checks.count("restart_after", restart_after, 1)
         self.num_codes, self.dim = num_codes, dim

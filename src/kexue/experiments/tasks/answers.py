@@ -28,7 +28,7 @@ def texts(questions: Iterable[Any]) -> tuple[list[str], list[str]]:
     return list(passages), list(asked)
 
 
-def said(reader, questions, constrain: bool = False, **options) -> list[str]:
+def said(reader: Any, questions: Sequence[Any], constrain: bool = False, **options: Any) -> list[str]:
     """The answers' texts."""
     return [one.text for one in reader.answer(*texts(questions), constrain, **options)]
 
@@ -37,7 +37,7 @@ def share(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def measured_cmrc(reader, questions: Sequence[PassageQuestion]) -> dict[str, float]:
+def measured_cmrc(reader: Any, questions: Sequence[PassageQuestion]) -> dict[str, float]:
     """Exact match and F1, free and within the passage, with the best of the references."""
     found = {}
     for name, constrain in (("free", False), ("span", True)):
@@ -48,7 +48,7 @@ def measured_cmrc(reader, questions: Sequence[PassageQuestion]) -> dict[str, flo
     return found
 
 
-def by_name(reader, questions: Sequence[ClozeQuestion], blind: bool = False) -> list[Tensor]:
+def by_name(reader: Any, questions: Sequence[ClozeQuestion], blind: bool = False) -> list[Tensor]:
     """Of each question, log p of each of `candidates`; blind, with nothing but a blank for the question."""
     found: list[Tensor] = []
     for part in parts(questions):
@@ -77,7 +77,7 @@ def mixes(answer: str, question: ClozeQuestion) -> bool:
     )
 
 
-def token_nats(reader, questions: Sequence[ClozeQuestion]) -> tuple[list[list[float]], list[float]]:
+def token_nats(reader: Any, questions: Sequence[ClozeQuestion]) -> tuple[list[list[float]], list[float]]:
     """−log p of the true answers' tokens and ends; and the entropy of the first token, in bits."""
     nats: list[list[float]] = []
     entropies: list[float] = []
@@ -117,7 +117,7 @@ def wrong_tokens(said: str, answer: str) -> list[float]:
     return [float(a != b) for a, b in zip(tokens, true, strict=False)]
 
 
-def measured(reader, questions: Sequence[ClozeQuestion]) -> dict[str, list[float]]:
+def measured(reader: Any, questions: Sequence[ClozeQuestion]) -> dict[str, list[float]]:
     """What the readers do with each cloze question: a column each, in the questions' order.
 
     * free, span, best: whether the free answer is right, that within the passage, and that of an exact search
@@ -244,7 +244,7 @@ def after_first(
     return {name: share(each) for name, each in found.items()} | {"corrupted": len(chosen)}
 
 
-def measured_names(reader, questions: list[tuple[ClozeQuestion, list[str]]]) -> dict[str, float]:
+def measured_names(reader: Any, questions: list[tuple[ClozeQuestion, list[str]]]) -> dict[str, float]:
     """Of the task "names": free answers that are right, that mix names up, and the rest.
 
     And −log p of the answer that was drawn, and the probability of all the valid ones together.
@@ -266,7 +266,7 @@ def measured_names(reader, questions: list[tuple[ClozeQuestion, list[str]]]) -> 
     }
 
 
-def measured_briefly(reader, questions: list[ClozeQuestion]) -> dict[str, float]:
+def measured_briefly(reader: Any, questions: list[ClozeQuestion]) -> dict[str, float]:
     """Exact matches, free, within the passage and among its names; nats of the true answers."""
     found = {}
     for name, constrain in (("free", False), ("span", True)):

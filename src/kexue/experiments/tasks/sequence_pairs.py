@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import chain
+from typing import Any
 
 from torch import Tensor
 
@@ -37,7 +38,7 @@ def cmudict() -> tuple[Part, Part, Part]:
     """Letters and phonemes as ids. In training, each pronunciation is an example of its own."""
     index = {phoneme: i for i, phoneme in enumerate(phonemes(), start=TOKENS)}
 
-    def ids(part, apart):
+    def ids(part: Any, apart: bool) -> Part:
         sources, references = [], []
         for word, several in zip(part.word, part.phonemes, strict=True):
             source = [TOKENS + ord(letter) - ord("a") for letter in word]
@@ -47,14 +48,15 @@ def cmudict() -> tuple[Part, Part, Part]:
                 references.append(group)
         return Part(sources, references)
 
-    return tuple(ids(part, i == 0) for i, part in enumerate(data.pronunciations_parts()))
+    train, valid, test = data.pronunciations_parts()
+    return ids(train, True), ids(valid, False), ids(test, False)
 
 
 SUBWORDS = 4000
 
 
 @cache
-def subwords():
+def subwords() -> Any:
     """Byte-pair encoding of both languages together, from the captions for training."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -76,14 +78,15 @@ def subwords():
 def multi30k() -> tuple[Part, Part, Part]:
     tokenizer = subwords()
 
-    def ids(pairs):
+    def ids(pairs: Any) -> Part:
         de, en = (tokenizer.encode_batch(list(side)) for side in zip(*pairs, strict=True))
         return Part([one.ids for one in de], [[tuple(one.ids)] for one in en])
 
-    return tuple(map(ids, data.multi30k().values()))
+    train, valid, test = map(ids, data.multi30k().values())
+    return train, valid, test
 
 
-def batches(part: Part, size: int = 500):
+def batches(part: Part, size: int = 500) -> tuple[Tensor, ...]:
     """Indices of sequences of like lengths."""
     return (part.first != 0).sum(1).argsort(stable=True).split(size)
 

@@ -3,8 +3,10 @@
 import math
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,18 +31,18 @@ def searched(found: list[list[Hypothesis]]) -> list[tuple[int, ...]]:
     return [hypotheses[0].tokens for hypotheses in found]
 
 
-def unstressed(ids) -> tuple[str, ...]:
+def unstressed(ids: Iterable[int]) -> tuple[str, ...]:
     return tuple(phonemes()[one - TOKENS].rstrip("012") for one in ids)
 
 
-def closest(guess, references):
+def closest(guess: Sequence[Any], references: Iterable[Sequence[Any]]) -> Sequence[Any]:
     """The reference with the fewest edits per phoneme."""
     from rapidfuzz.distance import Levenshtein
 
     return min(references, key=lambda one: Levenshtein.distance(guess, one) / len(one))
 
 
-def described(name: str, guesses: list, part: Part) -> dict[str, float]:
+def described(name: str, guesses: list[Any], part: Part) -> dict[str, float]:
     """Error rates with and without stress, accuracy of first and last four, by fifth, and by length."""
     from rapidfuzz.distance import Levenshtein
 
@@ -74,7 +76,7 @@ def described(name: str, guesses: list, part: Part) -> dict[str, float]:
 
 
 @cache
-def g2p_en():
+def g2p_en() -> Any:
     """The model of the package g2p_en; it saw most of the dictionary in its training."""
     import zipfile
 
@@ -100,7 +102,9 @@ def g2p_en():
             nltk.data.path[:] = before
 
 
-def joint_scores(lists: list[list[list[Hypothesis]]], models, part: Part) -> list[dict[tuple, float]]:
+def joint_scores(
+    lists: list[list[list[Hypothesis]]], models: Sequence[Any], part: Part
+) -> list[dict[tuple[int, ...], float]]:
     """Of each source, for all that the searches found: log p of both directions together."""
     scores = [
         dict.fromkeys(sorted({h.tokens for one in each for h in one if h.tokens}), -math.inf)
@@ -113,13 +117,15 @@ def joint_scores(lists: list[list[list[Hypothesis]]], models, part: Part) -> lis
         several = rows[start : start + 2000]
         src = cut(part.src[[i for i, _ in several]]).to(device)
         tgt = pad_ids([tokens for _, tokens in several]).to(device)
-        found = sum(token_log_probs(model, src, tgt)[0].sum((1, 2)) for model in models).tolist()
+        found = sum(token_log_probs(model, src, tgt)[0].sum((1, 2)) for model in models).tolist()  # type: ignore[union-attr]
         for (i, tokens), value in zip(several, found, strict=True):
             scores[i][tokens] = value
     return scores
 
 
-def reranked(found: list[list[Hypothesis]], scores: list[dict[tuple, float]]) -> list[tuple[int, ...]]:
+def reranked(
+    found: list[list[Hypothesis]], scores: list[dict[tuple[int, ...], float]]
+) -> list[tuple[int, ...]]:
     """Of each source's hypotheses the one with the best joint score."""
     best = []
     for several, score in zip(found, scores, strict=True):
@@ -139,7 +145,7 @@ def by_g2p_en(part: Part) -> list[tuple[int, ...]]:
     ]
 
 
-def bleu(guesses: dict[str, list], count: int) -> dict[str, float]:
+def bleu(guesses: dict[str, list[Any]], count: int) -> dict[str, float]:
     """BLEU, and the ratio of lengths, on the first captions of the test."""
     import sacrebleu
 
