@@ -55,7 +55,7 @@ rng = np.random.default_rng(0)
 #
 # With a single list of names, the most visited nodes should get the shortest. Towns do better: they reuse street names, because everybody knows which town they are in. So divide the network into groups, called *modules*, reuse the same short names in each, and record every change of module. This pays if the walker stays long in each; such a module is a *community*.
 #
-# So any partition of a network can be scored by length alone. Take a karate club that later split in two {cite:p}`zachary1977`. A single list of names (*all together*) needs 4.70 bits per step; the best three modules need 4.31, fewer even than the two factions into which the club split: the code knows nothing of quarrels.
+# So any partition of a network can be scored by length alone. Take the network of a karate club that later split in two {cite:p}`zachary1977`. A single list of names (*all together*) needs 4.70 bits per step; the best three modules need 4.31, fewer even than the two factions into which the club split: the code knows nothing of quarrels.
 # %% mystnb={"figure": {"caption": "Three modules describe a walk through Zachary's karate club more briefly than the split that happened. Above: the three modules. Below: bits per step for five partitions; dashed, a single list of names."}, "image": {"alt": "A network of 34 people in three colours, each colour a dense region. Below it five horizontal bars, from longest to shortest: each alone, three random modules, all together, the actual split, and the shortest. A dashed line stands at all together."}} tags=["hide-input"]
 import networkx as nx
 
@@ -108,7 +108,7 @@ plt.show()
 # H(P)=-\sum_ip_i\log_2p_i.
 # $$ (infomap-eq2)
 #
-# For the five letters it is $\frac12\cdot1+\frac14\cdot2+\frac18\cdot3+\frac1{16}\cdot4+\frac1{16}\cdot4=1.875$ bits, exactly the mean length of the code in the tree. In general, let $\hat p_i=2^{-l_i}$ be the water in leaf $i$, and $\hat p_0$ the water that reaches no leaf. They sum to 1, like probabilities. The mean length is then $\sum p_il_i=-\sum p_i\log_2\hat p_i$, a *cross-entropy*: the cost per symbol of a code designed for $\hat P$ when the symbols follow $P$. Since $\ln x\le x-1$,
+# For the five letters it is $\frac12\cdot1+\frac14\cdot2+\frac18\cdot3+\frac1{16}\cdot4+\frac1{16}\cdot4=1.875$ bits, the mean length of the code in the tree. In general, let $\hat p_i=2^{-l_i}$ be the water in leaf $i$, and $\hat p_0$ the water that reaches no leaf. They sum to 1, and so form a distribution $\hat P$. The mean length is then $\sum p_il_i=-\sum p_i\log_2\hat p_i$, a *cross-entropy*: the cost per symbol of a code designed for $\hat P$ when the symbols follow $P$. Since $\ln x\le x-1$,
 #
 # $$
 # \sum_ip_i\log_2\frac{\hat p_i}{p_i}\le\frac1{\ln2}\sum_ip_i\Bigl(\frac{\hat p_i}{p_i}-1\Bigr)=-\frac{\hat p_0}{\ln 2}\le0,
@@ -157,7 +157,7 @@ verdict(
 )
 
 # %% [markdown]
-# Sorted, the three names cost $3\log_23$ bits, items and exits $6\log_26+5\log_25+4\log_24$, together 39.9; interleaved, every item needs a name and an exit, 67.0 in all. A walk that lingers in its modules is like a sorted list.
+# Sorted, the three names cost $3\log_23$ bits and the items and exits $6\log_26+5\log_25+4\log_24$, together 39.9; interleaved, every item needs a name and an exit, 67.0 in all. A walk that lingers in its modules is like a sorted list.
 #
 # ## The map equation, by hand
 #
@@ -185,13 +185,13 @@ verdict(
 # L(M)=q\,H(\mathcal Q)+\sum_ip_i^\circlearrowright H(\mathcal P^i).
 # $$ (infomap-eq11)
 #
-# Try it on two triangles joined by a bridge. Its 7 links, walked in both directions, make 14 equally frequent steps. Three of them arrive at each end of the bridge, two at every other node. One leaves the left triangle and one the right, so $q=\frac2{14}=\frac17$. The index holds two equally frequent names, of one bit each. Each triangle's codebook is used 8 times in 14 steps, for seven visits and one exit, in the proportions 2 : 2 : 3 : 1. Its entropy is $2\cdot\frac28\cdot2+\frac38\cdot1.415+\frac18\cdot3=1.906$ bits, and so
+# Try it on two triangles joined by a bridge. The 7 links, walked in both directions, make 14 equally frequent steps. Three of them arrive at each end of the bridge, two at every other node. One step leaves the left triangle and one the right, so $q=\frac2{14}=\frac17$. The index holds two equally frequent names, of one bit each. Each triangle's codebook is used 8 times in 14 steps, for seven visits and one exit, in the proportions 2 : 2 : 3 : 1. Its entropy is $2\cdot\frac28\cdot2+\frac38\cdot1.415+\frac18\cdot3=1.906$ bits, and so
 #
 # $$
 # L=\tfrac17\cdot1+2\cdot\tfrac8{14}\cdot1.906=2.321.
 # $$
 #
-# As one module the network costs $H(\frac2{14},\frac2{14},\frac3{14},\frac3{14},\frac2{14},\frac2{14})=2.557$ bits; cut into three pairs, it costs more than either. The same in code, for an undirected network given by its adjacency matrix:
+# As one module the network costs $H(\frac2{14},\frac2{14},\frac3{14},\frac3{14},\frac2{14},\frac2{14})=2.557$ bits; cut into three pairs, it costs more than either. The same in code, for the adjacency matrix of an undirected network:
 
 
 # %% tags=["minimal"]
@@ -251,7 +251,7 @@ recolour(
 # %% [markdown]
 # ## Real codes come close to the formula
 #
-# The map equation assumes ideal lengths, but a real codeword has a whole number of bits. To see what rounding costs, we encode a walk of 100,000 steps through the karate club with Huffman codes:
+# The map equation assumes ideal lengths; real ones are whole numbers. To see what rounding costs, we encode a walk of 100,000 steps through the karate club with Huffman codes:
 
 # %%
 path = [0]
@@ -280,7 +280,9 @@ below.set(ylabel="bits", ylim=(0, 14), xlabel="step", title="three modules")
 plt.show()
 
 # %% [markdown]
-# Rounding costs little, and the modules still win. But the entropy of a visit is 4.70 bits, and the article says that no code can go below it. How can 4.37 be enough? That bound is for symbols drawn independently, and successive nodes of a walk are not. Shuffle the steps, and the same modules cost *more* than a single codebook. For a walk, the lower bound is the *entropy rate*, the uncertainty about the next node given the current one: 2.58 bits here.
+# Rounding costs little; the modules still win. But the entropy of a visit is 4.70 bits, and the article says that no code can go below it. How can 4.37 be enough? That bound is for symbols drawn independently, and successive nodes of a walk are not. Shuffle the steps, and the same modules cost *more* than a single codebook. For a walk, the lower bound is the *entropy rate*, the uncertainty about the next node given the current one: 2.58 bits here.
+#
+# A codebook for each current node would come close to it, but find no modules. The map equation makes every crossing expensive, and that price is what keeps modules large.
 
 # %%
 h = entropy(flow.visit)
@@ -291,7 +293,7 @@ print(f"drawn independently: {h:.2f} bits; entropy rate: {rate:.2f}")
 print(f"three modules, steps shuffled: {mixed:.2f}")
 
 # %% [markdown]
-# The article normalises the rates of all codewords to sum to 1, $\sum_iq_i+\sum_\alpha p_\alpha+\sum_iq_i=1$, and remarks that this makes no difference. It does: it divides the length by $1+2q$, which depends on the modules, and so counts bits per codeword. A triangle costs 1.585 bits per step as one module and 3.585 as three, but per codeword the three cost only 1.195 and seem to win.
+# The article normalises the rates of all codewords to sum to 1, $\sum_iq_i+\sum_\alpha p_\alpha+\sum_iq_i=1$, and remarks that this makes no difference. It does: dividing by $1+2q$, which depends on the modules, counts bits per codeword, and by that count even a triangle prefers three modules to one:
 
 # %%
 triangle = random_walk_flow(nx.cycle_graph(3), teleport=0)
@@ -319,7 +321,7 @@ verdict(
 # %% [markdown]
 # ## Directed networks need teleportation
 #
-# In an undirected network, the visit rate of a node is proportional to its degree. In general the visit rates are stationary:
+# In an undirected network, visit rates are proportional to degrees. In general they are stationary:
 #
 # $$
 # p_\beta=\sum_\alpha p_\alpha\,p_{\alpha\to\beta}.
@@ -337,9 +339,9 @@ verdict(
 # q_i=\tau\frac{n-n_i}{n}\sum_{\alpha\in i}p_\alpha+(1-\tau)\sum_{\alpha\in i}\sum_{\beta\notin i}p_\alpha\,p_{\alpha\to\beta}.
 # $$ (infomap-eq15)
 #
-# The authors' package {cite:p}`edler2025` computes this on request; by default, on directed networks, it does not encode the jumps {cite:p}`lambiotte2012`.
+# The authors' package {cite:p}`edler2025` does so on request only; by default it does not encode the jumps {cite:p}`lambiotte2012`.
 #
-# Take two rings of one-way links, and a link from the first ring to the second. Without jumps the walk would end in the second ring. With them both rings are modules, unless there are so many jumps that leaving becomes too frequent:
+# Take two rings of one-way links, and one link from the first to the second. Without jumps the walk ends up in the second. With them, both rings are modules, unless jumps, which count as exits, become too frequent:
 
 # %%
 rings = nx.DiGraph([(0, 1), (1, 2), (2, 0), (2, 3), (3, 4), (4, 5), (5, 3)])
@@ -364,7 +366,7 @@ for tau in (0.01, 0.15, 0.3):
 # m(\alpha)\leftarrow\arg\min_{i\,\in\,\{m(\alpha)\}\,\cup\,\{m(\beta)\,:\,\beta\sim\alpha\}}L\bigl(M_{\alpha\to i}\bigr).
 # $$ (infomap-alg1)
 #
-# When no move helps, the modules become the nodes of a smaller network, and the search repeats. Since $L$ never increases, the search stops wherever no *single* move helps. On these seven nodes it stops too early in nearly every order:
+# When no move helps, the modules become the nodes of a smaller network, and the search repeats. $L$ never increases, so the search stops wherever no *single* move makes it smaller. On these seven nodes it stops too early in nearly every order:
 
 # %%
 stuck = nx.Graph([(0, 1), (1, 2), (1, 5), (2, 3), (2, 6), (3, 4), (5, 6)])
@@ -386,9 +388,9 @@ for name, options in {
 # - *Refine* {cite:p}`rosvall2009`: at the end, single nodes and then parts of modules may move again.
 # - *Empty module*: a node may start a module of its own.
 # - *Unlinked mergers*: with teleportation, two modules may merge without a link between them.
-# - *Shakes* (random perturbations): the nodes of a few modules are redistributed at random among at most three, the search resumes, and the result is kept if shorter.
+# - *Shakes*: the nodes of a few modules are redistributed at random among at most three, the search resumes, and the result is kept if shorter.
 #
-# Which of them matter? On networks of eight nodes every partition can be checked. We took 5,000 of them.
+# Which of them matter? We took 5,000 networks of eight nodes, small enough to check every partition.
 
 # %% mystnb={"figure": {"caption": "Greedy moves miss one optimum in ten even in ten trials, and with all four further steps none is missed. Share of 5,000 networks of eight nodes whose shortest description is not found, with 95 % intervals: by any of ten trials, and by the first alone. Below 0.1 % the axis is linear, so that it shows zero."}, "image": {"alt": "Eight rows of two points on an axis from 0 to 10 %. The article's steps, with and without refining, lie near 10 %. All other searches lie below 1 % with ten trials; ours with all four steps, and ours without refine, at 0. In every row the first trial alone lies further right, for the C++ package and without unlinked mergers near 4 %."}} tags=["nbval-ignore-output", "hide-input"]
 fig, ax = plotting.panels(1, height=3.6)
@@ -399,7 +401,7 @@ plt.show()
 # %% [markdown]
 # Most misses of the article's search occur on networks in several parts, a minority that only teleportation connects. Of our four steps, the shakes matter most with ten trials, the unlinked mergers with one.
 #
-# The article reports five seconds for 10,000 nodes and 100,000 links. We time LFR networks {cite:p}`lancichinetti2008`, in which group sizes and degrees vary widely. Our own search, its innermost loop compiled by numba, is about as fast. At this size nearly all of the gain over greedy search comes from refining, which the small networks did not need.
+# The article reports five seconds for 10,000 nodes and 100,000 links. We time LFR networks {cite:p}`lancichinetti2008`, in which group sizes and degrees vary widely. Our own search, compiled by numba, is about as fast as the authors'. Here nearly all of the gain over greedy search comes from refining, which the small networks did not need.
 
 
 # %%
@@ -453,7 +455,7 @@ verdict(
 # %% [markdown]
 # ## InfoMap finds the number of groups, if they are strong enough
 #
-# What the article values most is that the number of groups need not be given. We test this on *planted* groups: 1,000 nodes in 20 groups of 50, with 20 links per node on average, of which a share µ, the *mixing*, leave their group. For comparison, Leiden {cite:p}`traag2019` maximises *modularity*, the excess of links inside groups over what the degrees alone would give. Agreement is adjusted mutual information (AMI) {cite:p}`vinh2010`: 1 for perfect recovery, 0 for chance.
+# The article values most that the number of groups need not be given. We test this on *planted* groups: 1,000 nodes in 20 groups of 50, with 20 links per node on average, of which a share µ (the *mixing*) leave their group. For comparison, Leiden {cite:p}`traag2019` maximises *modularity*, the excess of links inside groups over what the degrees alone would give. Agreement is adjusted mutual information (AMI) {cite:p}`vinh2010`: 1 for perfect recovery, 0 for chance.
 
 
 # %%
@@ -506,7 +508,7 @@ verdict("infomap.claim1", holds=holds, restricted=partly, measured=numbers)
 # (1-\mu)\log_2k>(1+\mu)\log_2(1+\mu)-\mu\log_2\mu.
 # $$
 #
-# So how weak a group InfoMap can find depends on how many there are. Two groups are merged although three quarters of the links stay inside. Two hundred are kept apart although more than two thirds of the links leave; there Leiden, at the usual resolution of modularity, merges groups instead.
+# So how weak a group InfoMap can find depends on how many there are. Two groups are merged although three quarters of the links stay inside. Two hundred are kept apart although more than two thirds of the links leave; there Leiden, at the usual resolution of modularity, merges groups instead, as InfoMap does in far larger networks {cite:p}`fortunato2007,kawamoto2015`.
 
 
 # %%
@@ -538,26 +540,15 @@ for nodes, degree in ((1000, 4), (1000, 10), (10_000, 10)):
 
 # %% [markdown]
 # The description really is shorter: by chance, some regions of a sparse random network have few ways out, and a walk lingers there. But the next random network has others. With more links per node such modules vanish. In a larger network they return, because a name in the single codebook costs about $\log_2n$ bits, while in a small module it stays as short as before. Modularity, too, is high in random networks {cite:p}`guimera2004`.
-#
-# One remedy is a *prior*. A link that was not observed may still exist, so the Bayesian map equation adds a weak link between every pair of nodes {cite:p}`smiljanic2020,smiljanic2021`. The authors' package offers this as `--regularized`.
-
-# %% mystnb={"figure": {"caption": "In sparse random networks InfoMap finds dozens of spurious modules, in the sparsest over a hundred, and Leiden 10 to 20; with a prior, InfoMap correctly finds one. Five networks of 1,000 nodes per mean degree. Dashed: the truth, one module and nothing saved."}, "image": {"alt": "Two panels against the mean degree. Above: InfoMap has over a hundred modules at a mean degree of three, fewer as it grows, and one from ten on; Leiden ten to twenty; with a prior always one. Below: InfoMap saves almost three bits at a mean degree of three, falling towards zero; with a prior zero."}} tags=["nbval-ignore-output", "hide-input"]
-rows = infomap_rules.rows_of("infomap_null_random", "degree", "compare")
-noise, alarms = rows[rows["compare"]], rows[~rows["compare"]].p
-fig, axes = plotting.panels(2, height=2.1)
-for ax, y, truth in zip(axes, ("modules", "saved"), (1, 0)):
-    drawing.means(ax, infomap_rules.curves(noise, "degree", y), truth)
-axes[0].set(ylabel="modules found")
-axes[1].set(xlabel="mean degree", ylabel="bits saved")
-axes[0].legend()
-plt.show()
 
 # %% tags=["hide-input"]
+rows = infomap_rules.rows_of("infomap_null_random", "degree", "compare")
+noise, alarms = rows[rows["compare"]], rows[~rows["compare"]].p
 holds, partly, numbers = infomap_rules.modules_in_noise(noise)
 verdict("infomap.noise", holds=holds, restricted=partly, measured=numbers)
 
 # %% [markdown]
-# Another remedy is a null model. *Rewire* the network: swap the ends of random pairs of links, until only the degrees are left {cite:p}`maslov2002`. If InfoMap saves as many bits on such copies as on the original, the saving is no evidence of groups. If it saves fewer, the links are not random given the degrees, but that alone does not prove groups. The share of networks, original and copies, that save at least as much as the original is a *p*-value.
+# One remedy is a null model. *Rewire* the network: swap the ends of random pairs of links, until only the degrees are left {cite:p}`maslov2002`. If InfoMap saves as many bits on such copies, the saving is no evidence of groups. If it saves fewer, the links are not random given the degrees, but that alone does not prove groups. The share of networks, original and copies, that save at least as much as the original is a *p*-value.
 
 # %%
 own = infomap(karate, teleport=0).saved
@@ -587,17 +578,28 @@ assert of.saved["places-strengths"] > of.null_most["places-strengths"]
 
 # %% [markdown]
 # The fifteen Florentine families are too few to tell. With weighted links, the choice of null model decides (see the verdict).
+#
+# Another remedy is a *prior*. A link that was not observed may still exist, so the Bayesian map equation adds a weak link between every pair of nodes {cite:p}`smiljanic2020,smiljanic2021`.
+
+# %% mystnb={"figure": {"caption": "In sparse random networks InfoMap finds dozens of spurious modules, in the sparsest over a hundred, and Leiden 10 to 20; with a prior, InfoMap correctly finds one. Five networks of 1,000 nodes per mean degree. Dashed: the truth, one module and nothing saved."}, "image": {"alt": "Two panels against the mean degree. Above: InfoMap has over a hundred modules at a mean degree of three, fewer as it grows, and one from ten on; Leiden ten to twenty; with a prior always one. Below: InfoMap saves almost three bits at a mean degree of three, falling towards zero; with a prior zero."}} tags=["nbval-ignore-output", "hide-input"]
+fig, axes = plotting.panels(2, height=2.1)
+for ax, y, truth in zip(axes, ("modules", "saved"), (1, 0)):
+    drawing.means(ax, infomap_rules.curves(noise, "degree", y), truth)
+axes[0].set(ylabel="modules found")
+axes[1].set(xlabel="mean degree", ylabel="bits saved")
+axes[0].legend()
+plt.show()
 
 # %% [markdown]
 # ## How weak a group can be found?
 #
-# The prior has a price: it also hides groups that are real but weak. How strong must groups be? Let two nodes be linked with probability $c_\text{in}/n$ if they share a group and $c_\text{out}/n$ if not, and let $c$ be the mean degree. With $k$ equal groups, no efficient method is known to find them unless {cite:p}`decelle2011`
+# The prior has a price: it also hides groups that are real but weak. Let two nodes be linked with probability $c_\text{in}/n$ if they share a group and $c_\text{out}/n$ if not, and let $c$ be the mean degree. With $k$ equal groups, no efficient method is known to find them unless {cite:p}`decelle2011`
 #
 # $$
 # |c_\text{in}-c_\text{out}|>k\sqrt c.
 # $$
 #
-# The ratio of the two sides is the *signal*; the *detectability limit*, 1, holds for infinitely large networks. We add a spectral method, which clusters the nodes by eigenvectors {cite:p}`saade2014` and is told $k$.
+# The ratio of the two sides is the *signal*; the *detectability limit*, 1, holds for infinitely large networks. To InfoMap and Leiden we add a spectral method, which clusters the nodes by eigenvectors {cite:p}`saade2014` and is told $k$.
 
 # %% mystnb={"figure": {"caption": "With few groups InfoMap needs a stronger signal than a spectral method that is told their number, and with a prior a stronger one still; with 50 groups it is level or ahead. Panels: 2, 4, 10 and 50 planted groups, mean degree 8. Points: five networks; dashed: the limit of detectability."}, "image": {"alt": "Four panels of agreement against signal. For two and four groups all methods are near 0 up to a signal of 1; then the spectral method rises first, Leiden next, InfoMap later, and InfoMap with a prior last, for two groups not at all. For ten groups they lie closer together, and for fifty InfoMap rises a little before the others, the prior's still last."}} tags=["nbval-ignore-output", "hide-input"]
 planted_rows = infomap_rules.rows_of("infomap_null_planted", "groups")
@@ -620,12 +622,12 @@ assert round(1 / two.mixing.mean()) == 17
 assert min(two.modules_infomap) >= 24
 
 # %% [markdown]
-# Take two groups at our strongest signal: only one link in seventeen runs between them, yet InfoMap cuts them into dozens of modules, chance modules again. With fifty groups of 20 nodes, hardly larger than such a module, it does as well as any method here. And in large networks small groups are merged, the *resolution limit* {cite:p}`fortunato2007,kawamoto2015`.
+# With two groups at our strongest signal, only one link in seventeen runs between them, yet InfoMap cuts them into dozens of modules, chance modules again. With fifty groups of 20 nodes, hardly larger than such a module, it does as well as any method here.
 
 # %% [markdown]
 # ## Nested and overlapping modules
 #
-# Modules may contain modules. The number of levels need not be given either {cite:p}`rosvall2011`. Take 27 nodes, a triangle of triangles of triangles:
+# Modules may contain modules, on as many levels as pay {cite:p}`rosvall2011`. Take 27 nodes, a triangle of triangles of triangles:
 
 
 # %%
@@ -657,7 +659,7 @@ drawing.network(below, nested, best_two.modules, at)
 plt.show()
 
 # %% [markdown]
-# Several levels save 0.10 bits over the best partition on two. But the best one found is not symmetric: the small triangles of one large triangle stand alone at the top level, where the walk enters them without naming the large one first.
+# Several levels save 0.10 bits over the best partition on two. And the best one found is not symmetric: three small triangles are entered without naming a large one first.
 #
 # A node may also belong to two modules {cite:p}`viamontes2011`. Two dance groups of five share one dancer. If she may belong to both, two modules give the shortest description; if not, a single one for everyone does.
 
@@ -701,7 +703,7 @@ verdict(
 # %% [markdown]
 # ## Word clusters: better than chance, no better than Leiden's
 #
-# Last, the article clusters words, by running InfoMap on links between similar word vectors. From one month of a newspaper, 人民日报 (*Rénmín Rìbào*, the People's Daily), we count co-occurrences within eight words, reduce each word's counts to a vector of 100 numbers, and link words whose cosine similarity is at least 0.6. Six of the clusters, chosen by us:
+# Last, the article links words with similar vectors and clusters them. From one month of a newspaper, 人民日报 (*Rénmín Rìbào*, the People's Daily), we count co-occurrences within eight words, reduce each word's counts to a vector of 100 numbers, and link words whose cosine similarity is at least 0.6. Six of InfoMap's clusters, chosen by us:
 
 
 # %%
@@ -718,7 +720,7 @@ cluster = {words[i]: module for i, module in zip(linked, found.labels)}
 table(infomap_words.examples(cluster))
 
 # %% [markdown]
-# These look good, and so do the article's six. But some cluster always looks good, so we learn vectors and clusters from one half of the newspaper and score all clusters on the other: of two words of a paragraph, how many bits does the first one's cluster save in predicting the second?
+# These look good, and so do the article's six. But some cluster always does, so we learn vectors and clusters from one half of the newspaper and score all clusters on the other: of two words of a paragraph, how many bits does the first one's cluster save in predicting the second?
 
 # %% mystnb={"figure": {"caption": "InfoMap's clusters help to predict unseen text, about as much as Leiden's on the same links. Bits saved on a second word of the same paragraph: five random halves of the newspaper, means and 95 % intervals; dashed, no clusters."}, "image": {"alt": "Seven rows of five points. Leiden by modularity and InfoMap lie furthest right, then Leiden with the same number of clusters as InfoMap, then k-means; connected components, random clusters and frequency bands lie at zero."}} tags=["nbval-ignore-output", "hide-input"]
 halves = runs.table("infomap_words")
@@ -733,9 +735,9 @@ holds, partly, numbers = infomap_words.clusters_hold(halves)
 verdict("infomap.claim5", holds=holds, restricted=partly, measured=numbers)
 
 # %% [markdown]
-# Leiden saves about as much with far fewer clusters, and less with as many (by another score it is then ahead; see the protocol). All savings are small. And of five subjects whose words we had listed beforehand, only one comes out as a cluster in most of the five halves (at the article's own threshold, three).
+# Leiden saves about as much with far fewer clusters, and less with as many as InfoMap (by another score, more: see the protocol). All savings are small. And of five subjects whose words we had listed beforehand, only one comes out as a cluster in most of the five halves (at the article's own threshold, three).
 #
-# The article counts almost no hyperparameters: only how links are made, and $\tau$. But the first matters a great deal: the threshold for a link changed the number of clusters more than twofold. Near the collapse, so does $\tau$, because jumps are exits: with 20 groups and the usual $\tau$, a mixing of 0.6 becomes $(1-\tau)\mu+\tau(1-\frac1k)=0.65$, beyond the limit.
+# The article counts almost no hyperparameters: only how links are made, and $\tau$. But moving the threshold for a link changed the number of clusters more than twofold. And near the collapse $\tau$ matters, because jumps are exits: with 20 groups and the usual $\tau$, a mixing of 0.6 becomes $(1-\tau)\mu+\tau(1-\frac1k)=0.65$, beyond the limit.
 
 # %% tags=["hide-input"]
 agreement = infomap_rules.agreement_by_tau(
@@ -748,9 +750,9 @@ verdict("infomap.claim7", holds=holds, restricted=partly, measured=numbers)
 # %% [markdown]
 # ## When to use InfoMap, and further reading
 #
-# Use InfoMap if something flows along the links: traffic, citations, clicks. Use Leiden if only the density of links counts. In our tests Leiden, at the usual resolution, found weaker groups when there were few, InfoMap when there were many. With either, compare with rewired copies.
+# Use InfoMap if something flows along the links (traffic, citations, clicks), Leiden if only their density counts. In our tests Leiden, at the usual resolution, found weaker groups when there were few, InfoMap when there were many. With either, compare with rewired copies.
 #
-# **The package**, [`infomap`](https://pypi.org/project/infomap/), searches many levels by default, and handles networks in layers and with memory {cite:p}`smiljanic2023`. Its `--regularized` is for those to whom a false group is worse than a missed one.
+# **The package**, [`infomap`](https://pypi.org/project/infomap/), searches many levels by default, and handles networks in layers and with memory {cite:p}`smiljanic2023`. If false groups are worse than missed ones, add the prior (`--regularized`).
 #
 # **Gradients.** With soft memberships the map equation becomes a training loss for graph neural networks {cite:p}`blocker2024`, and for their pooling layers {cite:p}`vonpichowski2024`.
 #
@@ -758,7 +760,7 @@ verdict("infomap.claim7", holds=holds, restricted=partly, measured=numbers)
 #
 # ## Exercises
 #
-# **1.** Why does InfoMap often find a single module in a similarity network? Link all pairs of 1,000 objects, with weight $w$ inside each of 20 equal groups and 1 between groups. How large must $w$ be for the groups to pay? And with 100 groups?
+# **1.** Why does InfoMap often find a single module in a similarity network? Link all pairs of 1,000 objects, with weight $w$ inside each of 20 equal groups and 1 between. How large must $w$ be for the groups to pay? And with 100 groups?
 
 
 # %% tags=["hide-cell"]
@@ -801,7 +803,7 @@ for w in (0, 0.25, 0.5, 3):
 #
 # **Limit.** The thresholds, signal 0.75 and agreement 0.1, were set in advance. The limit holds for infinitely large networks; with more than four groups it is conjectured, for efficient algorithms.
 #
-# **Words.** This rule is our third, written after seeing one half of another seed. Width (25) and threshold (0.7) were tuned on a fifth of the newspaper that no score uses. We took the setting that saved most bits; among settings within 1%, the number of clusters decided. Runs with the article's threshold of 0.6 and width 100 were added later and do not count. The table in the text uses those settings, 4,000 words and the whole month. Another score, the *lift*, says how many times as often as by frequency alone the second word is of the first one's cluster; by it, Leiden with as many clusters as InfoMap is ahead of it.
+# **Words.** This rule is our third, written after seeing one half of another seed. Width (25) and threshold (0.7) were tuned on a fifth of the newspaper that no score uses. We took the setting that saved most bits; among settings within 1%, the number of clusters decided. Runs with the article's threshold of 0.6 and width 100 were added later and do not count. The table in the text uses those settings, 4,000 words and the whole month. Another score, the *lift*, says how many times as often as by frequency alone the second word is of the first one's cluster; by this score, Leiden and k-means with as many clusters are ahead of InfoMap.
 #
 # **How often the rule for the words would err** is simulated with the spread of these runs. *False*: the share of wrong decisions if clusters carried no information. *Power*: the share of correct decisions for an effect one tenth of InfoMap's.
 # :::

@@ -36,7 +36,7 @@ def networks(start):
     columns = [f"f1_short_{gate}_{layer}" for gate in ("forget", "input") for layer in (1, 2, 3)]
     values = [range(start + seed, start + seed + 6) for seed in range(3)]
     return pd.DataFrame(values, columns=columns).assign(
-        seed=[3, 1, 2], f1_short_right=58.6, test_perplexity=[100.0, 102, 101]
+        seed=[3, 1, 2], f1_short_right=58.6, f1_short_best_article=84.5, test_perplexity=[100.0, 102, 101]
     )
 
 
@@ -53,6 +53,7 @@ def test_what_the_rule_reads_is_the_second_layer_in_the_order_of_seeds(both):
     assert list(read["onlstm"]) == [62, 63, 61]
     assert list(read["lstm"]) == [42, 43, 41]
     assert right == 58.6
+    assert onlstm_english.lead(both).tolist() == [20, 20, 20]
     decision, reached = onlstm_english.agree_with_annotated(both)
     assert (decision.holds, reached) == (True, True)
     assert decision.measured["less LSTM"].mean == 20
@@ -62,4 +63,6 @@ def test_a_row_for_each_gate_and_layer_and_for_each_level_without_a_network(both
     shown = onlstm_english.rows(both)
     assert [row["ON-LSTM"] for row in shown[:6]] == ["61.0", "62.0", "63.0", "64.0", "65.0", "66.0"]
     assert shown[4] == {"F1 of short sentences": "$d_i$, layer 2", "ON-LSTM": "65.0", "LSTM": "45.0"}
-    assert [row["F1 of short sentences"] for row in shown[6:]] == list(onlstm_english.NAMES.values())
+    *without, right, best = shown[6:]
+    assert [row["F1 of short sentences"] for row in without] == list(onlstm_english.NAMES.values())
+    assert (right["LSTM"], best["ON-LSTM"]) == ("58.6", "84.5")

@@ -108,19 +108,26 @@ def short_f1(networks: Any) -> tuple[dict[str, Any], float]:
     return read, float(networks.f1_short_right.first().iloc[0])
 
 
+def lead(networks: Any) -> np.ndarray:
+    """By how much the F1 of the ON-LSTM is above that of the LSTM of the same seed."""
+    read, _ = short_f1(networks)
+    return read["onlstm"].to_numpy() - read["lstm"].to_numpy()
+
+
 def rows(networks: Any) -> list[Mapping[str, str]]:
-    """Mean F1 of short sentences by gate and layer of both cells, then of each level without a network."""
+    """Mean F1 of short sentences by gate and layer of both cells; then of trees that need no network."""
     found = {name: networks.get_group(cell) for name, cell in (("ON-LSTM", "onlstm"), ("LSTM", "lstm"))}
+    title, first = "F1 of short sentences", found["ON-LSTM"].iloc[0]
     without = runs.table("onlstm_english").iloc[0]
+    known = {name: without[f"f1_{key}"] for key, name in NAMES.items()}
+    known["right-branching"] = first.f1_short_right
+    known["the best of the greedy rule’s trees"] = first.f1_short_best_article
     return [
-        {"F1 of short sentences": f"${symbol}$, layer {layer}"}
+        {title: f"${symbol}$, layer {layer}"}
         | {name: f"{of[f'f1_short_{gate}_{layer}'].mean():.1f}" for name, of in found.items()}
         for gate, symbol in {"forget": "d_f", "input": "d_i"}.items()
         for layer in (1, 2, 3)
-    ] + [
-        {"F1 of short sentences": name, "ON-LSTM": f"{without[f'f1_{key}']:.1f}", "LSTM": ""}
-        for key, name in NAMES.items()
-    ]
+    ] + [{title: name, "ON-LSTM": f"{f1:.1f}", "LSTM": f"{f1:.1f}"} for name, f1 in known.items()]
 
 
 def agree_with_annotated(networks: Any) -> tuple[Decision, bool]:
