@@ -32,6 +32,17 @@ def test_trees_by_frequency_are_those_of_counts_made_otherwise():
     assert recorded == pytest.approx(100 * np.mean(scores), abs=0.5)
 
 
+def test_two_recorded_networks_reach_the_paper_s_f1_and_one_is_nearer_to_random_levels_than_to_branching():
+    networks = onlstm_english.networks()
+    read, right = onlstm_english.short_f1(networks)
+    random = runs.table("onlstm_english").f1_random.item()
+    assert (read["ON-LSTM"] > 65.1).sum() == 2
+    assert (read["ON-LSTM"] - random < right - read["ON-LSTM"]).sum() == 1
+    assert (
+        networks.get_group("lstm").test_perplexity.values < networks.get_group("onlstm").test_perplexity
+    ).all()
+
+
 def networks(start):
     columns = [f"f1_short_{gate}_{layer}" for gate in ("forget", "input") for layer in (1, 2, 3)]
     values = [range(start + seed, start + seed + 6) for seed in range(3)]
@@ -50,8 +61,8 @@ def both(monkeypatch):
 
 def test_what_the_rule_reads_is_the_second_layer_in_the_order_of_seeds(both):
     read, right = onlstm_english.short_f1(both)
-    assert list(read["onlstm"]) == [62, 63, 61]
-    assert list(read["lstm"]) == [42, 43, 41]
+    assert list(read["ON-LSTM"]) == [62, 63, 61]
+    assert list(read["LSTM"]) == [42, 43, 41]
     assert right == 58.6
     assert onlstm_english.lead(both).tolist() == [20, 20, 20]
     decision, reached = onlstm_english.agree_with_annotated(both)

@@ -79,6 +79,7 @@ def recolour(
         )  # numbered as they are met, so that small changes recolour little
         labels.append([order.index(module) for module in modules])
     xy = np.array([places[v] for v in graph], dtype=float)
+    xy *= (1, -1)  # upwards, as in other figures
     xy -= xy.min(0)
     room = np.array(_NETWORK) - 2 * _MARGIN
     xy = _MARGIN + xy / np.maximum(xy.max(0), 1e-9) * room

@@ -32,6 +32,9 @@ CONTROLS = {
 NAMES = CONTROLS | bigrams.NAMES
 """With them counts of pairs of words, for which the rule does not ask."""
 
+CELLS = {"ON-LSTM": "onlstm", "LSTM": "lstm"}
+"""What a reader calls them, and what the recorded networks do."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -104,19 +107,19 @@ def networks() -> Any:
 
 def short_f1(networks: Any) -> tuple[dict[str, Any], float]:
     """F1 by cell and seed, as the rule reads it, and that of right-branching trees."""
-    read = dict(iter(networks.f1_short_forget_2))
+    read = {name: networks.get_group(cell).f1_short_forget_2 for name, cell in CELLS.items()}
     return read, float(networks.f1_short_right.first().iloc[0])
 
 
 def lead(networks: Any) -> np.ndarray:
     """By how much the F1 of the ON-LSTM is above that of the LSTM of the same seed."""
     read, _ = short_f1(networks)
-    return read["onlstm"].to_numpy() - read["lstm"].to_numpy()
+    return read["ON-LSTM"].to_numpy() - read["LSTM"].to_numpy()
 
 
 def rows(networks: Any) -> list[Mapping[str, str]]:
     """Mean F1 of short sentences by gate and layer of both cells; then of trees that need no network."""
-    found = {name: networks.get_group(cell) for name, cell in (("ON-LSTM", "onlstm"), ("LSTM", "lstm"))}
+    found = {name: networks.get_group(cell) for name, cell in CELLS.items()}
     title, first = "F1 of short sentences", found["ON-LSTM"].iloc[0]
     without = runs.table("onlstm_english").iloc[0]
     known = {name: without[f"f1_{key}"] for key, name in NAMES.items()}
@@ -135,11 +138,11 @@ def agree_with_annotated(networks: Any) -> tuple[Decision, bool]:
     read, right = short_f1(networks)
     without = runs.table("onlstm_english").iloc[0]
     return onlstm_rules.agree_with_annotated(
-        read["onlstm"],
-        read["lstm"],
+        read["ON-LSTM"],
+        read["LSTM"],
         {key: without[f"f1_{key}"] for key in CONTROLS},
         right,
-        dict(iter(networks.test_perplexity))["onlstm"],
+        networks.get_group("onlstm").test_perplexity,
         without.perplexity_of_counts,
     )
 
