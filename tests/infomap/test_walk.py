@@ -87,6 +87,18 @@ def test_small_teleportation_is_solved_too(teleport):
         assert p.sum() == pytest.approx(1, abs=1e-12)
 
 
+def test_small_teleportation_is_solved_too_where_the_walk_mixes_slowly():
+    """10,000 steps do not suffice on a path of 120 nodes; the rates are nearly those without teleportation."""
+    n, teleport = 120, 1e-9
+    links = nx.to_numpy_array(nx.path_graph(n))
+    degrees = links.sum(1)
+    p = stationary_distribution(links / degrees[:, None], teleport)
+    full = (1 - teleport) * links / degrees[:, None] + teleport / n
+    np.testing.assert_allclose(p @ full, p, atol=1e-15)
+    np.testing.assert_allclose(p, degrees / degrees.sum(), atol=1e-8)
+    assert p.sum() == pytest.approx(1, abs=1e-12)
+
+
 @pytest.mark.verifies("infomap.eq12")
 def test_without_teleportation_there_may_be_several_solutions_or_a_period():
     swap = np.array([[0.0, 1.0], [1.0, 0.0]])

@@ -1,0 +1,138 @@
+"""The steps of the search of kexue.infomap one by one: moves, parts, mergers among many, shakes, levels above."""
+
+import itertools
+import random
+
+import networkx as nx
+import numpy as np
+import pytest
+from graphs import triangles
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kexue.infomap import (
+    hierarchical_map_equation,
+    infomap,
+    loop,
+    many_levels,
+    map_equation,
+    mergers,
+    random_walk_flow,
+    two_levels,
+)
+from kexue.infomap.moves import move_nodes
+from kexue.infomap.network import Network
+
+
+@settings(max_examples=25)
+@given(st.integers(6, 12), st.integers(0, 10**6), st.sampled_from([0.0, 0.15]))
+def test_what_is_found_never_costs_more_than_one_module(n, seed, teleport):
+    """The article's steps alone end with several modules in a third of these, which cost more or the same."""
+    weights = np.triu(np.random.default_rng(seed).random((n, n)) < 0.25, 1)
+    weights[0, 1] = True
+    found = infomap((weights + weights.T) * 1.0, teleport, seed, steps=())
+    assert found.saved >= -1e-12
+    assert found.num_modules == 1 or found.saved > 1e-12
+
+
+def test_nodes_that_the_walk_hardly_leaves_all_go_to_modules_of_their_own():
+    """Each into one that is empty, as long as there are any; without those, nobody leaves."""
+    network = Network.of(random_walk_flow(nx.to_numpy_array(nx.cycle_graph(8)) + 100 * np.eye(8), 0))
+    together = np.zeros(8, dtype=int)
+    for seed in range(3):
+        moved = move_nodes(network, random.Random(seed), together)
+        assert sorted(moved.tolist()) == list(range(8))
+        assert not move_nodes(network, random.Random(seed), together, empty=False).any()
+
+
+def test_a_module_that_all_nodes_have_left_has_rates_of_exactly_zero():
+    weights = np.array([[0.1, 0.1, 1, 0.1], [0.2, 0.2, 1, 0.2], [0.3, 0.3, 1, 0.3]]).ravel()
+    rates = np.zeros(loop.RATES)
+    for node in (0, 1, 2):
+        loop._shift(rates, weights, 9, 0, node, 1.0, 0.0)
+    assert rates[:4] == pytest.approx([0.6, 0.6, 3, 0.6])
+    for node in (2, 0, 1):
+        loop._shift(rates, weights, 9, 0, node, -1.0, 0.0)
+    assert 0.1 + 0.2 + 0.3 - 0.3 - 0.1 - 0.2 != 0  # what rounding would leave
+    assert not rates.any()
+
+
+@pytest.mark.parametrize("seed", [52, 125])
+def test_parts_of_modules_leave_where_no_single_node_does(seed):
+    flow = random_walk_flow(nx.planted_partition_graph(5, 6, 0.7, 0.12, seed=seed), 0)
+    network = Network.of(flow)
+    stuck = two_levels._climb(network, random.Random(seed), None, ())
+    again = two_levels._climb(network, random.Random(1), stuck, ())
+    assert map_equation(flow, again) >= map_equation(flow, stuck) - 1e-12
+    refined = two_levels._refined(network, stuck, random.Random(1), ["refine"])
+    assert map_equation(flow, refined) < map_equation(flow, stuck) - 0.04
+
+
+def test_after_a_shake_those_are_asked_whose_modules_were_dealt(monkeypatch):
+    """The first of them has the number 0."""
+    network = Network.of(random_walk_flow(nx.ring_of_cliques(5, 4), 0))
+    labels, asked = np.arange(20) // 4, []
+
+    def climb(network, rng, start, steps, awake):
+        asked.append(awake)
+        # Those of other modules stay together, and come before.
+        assert sorted({start[4 * i] for i in (1, 2, 4)}) == [0, 1, 2]
+        return labels
+
+    monkeypatch.setattr(two_levels, "_pools", lambda *arguments: [[0, 3]])
+    monkeypatch.setattr(two_levels, "_climb", climb)
+    found = two_levels._shaken(network, labels, random.Random(0), (), two_levels._nobody)
+    assert found is labels
+    assert len(asked) == 10
+    for awake in asked:
+        assert awake.tolist() == np.isin(labels, (0, 3)).tolist()
+
+
+def test_of_many_modules_those_are_paired_that_are_linked_or_next_by_exit_rate():
+    """No pair twice: a merger would count twice, the second time without the flow between the two."""
+    flow = random_walk_flow(nx.gnp_random_graph(310, 0.02, seed=0, directed=True), 0.15)
+    network = Network.of(flow)
+    a, b, between = mergers._pairs(network)
+    assert (a < b).all()
+    pairs = dict(zip(zip(a.tolist(), b.tolist(), strict=True), between.tolist(), strict=True))
+    assert len(pairs) == len(a)
+    link = (flow.link + flow.link.T).toarray()
+    linked = {(int(i), int(j)) for i, j in np.argwhere(np.triu(link, 1))}
+    order = network.exits().argsort(kind="stable").tolist()
+    following = {(min(pair), max(pair)) for pair in itertools.pairwise(order)}
+    assert linked & following
+    assert set(pairs) == linked | following
+    for pair, flows in pairs.items():
+        assert flows == pytest.approx(link[pair], abs=1e-15)
+
+
+def test_many_mergers_at_once_make_triangles_that_are_apart_their_own_modules():
+    """From 318 modules, more than are tried in all pairs, to 106: none joins two triangles."""
+    graph = nx.disjoint_union_all([nx.complete_graph(3)] * 106)
+    network = Network.of(random_walk_flow(graph, 0.15))
+    found = mergers.merge_pairs(network, np.arange(318))
+    assert found.tolist() == np.repeat(found[::3], 3).tolist()
+    assert sorted(found[::3].tolist()) == list(range(106))
+
+
+@pytest.mark.parametrize("teleport", [0.0, 0.15])
+def test_a_walk_in_modules_that_are_alone_never_leaves_them(teleport):
+    graph = nx.planted_partition_graph(4, 8, 0.8, 0.05, seed=3)
+    halves = np.arange(32) // 16
+    alone = Network.of(random_walk_flow(graph, teleport)).alone(halves)
+    np.testing.assert_allclose(alone.merged(halves).exits(), 0, atol=1e-15)
+    assert (alone.exits() > 0).all()
+
+
+@pytest.mark.verifies("infomap.claim3")
+def test_levels_are_found_above_modules_and_below():
+    """From nine triangles, and from three triangles of triangles, at least what they give together."""
+    graph = triangles()
+    flow = random_walk_flow(graph, 0)
+    three, nine = np.array([v[0] for v in graph]), np.array([3 * v[0] + v[1] for v in graph])
+    together = hierarchical_map_equation(flow, [three, nine])
+    for start in (three, nine):
+        levels = many_levels.search_levels(flow, Network.of(flow), start, random.Random(0))
+        assert len(levels) == 2
+        assert hierarchical_map_equation(flow, levels) <= together + 1e-12
+        assert together < map_equation(flow, start) - 0.08
