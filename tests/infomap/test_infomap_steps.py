@@ -6,11 +6,12 @@ import random
 import networkx as nx
 import numpy as np
 import pytest
-from graphs import triangles
+from graphs import karate, triangles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kexue.infomap import (
+    annealed_infomap,
     hierarchical_map_equation,
     infomap,
     loop,
@@ -136,3 +137,45 @@ def test_levels_are_found_above_modules_and_below():
         assert len(levels) == 2
         assert hierarchical_map_equation(flow, levels) <= together + 1e-12
         assert together < map_equation(flow, start) - 0.08
+
+
+@pytest.mark.verifies("infomap.claim3")
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.15]))
+def test_taking_modules_out_shortens_and_nothing_is_left_to_take_out(seed, teleport):
+    rng = np.random.default_rng(seed)
+    weights = np.triu(rng.random((24, 24)) < 0.2, 1)
+    weights[0, 1] = True
+    flow = random_walk_flow((weights + weights.T) * 1.0, teleport)
+    levels = tuple(np.arange(24) // size for size in (12, 6, 3))
+    flat = many_levels._flattened(flow, levels)
+    assert hierarchical_map_equation(flow, flat) <= hierarchical_map_equation(flow, levels) + 1e-12
+    assert np.array_equal(flat[-1], levels[-1])
+    again = many_levels._flattened(flow, flat)
+    assert len(again) == len(flat)
+    assert all(map(np.array_equal, again, flat))
+
+
+def test_cold_annealing_only_goes_down():
+    """At the least temperature that is allowed every node goes where L is shortest."""
+    for teleport, gain in ((0.0, 2e-3), (0.15, 4e-4)):
+        merged = annealed_infomap(karate(), teleport, sweeps=0).codelength
+        for seed in (0, 1):
+            cold = annealed_infomap(karate(), teleport, seed, sweeps=3, temperature=1e-12)
+            assert cold.codelength < merged - gain
+
+
+@pytest.mark.parametrize("modules", [3, 15, 60, 200])  # the first two by a table of all pairs, the others not
+@pytest.mark.parametrize("teleport", [0.0, 0.15])
+def test_modules_are_linked_by_what_flows_between_their_nodes(modules, teleport):
+    links = nx.to_numpy_array(nx.gnp_random_graph(200, 0.01, seed=1)) * 1.0
+    flow = random_walk_flow(links, teleport)
+    labels = np.random.default_rng(0).permutation(np.arange(200) % modules)
+    merged = Network.of(flow).merged(labels)
+    member = labels == np.arange(modules)[:, None]
+    there = member @ flow.link.toarray() @ member.T
+    np.fill_diagonal(there, 0)
+    found = np.zeros((modules, modules))
+    np.add.at(found, (merged.source, merged.target), merged.both)
+    np.testing.assert_allclose(found, there + there.T, atol=1e-15)
+    assert len(merged.both) == np.count_nonzero(there + there.T)
+    np.testing.assert_allclose(merged.out, there.sum(1), atol=1e-15)
