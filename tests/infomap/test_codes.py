@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -83,6 +84,7 @@ def test_entropy_is_reached_for_powers_of_two():
     assert sum(q * len(code[s]) for s, q in zip("abcde", p, strict=True)) == entropy(p) == 1.875
     assert entropy([1.0, 0.0]) == 0
     assert entropy([0.5, 0.5 + 1e-10]) == pytest.approx(1.0)
+    assert entropy([Fraction(1, 4)] * 4) == 2
     assert huffman_code({"only": 3.0}) == {"only": ""}
     assert set(map(len, huffman_code([1, 1, 1, 1]).values())) == {2}
     assert len(huffman_code([1.0, 0.0, 0.0])) == 3

@@ -248,6 +248,8 @@ test_bad_input_is_named = refuses([
     (lambda: stationary_distribution(np.ones((2, 3))), ValueError, r"transitions must be a square matrix .*, got shape \(2, 3\)"),
     (lambda: stationary_distribution(np.array([[1.5, -0.5], [0, 1]])), ValueError, "non-negative, finite entries, got -0.5"),
     (lambda: stationary_distribution(np.array([[0.5, 0.4], [0, 1]])), ValueError, "rows that sum to 1 or 0, got 0.9 in row 0"),
+    (lambda: stationary_distribution(np.array([[0, 1], [0.5, 0.4]])), ValueError, "rows that sum to 1 or 0, got 0.9 in row 1"),
+    (lambda: neighbour_graph([[1.0, 0.0]], 1, "0.5"), TypeError, "threshold must be a"),
     (lambda: stationary_distribution(np.eye(2), 1.5), ValueError, r"teleport must lie in \[0, 1\], got 1.5"),
     (lambda: random_walk_flow([[1.0]]), TypeError, "graph must be a networkx graph or a matrix, got list"),
     (lambda: random_walk_flow(nx.Graph()), ValueError, "graph must have nodes, got none"),
