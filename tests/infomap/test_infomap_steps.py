@@ -182,3 +182,16 @@ def test_modules_are_linked_by_what_flows_between_their_nodes(modules, teleport,
     np.testing.assert_allclose(found, there + there.T, atol=1e-15)
     assert len(merged.both) == np.count_nonzero(there + there.T)
     np.testing.assert_allclose(merged.out, there.sum(1), atol=1e-15)
+
+
+def test_levels_above_and_below_are_searched_with_the_same_steps(monkeypatch):
+    seen = []
+
+    def search(network, rng, steps=two_levels.STEPS):
+        seen.append((len(network.visit), steps))
+        return two_levels.search_two_levels(network, rng, steps=steps)
+
+    monkeypatch.setattr(many_levels, "search_two_levels", search)
+    infomap(triangles(), 0, levels=None, steps=["refine"])
+    assert {size < 27 for size, _ in seen} == {True, False}  # modules as nodes above, nodes below
+    assert all(steps == ["refine"] for _, steps in seen)
