@@ -125,7 +125,6 @@ def test_a_walk_in_modules_that_are_alone_never_leaves_them(teleport):
     assert (alone.exits() > 0).all()
 
 
-@pytest.mark.verifies("infomap.claim3")
 def test_levels_are_found_above_modules_and_below():
     """From nine triangles, and from three triangles of triangles, at least what they give together."""
     graph = triangles()
@@ -139,7 +138,6 @@ def test_levels_are_found_above_modules_and_below():
         assert together < map_equation(flow, start) - 0.08
 
 
-@pytest.mark.verifies("infomap.claim3")
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.15]))
 def test_taking_modules_out_shortens_and_nothing_is_left_to_take_out(seed, teleport):
     rng = np.random.default_rng(seed)
