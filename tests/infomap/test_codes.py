@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -83,6 +84,7 @@ def test_entropy_is_reached_for_powers_of_two():
     assert sum(q * len(code[s]) for s, q in zip("abcde", p, strict=True)) == entropy(p) == 1.875
     assert entropy([1.0, 0.0]) == 0
     assert entropy([0.5, 0.5 + 1e-10]) == pytest.approx(1.0)
+    assert entropy([Fraction(1, 4)] * 4) == 2
     assert huffman_code({"only": 3.0}) == {"only": ""}
     assert set(map(len, huffman_code([1, 1, 1, 1]).values())) == {2}
     assert len(huffman_code([1.0, 0.0, 0.0])) == 3
@@ -157,6 +159,10 @@ test_bad_input_is_named = refuses([
     (lambda: huffman_code(["a", "b"]), TypeError, "p must be numbers, got 'a' for 0"),
     (lambda: HierarchicalCode.fit("", {}), ValueError, "sequence must not be empty"),
     (lambda: HierarchicalCode.fit("ab", {"a": 0}), ValueError, "partition must have a category for every item, got none for 'b'"),
+    (lambda: HierarchicalCode.fit("ab", ["a", "b"]), TypeError, "partition must be a mapping, got list"),
+    (lambda: HierarchicalCode.fit(3, {3: 0}), TypeError, "sequence must be a sequence, got int"),
+    (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode(3), TypeError, "sequence must be a sequence, got int"),
+    (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).decode(b"01"), TypeError, "bits must be a string, got bytes"),
     (lambda: HierarchicalCode.fit([EXIT], {EXIT: 0}), ValueError, "sequence must not contain the exit mark"),
     (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).encode("c"), ValueError, "sequence must contain items .*, got 'c'"),
     (lambda: HierarchicalCode.fit("ab", {"a": 0, "b": 0}).decode("2"), ValueError, r"bits must consist of 0 and 1, got \['2'\]"),

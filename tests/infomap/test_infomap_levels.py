@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import importlib
 import random
+import sys
 import time
 
 import infomap as cpp
@@ -22,6 +24,7 @@ from kexue.infomap import (
 from kexue.infomap.codelength import exit_rates
 from kexue.infomap.codes import codebook_cost
 from kexue.infomap.network import Network
+from kexue.infomap.package import authors_package
 from kexue.infomap.two_levels import STEPS
 
 # --- Many levels -------------------------------------------------------------------------------
@@ -146,6 +149,24 @@ def test_the_package_s_engine_takes_one_node_and_any_names(levels):
     ):
         found = infomap(graph, np.float64(0.15), levels=levels, engine="infomap")
         assert set(found.modules) == set(graph)
+
+
+@pytest.mark.parametrize("entry", ["", "the folder itself"])
+def test_a_script_in_the_working_folder_is_not_taken_for_the_package(entry, tmp_path, monkeypatch):
+    (tmp_path / "infomap.py").write_text("raise AssertionError")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "infomap")
+    monkeypatch.setattr(sys, "path", [entry and str(tmp_path), *sys.path])
+    before = sys.path[:]
+    found = authors_package()
+    origin = object.__getattribute__(found, "__spec__").origin  # asked otherwise, it would load now
+    assert origin == cpp.__file__
+    assert sys.path == before
+    monkeypatch.delitem(sys.modules, "infomap")
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path)])
+    importlib.invalidate_caches()
+    with pytest.raises(ImportError, match=r"engine 'infomap' needs the package infomap: pip install infomap"):
+        authors_package()
 
 
 @pytest.mark.slow

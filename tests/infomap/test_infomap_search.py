@@ -20,6 +20,7 @@ from refusing import refuses
 
 from kexue.experiments.infomap_optima import random_eight
 from kexue.infomap import (
+    Comparison,
     HierarchicalCode,
     annealed_infomap,
     entropy,
@@ -178,6 +179,21 @@ def test_what_was_found_says_how_many_modules_and_what_they_save():
         assert found.saved == pytest.approx(one - found.codelength, abs=1e-12)
     assert infomap(nx.complete_graph(5), 0).saved == 0
     assert infomap(nx.complete_graph(5), 0).num_modules == 1
+
+
+def test_what_was_found_cannot_be_changed():
+    graph = nx.path_graph(3)
+    records = [
+        infomap(graph, 0),
+        search_stages(graph, 0)[0],
+        random_walk_flow(graph, 0),
+        Comparison(1.0, (0.5,)),
+    ]
+    records += [HierarchicalCode.fit("aab", {"a": 0, "b": 1}), Network.of(records[2])]
+    for record in records:
+        for field in dataclasses.fields(record):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(record, field.name, None)
 
 
 @pytest.mark.unchecked

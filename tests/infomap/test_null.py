@@ -66,6 +66,22 @@ def test_a_bipartite_network_remains_one():
         assert (copy != links).nnz > 0
 
 
+def test_the_order_of_a_bipartite_network_s_nodes_does_not_matter():
+    """Links lead from lower numbers to higher ones in the one order; in the other some lead back."""
+    links = np.zeros((20, 20), dtype=int)
+    links[:8, 8:] = np.random.default_rng(3).random((8, 12)) < 0.4
+    links += links.T
+    order = np.random.default_rng(4).permutation(20)
+    sides = np.repeat([0, 1], [8, 12])[order]
+    mixed = links[np.ix_(order, order)]
+    for seed in range(3):
+        copy = rewired(mixed, seed, sides=sides).toarray()
+        assert not copy[sides[:, None] == sides].any()
+        assert (copy == copy.T).all()
+        assert (copy.sum(0) == mixed.sum(0)).all()
+        assert (copy != mixed).any()
+
+
 @pytest.mark.parametrize("name", DIRECTED)
 @pytest.mark.parametrize("null", ["degrees", "shuffled", "strengths"])
 def test_a_copy_of_a_directed_network_keeps_what_goes_in_and_out(name, null):

@@ -87,6 +87,18 @@ def test_small_teleportation_is_solved_too(teleport):
         assert p.sum() == pytest.approx(1, abs=1e-12)
 
 
+def test_small_teleportation_is_solved_too_where_the_walk_mixes_slowly():
+    """10,000 steps do not suffice on a path of 120 nodes; the rates are nearly those without teleportation."""
+    n, teleport = 120, 1e-9
+    links = nx.to_numpy_array(nx.path_graph(n))
+    degrees = links.sum(1)
+    p = stationary_distribution(links / degrees[:, None], teleport)
+    full = (1 - teleport) * links / degrees[:, None] + teleport / n
+    np.testing.assert_allclose(p @ full, p, atol=1e-15)
+    np.testing.assert_allclose(p, degrees / degrees.sum(), atol=1e-8)
+    assert p.sum() == pytest.approx(1, abs=1e-12)
+
+
 @pytest.mark.verifies("infomap.eq12")
 def test_without_teleportation_there_may_be_several_solutions_or_a_period():
     swap = np.array([[0.0, 1.0], [1.0, 0.0]])
@@ -236,6 +248,8 @@ test_bad_input_is_named = refuses([
     (lambda: stationary_distribution(np.ones((2, 3))), ValueError, r"transitions must be a square matrix .*, got shape \(2, 3\)"),
     (lambda: stationary_distribution(np.array([[1.5, -0.5], [0, 1]])), ValueError, "non-negative, finite entries, got -0.5"),
     (lambda: stationary_distribution(np.array([[0.5, 0.4], [0, 1]])), ValueError, "rows that sum to 1 or 0, got 0.9 in row 0"),
+    (lambda: stationary_distribution(np.array([[0, 1], [0.5, 0.4]])), ValueError, "rows that sum to 1 or 0, got 0.9 in row 1"),
+    (lambda: neighbour_graph([[1.0, 0.0]], 1, "0.5"), TypeError, "threshold must be a"),
     (lambda: stationary_distribution(np.eye(2), 1.5), ValueError, r"teleport must lie in \[0, 1\], got 1.5"),
     (lambda: random_walk_flow([[1.0]]), TypeError, "graph must be a networkx graph or a matrix, got list"),
     (lambda: random_walk_flow(nx.Graph()), ValueError, "graph must have nodes, got none"),
