@@ -242,7 +242,6 @@ recolour(
     karate,
     places,
     {k: dict(zip(members, m.tolist())) for k, m in steps.items()},
-    terms,
     start=3,
     caption="A click moves a node to the next of its neighbours' modules, or to one of its own. Can you beat three modules? Single moves will hardly do it, from any of the slider's partitions, which greedy merging found. Below: the bits of these partitions, index on top of modules; dashed, one module for all; the point is what you see above.",
     alt="Karate club coloured by module. Below it, for 1 to 34 modules, two stacked areas: the cost of the index grows from 0, that of the codebooks of modules falls, and their sum is lowest at three.",

@@ -27,7 +27,8 @@ def test_trees_by_frequency_are_those_of_counts_made_otherwise():
         words = leaves(tree)
         if len(words) <= 10:
             known = [word if word in count else "<unk>" for word in data.plain_english(words)]
-            scores.append(bracket_f1(tree_from_levels(words, count[known].to_numpy()), tree))
+            levels = np.where(np.array(known) == "<unk>", 0, count[known].to_numpy())  # no word of its own
+            scores.append(bracket_f1(tree_from_levels(words, levels), tree))
     recorded = runs.table("onlstm_english").f1_frequency.item()
     assert recorded == pytest.approx(100 * np.mean(scores), abs=0.5)
 
@@ -41,6 +42,10 @@ def test_two_recorded_networks_reach_the_paper_s_f1_and_one_is_nearer_to_random_
     assert (
         networks.get_group("lstm").test_perplexity.values < networks.get_group("onlstm").test_perplexity
     ).all()
+
+
+def test_the_controls_are_those_that_the_rule_fixed():
+    assert list(onlstm_english.CONTROLS) == ["random", "frequency", "first_high"]
 
 
 def networks(start):

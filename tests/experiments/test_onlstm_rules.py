@@ -107,22 +107,27 @@ def test_a_network_counts_beyond_what_it_was_trained_on(lstm, onlstm, expected):
 
 
 @pytest.mark.parametrize(
-    ("ours", "plain", "counts", "expected"),
+    ("ours", "plain", "counts", "there", "expected"),  # there: of an LSTM on another text, where ours has 100
     [
-        ((70, 71, 72), (73, 74, 75.1), 115, "holds"),
-        ((73, 74, 75.1), (70, 71, 72), 115, "refuted"),
-        ((70, 71, 72), (71, 71, 71), 115, "open"),
-        ((70, 71, 72), (73, 74, 75), 74, "unreached"),
-        ((73, 74, 75), (70, 71, 72), 74, "unreached"),
+        ((70, 71, 72), (73, 74, 75.1), 115, (103, 104, 105), "holds"),
+        ((70, 71, 72), (73, 74, 75.1), 115, (99, 100, 101.1), "holds"),
+        ((70, 71, 72), (73, 74, 75.1), 115, (97, 98, 98.1), "restricted"),
+        ((73, 74, 75.1), (70, 71, 72), 115, (103, 104, 105), "refuted"),
+        ((70, 71, 72), (71, 71, 71), 115, (97, 98, 98.1), "open"),
+        ((70, 71, 72), (73, 74, 75), 74, (103, 104, 105), "unreached"),
+        ((73, 74, 75), (70, 71, 72), 74, (103, 104, 105), "unreached"),
     ],
 )
-def test_one_language_model_is_better_where_both_beat_counts(ours, plain, counts, expected):
+def test_one_language_model_is_better_where_both_beat_counts(ours, plain, counts, there, expected):
     decision, reached = rules.better_language_model(
-        {"onlstm": np.array(ours), "lstm": np.array(plain)}, counts
+        {"onlstm": np.array(ours), "lstm": np.array(plain)},
+        counts,
+        {"onlstm": np.full(3, 100.0), "lstm": np.array(there)},
     )
     assert outcome(decision, reached) == expected
-    change, *perplexities, of_counts = decision.measured.values()
-    assert (change.mean < 0) == (expected in ("holds", "unreached") and ours < plain) or expected == "open"
+    change, elsewhere, *perplexities, of_counts = decision.measured.values()
+    assert (change.mean < 0) == (ours < plain)
+    assert (elsewhere.mean > 0) == (sum(there) < 300)
     assert [each.mean for each in perplexities] == pytest.approx([sum(ours) / 3, sum(plain) / 3])
     assert of_counts == counts
 

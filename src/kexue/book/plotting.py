@@ -147,7 +147,7 @@ def seeds(
     colours: Sequence[str] = COLOURS,
     stars: Sequence[float] = (),
 ) -> None:
-    """Draw every run of each group as a point, beside the mean with its 95 % confidence interval.
+    """Draw every run of each group as a point, below it the mean with its 95 % confidence interval.
 
     Args:
         ax: where to draw; the values run along the horizontal axis, so that names are read easily.
@@ -159,8 +159,8 @@ def seeds(
     """
     for row, (values, colour) in enumerate(zip(groups.values(), cycle(colours), strict=False)):
         runs = np.asarray(values, dtype=float)
-        spread = np.linspace(-0.22, 0.22, len(runs)) if len(runs) > 1 else 0.0
-        ax.plot(runs, row + spread, "o", color=colour, markersize=3.5, alpha=0.5, markeredgewidth=0)
+        above = np.linspace(-0.36, -0.12, len(runs)) if len(runs) > 1 else 0.0  # none behind the interval
+        ax.plot(runs, row + above, "o", color=colour, markersize=3.5, alpha=0.5, markeredgewidth=0)
         mean, low, high = mean_interval(runs, overlap=overlap)
         ax.plot([low, high], [row, row], color=colour, linewidth=3, solid_capstyle="butt")
         ax.plot(mean, row, "|", color=colour, markersize=18, markeredgewidth=3)

@@ -1,6 +1,6 @@
 // A network whose nodes can be recoloured, and what a walk on it then costs. `root` is the figure that
-// kexue.book.recolour wrote; `links` pairs of nodes, `partitions` the modules of all nodes, from 1 module on.
-(root, {links, partitions, colours, chart}) => {
+// kexue.book.recolour wrote; `links` pairs of places in `names`, `partitions` the modules of all nodes, from 1 on.
+(root, {names, links, partitions, colours, chart}) => {
   const nodes = [...root.querySelectorAll('.node')], slider = root.querySelector('input');
   const near = nodes.map(() => []);
   for (const [a, b] of links) { near[a].push(b); near[b].push(a); }
@@ -21,10 +21,10 @@
 
   const draw = () => {
     nodes.forEach((node, v) => {
-      const [fill, ink] = colours[module[v] % colours.length], name = module[v] + 1;
+      const [fill, ink] = colours[module[v] % colours.length], number = module[v] + 1;
       node.querySelector('circle').setAttribute('fill', fill);
-      Object.assign(node.querySelector('text'), {textContent: name}).setAttribute('fill', ink);
-      node.setAttribute('aria-label', `node ${v}, module ${name}`);
+      Object.assign(node.querySelector('text'), {textContent: number}).setAttribute('fill', ink);
+      node.setAttribute('aria-label', `node ${names[v]}, module ${number}`);
     });
     const {count, index, modules} = bits(), total = Math.abs(index) + modules;
     root.querySelector('output').textContent = `${count} ${count === 1 ? 'module' : 'modules'}: ${Math.abs(index).toFixed(3)}`

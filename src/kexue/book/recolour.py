@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kexue.book.plotting import COLOURS, INK
+from kexue.infomap import random_walk_flow
+from kexue.infomap.codelength import codelengths_of
+from kexue.nn import arguments as checks
 
 __all__ = ["RecolouredNetwork", "recolour"]
 
@@ -41,7 +44,6 @@ def recolour(
     graph: "nx.Graph",
     places: Mapping[Hashable, Any],
     partitions: Mapping[int, Mapping[Hashable, Hashable]],
-    terms: Mapping[int, tuple[float, float]],
     start: int,
     caption: str,
     alt: str,
@@ -53,69 +55,87 @@ def recolour(
     index upon modules, with a point for what is seen above.
 
     Args:
-        graph: undirected, of networkx; without weights and self-loops.
+        graph: undirected, of networkx, with links; without weights, self-loops and multiple links.
         places: of each node, (x, y).
-        partitions: for each number of modules, from 1 on, the module of each node.
-        terms: by the number of modules, bits of the index and of the modules.
+        partitions: for each number of modules, from 1 to the number of nodes, the module of each node.
         start: the number of modules that is shown first.
         caption: stands below the figure in the book.
         alt: a description for those who do not see the figure.
 
-    Raises ValueError for partitions that are not numbered from 1 on, terms or a start that do not fit them.
+    Raises:
+        TypeError: start is no int.
+        ValueError: another graph; a node without a place or a module; a partition that is missing, or has
+            another number of modules than it says; a start out of range.
     """
-    counts = list(range(1, len(partitions) + 1))
-    if not counts or sorted(partitions) != counts:
-        raise ValueError(f"partitions must be numbered 1, 2, 3, …, got {sorted(partitions)}")
-    if sorted(terms) != counts or start not in terms:
-        raise ValueError(
-            f"terms and start must be among 1 to {len(counts)}, got {sorted(terms)} and {start!r}"
-        )
-    number = {v: i for i, v in enumerate(graph)}
-    labels = []
+    links = _links(graph)
+    names, counts = list(graph), list(range(1, len(graph) + 1))
+    start = checks.whole("start", start, 1, len(counts))
+    if sorted(partitions) != counts:
+        raise ValueError(f"partitions must be numbered from 1 to {len(counts)}, got {sorted(partitions)}")
+    labels, terms, flow = [], [], random_walk_flow(graph, 0)
     for k in counts:
+        if missing := [v for v in graph if v not in partitions[k] or v not in places]:
+            raise ValueError(f"places and partitions must hold each node, but lack {missing[0]!r}")
         modules = [partitions[k][v] for v in graph]
-        order = list(
-            dict.fromkeys(modules)
-        )  # numbered as they are met, so that small changes recolour little
+        # Numbered as they are met, so that small changes recolour little.
+        order = list(dict.fromkeys(modules))
+        if len(order) != k:
+            raise ValueError(f"partitions[{k}] must have {k} modules, got {len(order)}")
         labels.append([order.index(module) for module in modules])
+        terms.append(codelengths_of(flow, np.array(labels[-1])))
     xy = np.array([places[v] for v in graph], dtype=float)
     xy *= (1, -1)  # upwards, as in other figures
     xy -= xy.min(0)
     room = np.array(_NETWORK) - 2 * _MARGIN
     xy = _MARGIN + xy / np.maximum(xy.max(0), 1e-9) * room
-    links = [(number[a], number[b]) for a, b in graph.edges]
-    chart, drawn = _chart([terms[k] for k in counts], start)
+    chart, drawn = _chart(terms, start)
     wires = "".join("M{:.0f} {:.0f}L{:.0f} {:.0f}".format(*xy[a], *xy[b]) for a, b in links)
     colours = [(colour, _INKS.get(colour, "#000")) for colour in COLOURS]
     nodes = "".join(
-        _node(i, x, y, module, colours)
-        for i, ((x, y), module) in enumerate(zip(xy, labels[start - 1], strict=True))
+        _node(name, not i, x, y, module, colours)
+        for i, (name, (x, y), module) in enumerate(zip(names, xy, labels[start - 1], strict=True))
     )
-    index, modules = terms[start]
-    data = json.dumps(
-        {"links": links, "partitions": labels, "colours": colours, "chart": chart}, separators=(",", ":")
+    told = {"names": list(map(str, names)), "links": links, "partitions": labels}
+    # "<" would end the script where a name holds it.
+    data = json.dumps(told | {"colours": colours, "chart": chart}, separators=(",", ":")).replace(
+        "<", "\\u003c"
     )
-    name = "recolour-" + hashlib.sha256(data.encode()).hexdigest()[:12]
+    seen = f"{start}{nodes}{data}{caption}"
+    name = "recolour-" + hashlib.sha256(seen.encode()).hexdigest()[:12]
+    index, modules = (abs(bits) for bits in terms[start - 1])
+    count = f"{start} module{'s' if start > 1 else ''}"
     script = (Path(__file__).parent / "recolour.js").read_text("utf-8").strip()
     return RecolouredNetwork(
         f'<figure class="kexue-interactive" id="{name}" role="group" aria-label="{html.escape(alt)}" '
-        f'data-still="{start} modules" style="margin:0;max-width:540px">'
+        f'data-still="{count}" style="margin:0;max-width:540px">'
         '<svg viewBox="0 0 400 445" style="width:100%;font:11px sans-serif" fill="currentColor">'
         f'<path d="{wires}" stroke="{INK}" stroke-opacity="0.6" fill="none"/>{nodes}{drawn}</svg>'
         '<label style="display:flex;gap:0.7em">modules to begin with'
         f'<input type="range" min="1" max="{len(counts)}" value="{start}" style="flex:1"></label>'
-        f'<output aria-live="polite">{start} modules: {index:.3f} bits in the index + {modules:.3f} in the '
+        f'<output aria-live="polite">{count}: {index:.3f} bits in the index + {modules:.3f} in the '
         f"modules = {index + modules:.3f} per step</output>"
         f"<figcaption>{html.escape(caption)}</figcaption>"
         f'<script>({script})(document.getElementById("{name}"), {data});</script></figure>'
     )
 
 
-def _node(number: int, x: float, y: float, module: int, colours: Sequence[tuple[str, str]]) -> str:
+def _links(graph: "nx.Graph") -> list[tuple[int, int]]:
+    """The places of linked nodes in the graph's order. Raises for what the figure does not draw."""
+    if graph.is_directed() or graph.is_multigraph():
+        raise ValueError(f"graph must be undirected, with one link between two nodes at most, got {graph}")
+    if not graph.edges or any(a == b or more.get("weight", 1) != 1 for a, b, more in graph.edges(data=True)):
+        raise ValueError(f"graph must have links, without weights and to other nodes, got {graph}")
+    place = {v: i for i, v in enumerate(graph)}
+    return [(place[a], place[b]) for a, b in graph.edges]
+
+
+def _node(
+    name: Hashable, first: bool, x: float, y: float, module: int, colours: Sequence[tuple[str, str]]
+) -> str:
     fill, ink = colours[module % len(colours)]
     return (
-        f'<g class="node" role="button" tabindex="{-1 if number else 0}" style="cursor:pointer" '
-        f'aria-label="node {number}, module {module + 1}">'
+        f'<g class="node" role="button" tabindex="{0 if first else -1}" style="cursor:pointer" '
+        f'aria-label="node {html.escape(str(name))}, module {module + 1}">'
         f'<circle cx="{x:.0f}" cy="{y:.0f}" r="{_RADIUS}" fill="{fill}"/>'
         f"{_text(x, y, str(module + 1), 'middle', ink)}</g>"
     )

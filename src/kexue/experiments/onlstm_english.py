@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from kexue import data, runs
+from kexue.data import UNKNOWN
 from kexue.experiments import onlstm_texts
 from kexue.experiments.tasks import bigrams, onlstm_rules
 from kexue.experiments.tasks.decisions import Decision
@@ -54,9 +55,13 @@ RECORDINGS = {"onlstm_english/controls": Config()}
 
 @cache
 def levels_of(at_least: int) -> dict[str, Callable[[np.ndarray, np.random.Generator], Any]]:
-    """By the names of `NAMES`: levels of the words of a sentence, of which the ids are given."""
+    """By the names of `NAMES`: levels of the words of a sentence, of which the ids are given.
+
+    Unknown words, which are one symbol for many rare words, have the lowest level of those that are counted.
+    """
     texts = corpus(at_least)
     frequency = torch.bincount(torch.cat(texts.train), minlength=len(texts.vocabulary)).numpy()
+    frequency[UNKNOWN] = 0
     known: dict[str, Callable[[np.ndarray, np.random.Generator], Any]] = {
         "random": lambda ids, random: random.random(len(ids)),
         "frequency": lambda ids, random: frequency[ids],
@@ -64,7 +69,8 @@ def levels_of(at_least: int) -> dict[str, Callable[[np.ndarray, np.random.Genera
     }
     counted = bigrams.levels_of_words([text.tolist() for text in texts.train])
     for name, level in counted.items():
-        known[name] = lambda ids, random, level=level: [level.get(word, 0.0) for word in ids.tolist()]
+        level[UNKNOWN] = min(level.values())
+        known[name] = lambda ids, random, level=level: [level[word] for word in ids.tolist()]
     return known
 
 
@@ -78,19 +84,15 @@ def run(config: Config, folder: Path, stop_after: int | None = None) -> dict[str
     sentences = [vocabulary.ids(data.plain_english(leaves(tree))).numpy() for tree in gold]
 
     def row(step: int) -> dict[str, float]:
-        random = np.random.default_rng([config.seed, step])
-        return {
-            f"f1_{name}": 100
-            * float(
-                np.mean(
-                    [
-                        bracket_f1(tree_from_levels(leaves(tree), level(ids, random)), tree)
-                        for ids, tree in zip(sentences, gold, strict=True)
-                    ]
-                )
-            )
-            for name, level in levels.items()
-        }
+        found = {}
+        for number, (name, level) in enumerate(levels.items()):
+            random = np.random.default_rng([config.seed, step, number])
+            trees = [
+                tree_from_levels(leaves(tree), level(ids, random))
+                for ids, tree in zip(sentences, gold, strict=True)
+            ]
+            found[f"f1_{name}"] = 100 * float(np.mean(list(map(bracket_f1, trees, gold))))
+        return found
 
     def finish(rows: list[Mapping[str, float]]) -> dict[str, float]:
         found = {name: float(np.mean([each[name] for each in rows])) for name in rows[0]}
@@ -117,7 +119,7 @@ def lead(networks: Any) -> np.ndarray:
     return read["ON-LSTM"].to_numpy() - read["LSTM"].to_numpy()
 
 
-def rows(networks: Any) -> list[Mapping[str, str]]:
+def rows(networks: Any) -> list[dict[str, str]]:
     """Mean F1 of short sentences by gate and layer of both cells; then of trees that need no network."""
     found = {name: networks.get_group(cell) for name, cell in CELLS.items()}
     title, first = "F1 of short sentences", found["ON-LSTM"].iloc[0]

@@ -1,5 +1,6 @@
 """Are the groups more than chance? The network beside copies of it with other links."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -82,7 +83,7 @@ def rewired(
             )
         ends, weights = np.repeat(ends, weights.astype(int), axis=0), np.ones(int(weights.sum()))
     side = _sides(np.zeros(links.shape[0]) if sides is None else sides, links.shape[0])
-    if side.any():
+    if sides is not None:
         ends = _from_side_to_side(ends, side, directed)
     pairs: list[tuple[int, int]] = [(a, b) for a, b in ends.tolist()]
     rng = np.random.default_rng(seed)
@@ -167,8 +168,12 @@ def compare_with_rewired(
     if null == "degrees":
         graph = _without_weights(graph)
     others = (rewired(graph, SEEDS_APART * seed + i, null, sides) for i in range(1, copies + 1))
-    saved = [infomap(one, teleport, seed, trials=trials, engine=engine).saved for one in (graph, *others)]
-    return Comparison(saved[0], tuple(saved[1:]))
+    # The network first, so that bad arguments are refused before a copy is made.
+    own, *saved = (
+        infomap(one, teleport, seed, trials=trials, engine=engine).saved
+        for one in itertools.chain([graph], others)
+    )
+    return Comparison(own, tuple(saved))
 
 
 def _without_weights(graph: Any) -> sparse.csr_array:
