@@ -102,7 +102,7 @@ def recolour(
     )
     seen = f"{start}{nodes}{data}{caption}"
     name = "recolour-" + hashlib.sha256(seen.encode()).hexdigest()[:12]
-    index, modules = (abs(bits) for bits in terms[start - 1])
+    at_top, inside = (abs(bits) for bits in terms[start - 1])
     count = f"{start} module{'s' if start > 1 else ''}"
     script = (Path(__file__).parent / "recolour.js").read_text("utf-8").strip()
     return RecolouredNetwork(
@@ -112,8 +112,8 @@ def recolour(
         f'<path d="{wires}" stroke="{INK}" stroke-opacity="0.6" fill="none"/>{nodes}{drawn}</svg>'
         '<label style="display:flex;gap:0.7em">modules to begin with'
         f'<input type="range" min="1" max="{len(counts)}" value="{start}" style="flex:1"></label>'
-        f'<output aria-live="polite">{count}: {index:.3f} bits in the index + {modules:.3f} in the '
-        f"modules = {index + modules:.3f} per step</output>"
+        f'<output aria-live="polite">{count}: {at_top:.3f} bits in the index + {inside:.3f} in the '
+        f"modules = {at_top + inside:.3f} per step</output>"
         f"<figcaption>{html.escape(caption)}</figcaption>"
         f'<script>({script})(document.getElementById("{name}"), {data});</script></figure>'
     )

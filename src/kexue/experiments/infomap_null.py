@@ -102,10 +102,11 @@ NETWORKS: dict[str, Callable[[], nx.Graph]] = {
 
 
 @cache
-def network(name: str, weighted: bool) -> tuple[sparse.csr_array, np.ndarray]:
-    """One of `NETWORKS`, and the side of each node, all 0 where it is not bipartite."""
+def network(name: str, weighted: bool) -> tuple[sparse.csr_array, np.ndarray | None]:
+    """One of `NETWORKS`, and the side of each node, None where it is not bipartite."""
     graph = NETWORKS[name]()
-    sides = np.array([side for _, side in graph.nodes(data="bipartite", default=0)])
+    known = [side for _, side in graph.nodes(data="bipartite", default=0)]
+    sides = np.array(known) if any(known) else None
     return nx.to_scipy_sparse_array(graph, dtype=int, weight="weight" if weighted else None), sides
 
 

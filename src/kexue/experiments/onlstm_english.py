@@ -68,10 +68,13 @@ def levels_of(at_least: int) -> dict[str, Callable[[np.ndarray, np.random.Genera
         "first_high": lambda ids, random: random.random(len(ids)) - 0.1 * np.arange(len(ids)),
     }
     counted = bigrams.levels_of_words([text.tolist() for text in texts.train])
-    for name, level in counted.items():
+    for level in counted.values():
         level[UNKNOWN] = min(level.values())
-        known[name] = lambda ids, random, level=level: [level[word] for word in ids.tolist()]
-    return known
+
+    def by_word(level: Mapping[int, float]) -> Callable[[np.ndarray, np.random.Generator], Any]:
+        return lambda ids, random: [level[word] for word in ids.tolist()]
+
+    return known | {name: by_word(level) for name, level in counted.items()}
 
 
 def corpus(at_least: int) -> onlstm_texts.Corpus:
