@@ -526,7 +526,7 @@ plotting.seeds(ax, short, ("right-branching", right))
 ax.set(xlabel="F1 (%) of sentences of at most ten words", xlim=(30, 80))
 plt.show()
 
-# %% tags=["nbval-ignore-output", "hide-input"]
+# %% tags=["hide-input"]
 table(onlstm_english.rows(english))
 
 # %% tags=["hide-input"]
