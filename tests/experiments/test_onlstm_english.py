@@ -44,6 +44,32 @@ def test_two_recorded_networks_reach_the_paper_s_f1_and_one_is_nearer_to_random_
     ).all()
 
 
+def test_networks_draw_their_trees_after_a_quarter_of_the_training_when_they_predict_far_worse():
+    early, late, before, after = [], [], [], []
+    for name, run in runs.recorded("onlstm_ptb_small").items():
+        rows = pd.DataFrame(run.columns("metrics.csv")).dropna(subset="valid_perplexity").set_index("step")
+        if name.startswith("onlstm"):
+            early.append(rows.f1_short_forget_2[1330])
+            late.append(rows.f1_short_forget_2[5320])
+            before.append(rows.valid_perplexity[1330])
+            after.append(rows.valid_perplexity[5320])
+    assert np.corrcoef(early, late)[0, 1] > 0.95
+    assert np.mean(early) > np.mean(late)
+    assert min(before) > 1.35 * max(after)
+
+
+def test_the_lead_of_the_newspaper_shrinks_while_networks_train():
+    columns = {
+        name: pd.DataFrame(run.columns("metrics.csv")).dropna(subset="valid_perplexity").valid_perplexity
+        for name, run in runs.recorded("onlstm_news").items()
+    }
+    lead = np.mean(
+        [np.log(columns[f"lstm-seed{s}"] / columns[f"onlstm-seed{s}"]).to_numpy() for s in range(1, 6)], 0
+    )
+    assert (np.diff(lead) < 0.0005).all()
+    assert lead[0] > 1.5 * lead[-1] > 0
+
+
 def test_the_controls_are_those_that_the_rule_fixed():
     assert list(onlstm_english.CONTROLS) == ["random", "frequency", "first_high"]
 
@@ -78,7 +104,12 @@ def test_what_the_rule_reads_is_the_second_layer_in_the_order_of_seeds(both):
 def test_a_row_for_each_gate_and_layer_and_for_each_level_without_a_network(both):
     shown = onlstm_english.rows(both)
     assert [row["ON-LSTM"] for row in shown[:6]] == ["61.0", "62.0", "63.0", "64.0", "65.0", "66.0"]
-    assert shown[4] == {"F1 of short sentences": "$d_i$, layer 2", "ON-LSTM": "65.0", "LSTM": "45.0"}
+    assert shown[4] == {
+        "F1 of short sentences": "$d_i$, layer 2",
+        "ON-LSTM": "65.0",
+        "LSTM": "45.0",
+        "no network": "",
+    }
     *without, right, best = shown[6:]
     assert [row["F1 of short sentences"] for row in without] == list(onlstm_english.NAMES.values())
-    assert (right["LSTM"], best["ON-LSTM"]) == ("58.6", "84.5")
+    assert (right["no network"], best["no network"]) == ("58.6", "84.5")

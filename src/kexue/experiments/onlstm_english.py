@@ -133,9 +133,10 @@ def rows(networks: Any) -> list[dict[str, str]]:
     return [
         {title: f"${symbol}$, layer {layer}"}
         | {name: f"{of[f'f1_short_{gate}_{layer}'].mean():.1f}" for name, of in found.items()}
+        | {"no network": ""}
         for gate, symbol in {"forget": "d_f", "input": "d_i"}.items()
         for layer in (1, 2, 3)
-    ] + [{title: name, "ON-LSTM": f"{f1:.1f}", "LSTM": f"{f1:.1f}"} for name, f1 in known.items()]
+    ] + [{title: name, "ON-LSTM": "", "LSTM": "", "no network": f"{f1:.1f}"} for name, f1 in known.items()]
 
 
 def agree_with_annotated(networks: Any) -> tuple[Decision, bool]:
