@@ -103,7 +103,13 @@ def item(name: str, content: bytes) -> str:
     stem, _, ending = posixpath.basename(name).rpartition(".")
     kind = {"css": "text/css", "png": "image/png", "xhtml": "application/xhtml+xml"}[ending]
     properties = " ".join(
-        word for word, there in (("nav", stem == "contents"), ("mathml", b"<math" in content)) if there
+        word
+        for word, there in (
+            ("nav", stem == "contents"),
+            ("mathml", b"<math" in content),
+            ("svg", b"<svg" in content),
+        )
+        if there
     )
     # An id may not begin with a digit, as the names of pictures may.
     name_of = stem if ending == "xhtml" else f"{ending}-{stem}"
