@@ -222,6 +222,8 @@ test_bad_trees_are_named = refuses([
     (lambda: tree_from_levels("ab", [1.0]), ValueError, r"levels must be one for each of 2 tokens, got shape \(1,\)"),
     (lambda: tree_from_levels("ab", [-math.inf, 1.0]), ValueError, "levels must be finite, got -inf"),
     (lambda: split_tree("ab", [1.0, math.nan]), ValueError, "levels must be finite, got nan"),
+    (lambda: tree_from_levels("ab", ["x", 1.0]), TypeError, r"levels must be numbers, got \['x', 1\.0\]"),
+    (lambda: leaves(["a", 3]), TypeError, "tree must be made of strings and lists, got int"),
     (lambda: brackets(["a", ["b", 3]]), TypeError, "tree must be made of strings and lists, got int"),
     (lambda: brackets(("a", "b")), TypeError, "tree must be made of strings and lists, got tuple"),
     (lambda: brackets(["a", []]), ValueError, "tree must not have empty brackets"),
