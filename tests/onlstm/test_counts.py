@@ -67,5 +67,7 @@ test_bad_arguments_of_counts_are_named = refuses([
     (lambda: kneser_ney(TEXT, TEXT, 0), ValueError, "symbols must be at least 1, got 0"),
     (lambda: kneser_ney(TEXT * 1.0, TEXT, N), TypeError, "text must be a vector of integers"),
     (lambda: kneser_ney(TEXT, TEXT[:3], N), ValueError, "held_out must have at least 5 ids, got 3"),
+    (lambda: kneser_ney(np.arange(6), np.arange(7), 6), ValueError, "held_out must be between 0 and 5, got 0 to 6"),
+    (lambda: kneser_ney(np.arange(7) - 1, np.arange(6), 6), ValueError, "text must be between 0 and 5, got -1 to 5"),
     (lambda: kneser_ney(TEXT, TEXT, 5), ValueError, "text must be between 0 and 4, got 0 to"),
 ])  # fmt: skip

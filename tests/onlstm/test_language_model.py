@@ -58,13 +58,16 @@ def test_the_softmax_shares_the_embedding_s_weights(cell):
 
 @pytest.mark.parametrize(("cell", "kind"), [("onlstm", ONLSTM), ("lstm", LSTM)])
 def test_the_stack_of_a_language_model_is_as_asked(cell, kind):
-    net = LanguageModel(9, (8, 12, 6), cell, 2, "complement", dropout=0.1, recurrent_dropout=0.2)
+    rates = {"dropout": 0.1, "recurrent_dropout": 0.2}
+    net = LanguageModel(9, (8, 12, 6), cell, 2, "complement", **rates)
     assert isinstance(net.stack, kind)
     assert net.embedding.weight.shape == (9, 6)
     assert [(c.input_size, c.hidden_size) for c in net.stack.layers] == [(6, 8), (8, 12), (12, 6)]
     levels = [(c.num_levels, c.complement) for c in net.stack.layers]
     assert levels == ([(4, True), (6, True), (3, True)] if cell == "onlstm" else [(0, False)] * 3)
-    assert (net.stack.dropout, net.stack.recurrent_dropout) == (0.1, 0.2)
+    assert (net.stack.dropout, net.stack.recurrent_dropout, net.stack.recurrent_scale) == (0.1, 0.2, 1)
+    paper = LanguageModel(9, (8,), cell, 2, **rates, paper_dropconnect=True)
+    assert paper.stack.recurrent_scale == 1 - 0.2
 
 
 def test_embeddings_begin_between_minus_and_plus_a_tenth():
