@@ -42,7 +42,7 @@ def test_edits_are_the_recursion_s(hypothesis, reference):
 
 test_bad_input_is_named = refuses([
     (lambda: error_rate(["ab"], ["ab"]), TypeError, "hypotheses and references must be sequences of tokens, .* got 'ab' and 'ab' at 0"),
-    (lambda: error_rate([[1]], [[1]]), TypeError, r"must be sequences of tokens, .* got \[1\] and \[1\] at 0"),
+    (lambda: error_rate([[1]], [[1]]), TypeError, r"hypotheses and references must be sequences of tokens, .* got \[1\] and \[1\] at 0"),
     (lambda: error_rate([], []), ValueError, "hypotheses must be as many as references, at least one, got 0 and 0"),
     (lambda: error_rate([[3], [4]], [[[3]], []]), ValueError, r"references must have a token for every word, got \[\] at 1"),
     (lambda: error_rate([[3]], [[[3], []]]), ValueError, r"references must have a token .*, got \[\[3\], \[\]\] at 0"),

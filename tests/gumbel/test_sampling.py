@@ -309,7 +309,7 @@ test_bad_input_is_named = refuses([
             (torch.zeros(3, 0), ValueError, "logits must not be empty along dim=-1"),
             (torch.tensor([0.0, math.nan]), ValueError, "logits must be finite or −∞, got nan"),
             (torch.tensor([0.0, math.inf]), ValueError, "logits must be finite or −∞, got inf"),
-            (torch.tensor([[0.0, 1.0], [-math.inf, -math.inf]]), ValueError, "at least one class possible"),
+            (torch.tensor([[0.0, 1.0], [-math.inf, -math.inf]]), ValueError, "logits must leave at least one class possible"),
         )
     ),
 ])  # fmt: skip

@@ -192,7 +192,7 @@ test_bad_input_is_named = refuses([
     (lambda: map_equation(FLOW, [0, 1]), ValueError, "partition must have 3 modules, got 2"),
     (lambda: map_equation(FLOW, {0: 0, 1: 0}), ValueError, "partition must have a module for every node, got none for 2"),
     (lambda: hierarchical_map_equation(FLOW, []), ValueError, "levels must hold at least one partition"),
-    (lambda: hierarchical_map_equation(FLOW, [[0, 0, 1], [0, 1, 1]]), ValueError, r"levels\[1\] does not"),
+    (lambda: hierarchical_map_equation(FLOW, [[0, 0, 1], [0, 1, 1]]), ValueError, r"levels must each divide the one before, but levels\[1\] does not"),
     (lambda: map_equation(FLOW, {0, 1, 2}), TypeError, "partition must be a mapping or a sequence, got set"),
     (lambda: map_equation(FLOW, [[0], [1], [2]]), TypeError, r"a module of partition must be hashable, got \[0\]"),
     (lambda: map_equation(FLOW, [([],), 1, 2]), TypeError, r"a module of partition must be hashable"),

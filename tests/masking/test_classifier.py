@@ -84,6 +84,6 @@ test_bad_input_is_named = refuses([
     (lambda: TextClassifier(0), ValueError, "vocab_size must be at least 1, got 0"),
     (lambda: TextClassifier(9, pooling="sum"), ValueError, "pooling must be one of .*, got 'sum'"),
     (lambda: TextClassifier(9, dropout=1.0), ValueError, r"dropout must lie in \[0, 1\), got 1.0"),
-    (lambda: predict(classifier(), [TEXTS[0], TEXTS[0][:0]]), ValueError, r"got lengths \[3, 0\]"),
+    (lambda: predict(classifier(), [TEXTS[0], TEXTS[0][:0]]), ValueError, r"ids must be texts of at least one symbol, got lengths \[3, 0\]"),
     (lambda: predict(classifier(), TEXTS, 0, 0), ValueError, "batch_size must be at least 1, got 0"),
 ])  # fmt: skip

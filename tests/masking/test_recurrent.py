@@ -176,7 +176,7 @@ test_bad_input_is_named = refuses([
     (lambda: RNN(X.long(), M), TypeError, "x must have a floating-point dtype"),
     (lambda: RNN(X[..., :3], M), ValueError, r"x must have shape \(B, T, 4\), got \(2, 3, 3\)"),
     (lambda: RNN(X, M[:1]), ValueError, r"mask must have shape \(2, 3\), got \(1, 3\)"),
-    (lambda: RNN(X, torch.tensor([[True, False, True], [True] * 3])), ValueError, "True after False at position 2 of row 0"),
+    (lambda: RNN(X, torch.tensor([[True, False, True], [True] * 3])), ValueError, "mask must be True first and then False in every row, got True after False at position 2 of row 0"),
 ])  # fmt: skip
 
 

@@ -41,6 +41,15 @@ def test_two_words_by_the_formula():
         assert kneser_ney(TEXT, np.array([a, b]), N, 2)[0] == pytest.approx(right)
 
 
+def test_single_words_by_hand():
+    """Of 3 words one was seen once, one twice, one three times: n₁ = n₂ = n₃ = 1, n₄ = 0, so y = 1/3.
+
+    D₁ = 1 − 2y = 1/3, D₂ = 2 − 3y = 1, D₃ = 3; taken are 13/3 of 6 counts, a third of them for each word.
+    """
+    found = kneser_ney(np.array([2, 1, 2, 0, 1, 2]), np.arange(3), 3, 1)
+    assert found == pytest.approx([(2 / 3 + 13 / 9) / 6, (1 + 13 / 9) / 6, (0 + 13 / 9) / 6])
+
+
 def test_many_symbols_only_share_the_rest():
     few, many = (kneser_ney(TEXT, TEXT[:200], n, 3) for n in (N, 10**9))
     assert (many > 0).all()
@@ -58,5 +67,7 @@ test_bad_arguments_of_counts_are_named = refuses([
     (lambda: kneser_ney(TEXT, TEXT, 0), ValueError, "symbols must be at least 1, got 0"),
     (lambda: kneser_ney(TEXT * 1.0, TEXT, N), TypeError, "text must be a vector of integers"),
     (lambda: kneser_ney(TEXT, TEXT[:3], N), ValueError, "held_out must have at least 5 ids, got 3"),
+    (lambda: kneser_ney(np.arange(6), np.arange(7), 6), ValueError, "held_out must be between 0 and 5, got 0 to 6"),
+    (lambda: kneser_ney(np.arange(7) - 1, np.arange(6), 6), ValueError, "text must be between 0 and 5, got -1 to 5"),
     (lambda: kneser_ney(TEXT, TEXT, 5), ValueError, "text must be between 0 and 4, got 0 to"),
 ])  # fmt: skip

@@ -58,13 +58,22 @@ def test_the_softmax_shares_the_embedding_s_weights(cell):
 
 @pytest.mark.parametrize(("cell", "kind"), [("onlstm", ONLSTM), ("lstm", LSTM)])
 def test_the_stack_of_a_language_model_is_as_asked(cell, kind):
-    net = LanguageModel(9, (8, 12, 6), cell, 2, "complement", dropout=0.1, recurrent_dropout=0.2)
+    rates = {"dropout": 0.1, "recurrent_dropout": 0.2}
+    net = LanguageModel(9, (8, 12, 6), cell, 2, "complement", **rates)
     assert isinstance(net.stack, kind)
     assert net.embedding.weight.shape == (9, 6)
     assert [(c.input_size, c.hidden_size) for c in net.stack.layers] == [(6, 8), (8, 12), (12, 6)]
     levels = [(c.num_levels, c.complement) for c in net.stack.layers]
     assert levels == ([(4, True), (6, True), (3, True)] if cell == "onlstm" else [(0, False)] * 3)
-    assert (net.stack.dropout, net.stack.recurrent_dropout) == (0.1, 0.2)
+    assert (net.stack.dropout, net.stack.recurrent_dropout, net.stack.recurrent_scale) == (0.1, 0.2, 1)
+    paper = LanguageModel(9, (8,), cell, 2, **rates, paper_dropconnect=True)
+    assert paper.stack.recurrent_scale == 1 - 0.2
+
+
+def test_embeddings_begin_between_minus_and_plus_a_tenth():
+    weight = LanguageModel(900, (40,), "lstm").embedding.weight
+    assert -0.1 <= weight.min() < -0.0999
+    assert 0.0999 < weight.max() <= 0.1
 
 
 RATES = ["embedding_dropout", "input_dropout", "dropout", "output_dropout", "recurrent_dropout"]
@@ -124,7 +133,7 @@ test_bad_arguments_of_language_models_are_named = refuses([
     (lambda: LanguageModel(9, (4,), "lstm", output_scale=-1), ValueError, "output_scale must be positive and finite, .*, got -1"),
     (lambda: model("lstm")(torch.zeros(2, 3)), TypeError, r"ids must be integers, got torch\.float32"),
     (lambda: model("lstm")([[1]]), TypeError, r"ids must be a torch\.Tensor, got list"),
-    (lambda: model("lstm")(torch.zeros(2, 0).long()), ValueError, r"with T ≥ 1, got \(2, 0\)"),
+    (lambda: model("lstm")(torch.zeros(2, 0).long()), ValueError, r"ids .*with T ≥ 1, got \(2, 0\)"),
     (lambda: model("onlstm")(torch.tensor([[1, 7]])), ValueError, "ids must be between 0 and 6, got 1 to 7"),
     (lambda: model("onlstm")(torch.tensor([[1]]), []), ValueError, r"state must have one \(h, c\) for each of 2 layers, got 0"),
 ])  # fmt: skip

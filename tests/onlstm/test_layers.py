@@ -310,6 +310,7 @@ test_bad_arguments_of_stacks_are_named = refuses([
     (lambda: ONLSTM(3, 4, 2, 0), ValueError, "num_layers must be at least 1, got 0"),
     (lambda: ONLSTM(3, num_layers=3, hidden_sizes=[4, 4], num_levels=2), ValueError, "num_layers must be the length of hidden_sizes, 2, got 3"),
     (lambda: ONLSTM(3, hidden_sizes=[], num_levels=2), ValueError, r"hidden_sizes must hold at least one size, got \[\]"),
+    (lambda: LSTM(3, [4, 0]), ValueError, "hidden_sizes must be at least 1, got 0"),
     (lambda: ONLSTM(3, hidden_sizes=[4, 6], chunk_size=0), ValueError, "chunk_size must be at least 1, got 0"),
     (lambda: ONLSTM(3, hidden_sizes=[4, 6], chunk_size=4), ValueError, r"hidden sizes must be divisible by chunk_size = 4, got \(4, 6\)"),
     (lambda: ONLSTM(3, 4, 2, recurrent_dropout=-0.1), ValueError, r"recurrent_dropout must lie in \[0, 1\), got -0\.1"),
@@ -337,6 +338,7 @@ def test_sizes_and_levels_may_be_given_in_several_ways():
     assert shape(ONLSTM(3, hidden_sizes=(8, 8), num_levels=4)) == shape(ONLSTM(3, 8, 4, 2))
     paper = ONLSTM(4, hidden_sizes=(10, 20), chunk_size=5, master_input="complement")
     assert shape(paper) == [(4, 10, 2, True), (10, 20, 4, True)]
+    assert shape(ONLSTM(1, 1, 1)) == [(1, 1, 1, False)]  # as small as may be
     assert [len(t.master_forget[0, 0]) for t in paper.trace(torch.zeros(1, 1, 4))] == [2, 4]
 
 

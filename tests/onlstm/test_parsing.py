@@ -4,6 +4,7 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from replacing import replace
@@ -33,11 +34,23 @@ SENTENCES = """
 """
 
 
-def test_baselines_on_a_small_treebank_with_and_without_punctuation(tmp_path, monkeypatch):
+@pytest.fixture
+def small_treebank(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "treebank.zip", "w") as archive:
         archive.writestr("treebank/combined/wsj_0001.mrg", SENTENCES)
     replace(data, "fetch", lambda name: tmp_path / Path(name).name, monkeypatch)
     replace(data, "treebank", cache(data.treebank.__wrapped__), monkeypatch)
+
+
+class Rising:
+    """A generator whose numbers rise: the trees they give branch to the left, by either rule."""
+
+    def random(self, n):
+        return np.arange(n) / n
+
+
+def test_baselines_on_a_small_treebank_with_and_without_punctuation(small_treebank, monkeypatch):
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Rising())
     found = parsing.baseline_scores()
 
     # The spans of the annotated trees, without the root's and those of single words:
@@ -55,6 +68,9 @@ def test_baselines_on_a_small_treebank_with_and_without_punctuation(tmp_path, mo
     # best      common  all 6 | all 4 | | both, by either rule: each right part begins with a word alone
     common = {"right": (4, 3, 2), "left": (1, 1, 0), "balanced": (2, 2, 0)}
     common |= {"best_article": (6, 4, 2), "best_split": (6, 4, 2)}
+    common |= {"random_levels": common["left"], "random_splits": common["left"]}
+    kinds = {f"{kind}_{name}" for kind in ("f1", "f1_short", "corpus_f1") for name in common}
+    assert found.keys() == kinds - {"corpus_f1_best_article", "corpus_f1_best_split"}
     for name, (cat, may, ann) in common.items():
         short = [2 * cat / (8 + 6), 2 * may / (5 + 4), 1]
         assert found[f"f1_short_{name}"] == pytest.approx(100 * sum(short) / 3), name
@@ -66,7 +82,8 @@ def test_baselines_on_a_small_treebank_with_and_without_punctuation(tmp_path, mo
     # With marks a right-branching tree of n tokens has the spans k-n. Where a stop ends the sentence, only
     # the root's ends with it: F1 is 0. "Price : $ five" has the span 2-4, of 1-4 and 2-4: F1 is 2/3.
     protocols = parsing.protocol_scores()
-    assert protocols[False, False, False]["right"] == found["f1_right"]
+    for name in ("right", "left", "balanced", "random_splits"):
+        assert protocols[False, False, False][name] == found[f"f1_{name}"]
     assert protocols[True, False, False]["right"] == pytest.approx(100 * (0 + 0 + 2 / 3 + 0) / 4)
 
     # The same, binary (wide brackets branch to the right) and with the root, as a share of n - 1 spans:
@@ -79,6 +96,28 @@ def test_baselines_on_a_small_treebank_with_and_without_punctuation(tmp_path, mo
     # Without marks, binary and with the root: of "cat", [[The cat] [saw [[a [small dog]] [in [the old …]]]]],
     # 10 words, all of 0-10 2-10 3-10 6-10 7-10 8-10; of "May" 0-7 2-7 3-7 4-7 5-7 of 6; 1 of 1; all 10.
     assert protocols[False, True, True]["right"] == pytest.approx(100 * (6 / 9 + 5 / 6 + 1 + 1) / 4)
+
+
+@pytest.mark.parametrize("short_only", [True, False])
+def test_scores_of_levels_that_rise_or_fall_are_those_of_one_sided_trees(
+    small_treebank, monkeypatch, short_only
+):
+    """Rising levels make left-branching trees, falling ones right-branching trees."""
+
+    def levels(model, vocabulary, sentences, batch_size=64):
+        assert [len(words) for words in sentences] == ([10, 7, 2] if short_only else [10, 7, 2, 11])
+        assert sentences[0][0] == "the"  # as the vocabulary has it
+        rise = [np.arange(len(words)) for words in sentences]
+        return [np.array([[up, -up], [-up, up]]) for up in rise]
+
+    monkeypatch.setattr(parsing, "master_levels", levels)
+    vocabulary = data.Vocabulary(["ab"])
+    found = parsing.tree_scores(LanguageModel(len(vocabulary), (2, 2), "lstm"), vocabulary, short_only)
+    right, names = parsing.baseline_scores(), ["f1_short"] if short_only else ["f1_short", "f1", "corpus_f1"]
+    sides = {"forget_1": "left", "forget_2": "right", "input_1": "right", "input_2": "left"}
+    assert found == {
+        f"{name}_{key}": right[f"{name}_{side}"] for name in names for key, side in sides.items()
+    }
 
 
 def test_master_levels_are_those_of_each_sentence_alone():

@@ -75,6 +75,45 @@ def test_the_loop_is_the_cells_in_values_and_gradients(kind, use):
     compare_with_steps(kind, use)
 
 
+def test_what_large_weights_are_multiplied_with_has_torch_s_products():
+    """From 2²⁰ entries on another library multiplies, in float32."""
+    for rows, columns in ((1023, 1024), (2048, 512), (512, 2048)):
+        weight, x = (randn(n, columns, seed=n, dtype=torch.float32) for n in (rows, 3))
+        for value in (x, x.t().contiguous().t()):  # whatever the order in memory
+            found = recurrence._product_with(weight)(value)
+            torch.testing.assert_close(found.double(), x.double() @ weight.double().t(), atol=1e-3, rtol=0)
+    packed = [
+        recurrence._product_with(torch.empty(rows, 1024, dtype=dtype)).__closure__[0].cell_contents.is_mkldnn
+        for rows, dtype in ((1023, torch.float32), (1024, torch.float32), (1024, F64))
+    ]
+    assert packed == [False, torch.backends.mkldnn.is_available(), False]
+
+
+@pytest.mark.parametrize("kind", ["lstm", "cumsum"])
+def test_the_loop_with_large_weights_is_the_cells(kind):
+    stack = stack_of(kind, sizes=(512,), chunk=64, scale=0.05, dtype=torch.float32)
+    assert stack.layers[0].hh.weight.numel() >= 2**20
+    x = randn(2, 4, 3, seed=1, dtype=torch.float32).requires_grad_()
+    values = stack(x)[0], step_by_step(stack, x)[0][0]
+    inputs = [x, *stack.parameters()]
+    gradients = [torch.autograd.grad(value.sin().sum(), inputs) for value in values]
+    torch.testing.assert_close(*values)
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
+
+
+def test_deterministic_trainings_need_not_fill_what_is_written_anyway(monkeypatch):
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    asked = []
+    monkeypatch.setattr(
+        torch, "use_deterministic_algorithms", lambda *a, **options: asked.append((a, options))
+    )
+    for cuda in (False, True):  # a refusal is only of CUDA
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        recurrence.deterministic_recurrence()
+        assert asked == [((True,), {"warn_only": True})] * cuda
+    assert torch.utils.deterministic.fill_uninitialized_memory is False
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_returned_may_be_changed_in_place(kind):
     stack = stack_of(kind)

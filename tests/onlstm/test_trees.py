@@ -216,16 +216,29 @@ def test_the_best_tree_of_a_deep_one():
     assert brackets(best_tree(tree, "split")) == brackets(tree) - {(0, 1)}
 
 
+@pytest.mark.parametrize("rule", ["article", "split"])
+def test_the_best_tree_does_not_seek_brackets_of_single_words(rule):
+    """[a, [b, [c, d]]] has two brackets, if (d) were one that the article's split at d earns."""
+    assert best_tree([["a", "b"], ["c", ["d"]]], rule) == [["a", "b"], ["c", "d"]]
+
+
 test_bad_trees_are_named = refuses([
+    (lambda: left_branching(3), TypeError, "tokens must be a sequence, got int"),
+    (lambda: right_branching(3), TypeError, "tokens must be a sequence, got int"),
+    (lambda: balanced(3), TypeError, "tokens must be a sequence, got int"),
     (lambda: tree_from_levels([], []), ValueError, "tokens must hold at least one, got none"),
     (lambda: balanced([]), ValueError, "tokens must hold at least one, got none"),
     (lambda: tree_from_levels("ab", [1.0]), ValueError, r"levels must be one for each of 2 tokens, got shape \(1,\)"),
     (lambda: tree_from_levels("ab", [-math.inf, 1.0]), ValueError, "levels must be finite, got -inf"),
     (lambda: split_tree("ab", [1.0, math.nan]), ValueError, "levels must be finite, got nan"),
+    (lambda: tree_from_levels("ab", ["x", 1.0]), TypeError, r"levels must be numbers, got \['x', 1\.0\]"),
+    (lambda: leaves(["a", 3]), TypeError, "tree must be made of strings and lists, got int"),
     (lambda: brackets(["a", ["b", 3]]), TypeError, "tree must be made of strings and lists, got int"),
     (lambda: brackets(("a", "b")), TypeError, "tree must be made of strings and lists, got tuple"),
     (lambda: brackets(["a", []]), ValueError, "tree must not have empty brackets"),
     (lambda: bracket_f1(["a", []], ["a"]), ValueError, "predicted must not have empty brackets"),
+    (lambda: bracket_f1(["a"], ["a", []]), ValueError, "gold must not have empty brackets"),
+    (lambda: corpus_f1(["a"], ["b"]), ValueError, r"predicted and gold must have the same words, got \['a'\] and \['b'\]"),
     (lambda: bracket_f1(["a", "b"], ["a", "c"]), ValueError, r"predicted and gold must have the same words, got \['a', 'b'\] and \['a', 'c'\]"),
     (lambda: corpus_f1(["a"], []), ValueError, "predicted must have as many trees as gold, 0, got 1"),
     (lambda: best_tree(["a", "b"], "best"), ValueError, "rule must be one of"),
