@@ -179,6 +179,7 @@ def test_a_subject_in_a_large_cluster_does_not_come_out():
     assert words.subject_comes_out("kin", found.assign(size_kin=201)) == 0
 
 
+@pytest.mark.slow
 def test_the_rule_errs_as_often_as_intervals_do():
     errors = words.errors_of_rule(halves())
     assert errors.holds + errors.refuted == pytest.approx(0.05, abs=0.02)

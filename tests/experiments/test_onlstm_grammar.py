@@ -96,6 +96,7 @@ def over_each_control(rule):
     return grammar.over_controls(networks[networks.index.str.startswith("onlstm-")], "forget_2", rule)
 
 
+@pytest.mark.slow
 @pytest.mark.verifies("onlstm.grammar")
 def test_recorded_trees_by_the_greedy_rule_are_better_than_every_control():
     found = over_each_control("greedy")

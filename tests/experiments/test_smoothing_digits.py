@@ -146,6 +146,7 @@ def test_the_chosen_networks_are_those_that_are_best_on_validation():
     assert missing.cross_entropy.to_dict() == {0: 0.0, 1: 0.0}
 
 
+@pytest.mark.slow
 def test_the_recorded_networks_are_read_whole():
     runs = recorded("smoothing_digits")
     networks = smoothing_digits.networks(runs)

@@ -131,6 +131,7 @@ def test_the_plan_names_all_of_it(root):
     assert lines == ["1. toy/slow", "2. toy/first", "3. toy/second"]
 
 
+@pytest.mark.slow
 def test_the_books_own_plan():
     assert {cell.name.split(",")[0] for cell in gpu_tasks.gpu_cells(ROOT)} == {
         path.stem for path in (ROOT / "chapters").glob("*.py")

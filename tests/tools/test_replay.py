@@ -228,6 +228,7 @@ def call(monkeypatch, capsys, *arguments):
     return code, capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_last_line_says_how_many_were_replayed_and_what_is_left(project, monkeypatch, capsys):
     path = project / "runs" / "replayed.json"
     code, out = call(monkeypatch, capsys)
