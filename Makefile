@@ -96,12 +96,11 @@ test-hard: venv ## the same with one thread, without AVX-512, three times in a r
 check: venv ## format, lint, types, pairs and unit tests, in under a minute: before each commit
 	@$(PY) -m ruff format --check --quiet . || { echo "Formatting differs: make format"; exit 1; }
 	@$(PY) -m ruff check --quiet .
-	@# the types beside the tests, which are without plugins that they do not use and every process would import
-	@$(PY) -m mypy --no-error-summary & types=$$!; \
+	@# types and ledger beside the tests, which are without plugins that they do not use and every process would import
+	@( $(PY) -m mypy --no-error-summary && $(PY) tools/ledger_page.py check ) & others=$$!; \
 	  $(PY) -m pytest tests $(NOT_BUILT) -m "not system and not slow" -q -n $(WORKERS) --dist worksteal \
 	    -p no:nbval -p no:anyio -p no:typeguard; \
-	  tests=$$?; wait $$types && exit $$tests
-	@$(PY) tools/ledger_page.py check
+	  tests=$$?; wait $$others && exit $$tests
 
 format: venv
 	@$(PY) -m ruff format --quiet .
